@@ -1,0 +1,1 @@
+"""polyplane: the data plane of AI applications."""

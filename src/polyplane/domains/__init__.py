@@ -1,0 +1,1 @@
+"""Applications on polyplane, written with its public face only."""

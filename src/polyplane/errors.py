@@ -1,0 +1,141 @@
+"""Every error polyplane raises, and what it means for a program, a person and an HTTP client.
+
+    PolyplaneError                 500  exit 1   anything of ours; catch this one to catch all
+    ├── Misconfigured              500  exit 2   settings, URLs or declarations that cannot work
+    │   └── EngineMissing          500  exit 2   an engine's package is not installed
+    ├── Refused                    422  exit 3   the request is wrong and nothing was stored
+    │   ├── NotFound               404  exit 3   there is no such thing
+    │   ├── Conflict               409  exit 3   the thing changed, or exists already
+    │   ├── PreconditionFailed     412  exit 3   If-Match names another version
+    │   └── TooLarge               413  exit 3   more than the stated bound
+    ├── Unavailable                503  exit 4   an engine does not answer in time; try again
+    │   ├── TruthDown              503  exit 4   PostgreSQL does not answer
+    │   ├── StoreDown              503  exit 4   a derived or owned store does not answer
+    │   ├── FeedDown               503  exit 4   NATS JetStream does not answer
+    │   └── NotSettled             504  exit 4   a store has not caught up within the deadline
+    ├── HomeBusy                   409  exit 5   another process runs this home
+    ├── EngineFailed               500  exit 6   an embedded engine did not start or died
+    └── Fenced                     500  exit 7   another process took over; this one must stop
+"""
+
+from __future__ import annotations
+
+
+class PolyplaneError(Exception):
+    """Anything polyplane raises.
+
+    `message` says what is known, `fix` what to do about it (may be empty).
+    """
+
+    status = 500
+    exit_code = 1
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(f"{message} {fix}".strip())
+        self.message = message
+        self.fix = fix
+
+
+class Misconfigured(PolyplaneError):
+    """Settings, URLs or declarations that cannot work."""
+
+    exit_code = 2
+
+
+class EngineMissing(Misconfigured):
+    """The package of engine `name` is not installed; `extra` brings it."""
+
+    def __init__(self, name: str, extra: str) -> None:
+        super().__init__(
+            f"The engine {name} is not installed.", fix=f"Run: pip install 'polyplane[{extra}]'"
+        )
+
+
+class Refused(PolyplaneError):
+    """The request is wrong and nothing of it was stored. `field` names the culprit, if one is."""
+
+    status = 422
+    exit_code = 3
+
+    def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.field = field
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+    status = 404
+
+
+class Conflict(Refused):
+    """The thing changed meanwhile, or exists already."""
+
+    status = 409
+
+
+class PreconditionFailed(Refused):
+    """The caller's If-Match names another version than the stored one."""
+
+    status = 412
+
+
+class TooLarge(Refused):
+    """More than the stated bound."""
+
+    status = 413
+
+
+class Unavailable(PolyplaneError):
+    """An engine does not answer in time; the same call may succeed later."""
+
+    status = 503
+    exit_code = 4
+
+
+class TruthDown(Unavailable):
+    """PostgreSQL does not answer."""
+
+
+class StoreDown(Unavailable):
+    """A derived or owned store does not answer."""
+
+
+class FeedDown(Unavailable):
+    """NATS JetStream does not answer."""
+
+
+class NotSettled(Unavailable):
+    """A store has not applied the caller's write within the deadline."""
+
+    status = 504
+
+
+class HomeBusy(PolyplaneError):
+    """Another process runs this home."""
+
+    status = 409
+    exit_code = 5
+
+    def __init__(self, home: str, pid: int, since: str) -> None:
+        super().__init__(
+            f"{home} is in use by process {pid}, running since {since}.",
+            fix=f"Stop it (kill {pid}), or choose another home with --home.",
+        )
+        self.pid = pid
+
+
+class EngineFailed(PolyplaneError):
+    """Embedded engine `name` did not start, or died and could not be restarted."""
+
+    exit_code = 6
+
+    def __init__(self, name: str, detail: str, *, fix: str = "") -> None:
+        super().__init__(f"The engine {name} failed: {detail}", fix=fix)
+        self.name = name
+
+
+class Fenced(PolyplaneError):
+    """Another process took over this work; this one must stop without writing."""
+
+    exit_code = 7

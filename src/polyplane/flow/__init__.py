@@ -1,0 +1,1 @@
+"""What moves data: relay, projector, backfill, ingest."""

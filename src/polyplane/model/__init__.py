@@ -1,0 +1,1 @@
+"""What is true and what follows from it: declarations and pure functions, no I/O."""

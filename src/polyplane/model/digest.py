@@ -1,0 +1,47 @@
+"""Canonical digests: the same content gives the same bytes, in any process, at any time."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+DIGEST_HEX: Final = 32
+"""Length of a digest: 128 bits in hexadecimal."""
+
+_OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def _plain(value: Any) -> Any:
+    """One canonical form for each type that JSON does not have."""
+    match value:
+        case datetime():
+            if value.tzinfo is None:
+                raise TypeError("A timestamp without a zone has no canonical form.")
+            return value.astimezone(UTC).isoformat(timespec="microseconds")
+        case date() | time():
+            return value.isoformat()
+        case Decimal():
+            return f"{value.normalize():f}" if value else "0"
+        case bytes():
+            return value.hex()
+        case np.ndarray():
+            return np.ascontiguousarray(value, dtype="<f4").tobytes().hex()
+    raise TypeError(f"A {type(value).__name__} has no canonical form; derive plain values.")
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON of `value`: sorted keys, UTC microseconds, shortest floats, plain decimals.
+
+    Raises TypeError for a value without a canonical form.
+    """
+    return orjson.dumps(value, default=_plain, option=_OPTIONS)
+
+
+def digest(value: Any) -> str:
+    """128-bit BLAKE2b of the canonical form, as 32 hexadecimal digits."""
+    return blake2b(canonical(value), digest_size=DIGEST_HEX // 2).hexdigest()

@@ -1,0 +1,101 @@
+"""Projections: pure functions from a row of truth to an item of a store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar, Generic, get_args, get_type_hints
+
+from typing_extensions import TypeVar
+
+from polyplane.errors import Misconfigured
+from polyplane.model.items import Entry, T, Vector
+from polyplane.model.table import Model
+
+M = TypeVar("M", bound=Model)
+
+TAG_TYPES: tuple[type, ...] = (str, int, float, bool, datetime)
+
+
+class Projection(Generic[M]):
+    """What follows from a model, by a pure function. Subclass a kind: `Vectors` or `Cached`.
+
+    `name` is the projection's and its collection's name (default: the class name in snake case).
+    Raise `version` when `derive` changes its meaning.
+    """
+
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    kind: ClassVar[str] = ""
+    model: ClassVar[type[Model]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.__dict__.get("name"):
+            cls.name = snake(cls.__name__)
+        for base in getattr(cls, "__orig_bases__", ()):
+            arguments = get_args(base)
+            if arguments and isinstance(arguments[0], type) and issubclass(arguments[0], Model):
+                cls.model = arguments[0]
+
+    def derive(self, row: M, /) -> Any:
+        """The item that follows from `row`, or None when nothing does.
+
+        Must be pure: same row, same item; no I/O, no clock, no randomness. It sees the row's
+        columns only; reaching for a relation is an error.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
+
+
+class Vectors(Projection[M], Generic[M, T]):
+    """Items of a vector store. `T` is a TypedDict of the tags; without it tags are untyped.
+
+    `indexes` are the tags to index for filtering. `text_name` is the name under which a store
+    keeps the text. `dimensions` is needed only when `derive` brings its own embeddings.
+    """
+
+    kind: ClassVar[str] = "vector"
+    indexes: ClassVar[tuple[str, ...]] = ()
+    text_name: ClassVar[str] = "text"
+    dimensions: ClassVar[int | None] = None
+
+    def derive(self, row: M, /) -> Vector[T] | None:
+        raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
+
+    @classmethod
+    def tag_types(cls) -> dict[str, type]:
+        """Tag name -> Python type, from the TypedDict; empty when tags are untyped."""
+        for base in getattr(cls, "__orig_bases__", ()):
+            arguments = get_args(base)
+            if len(arguments) == 2 and hasattr(arguments[1], "__required_keys__"):
+                return {n: _scalar(cls, n, h) for n, h in get_type_hints(arguments[1]).items()}
+        return {}
+
+
+class Cached(Projection[M]):
+    """Items of a cache: `key_prefix` + key -> JSON. May be lost at any time; never stale.
+
+    `ttl_s` is the time to live in seconds of an entry that does not bring its own.
+    """
+
+    kind: ClassVar[str] = "cache"
+    key_prefix: ClassVar[str] = ""
+    ttl_s: ClassVar[int] = 300
+
+    def derive(self, row: M, /) -> Entry | None:
+        raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
+
+
+def _scalar(cls: type, name: str, hint: Any) -> type:
+    """The one scalar type of a tag hint; `X | None` counts as X."""
+    options = [a for a in get_args(hint) or (hint,) if a is not type(None)]
+    if len(options) != 1 or options[0] not in TAG_TYPES:
+        raise Misconfigured(
+            f"{cls.__name__}: tag {name!r} has the type {hint!r}.",
+            fix="Use str, int, float, bool or datetime, optionally | None.",
+        )
+    return options[0]  # type: ignore[no-any-return]
+
+
+def snake(name: str) -> str:
+    """`NoteSearch` -> `note_search`."""
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

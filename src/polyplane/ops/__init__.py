@@ -1,0 +1,1 @@
+"""Operations: migrate, health, metrics, adopt."""

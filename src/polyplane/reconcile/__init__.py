@@ -1,0 +1,1 @@
+"""Proof: does every store equal derive(truth)?"""

@@ -1,0 +1,1 @@
+"""Skins over the plane: HTTP and the command line."""

@@ -1,0 +1,57 @@
+"""URL scheme -> engine module. The one place where an engine is named."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from polyplane.errors import EngineMissing, Misconfigured
+
+ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "vector": {
+        "lancedb": ("polyplane.stores.vector.lance", "lancedb"),
+        "qdrant": ("polyplane.stores.vector.qdrant", "qdrant"),
+        "http": ("polyplane.stores.vector.qdrant", "qdrant"),
+        "https": ("polyplane.stores.vector.qdrant", "qdrant"),
+    },
+    "series": {
+        "chdb": ("polyplane.stores.series.clickhouse", "clickhouse"),
+        "clickhouse": ("polyplane.stores.series.clickhouse", "clickhouse"),
+        "clickhouses": ("polyplane.stores.series.clickhouse", "clickhouse"),
+        "http": ("polyplane.stores.series.clickhouse", "clickhouse"),
+        "https": ("polyplane.stores.series.clickhouse", "clickhouse"),
+    },
+    "cache": {
+        "redis": ("polyplane.stores.cache.valkey", "valkey"),
+        "rediss": ("polyplane.stores.cache.valkey", "valkey"),
+        "valkey": ("polyplane.stores.cache.valkey", "valkey"),
+    },
+    "embedder": {
+        "wordllama": ("polyplane.stores.embedding.wordllama_static", "wordllama"),
+        "http": ("polyplane.stores.embedding.openai_compatible", "openai"),
+        "https": ("polyplane.stores.embedding.openai_compatible", "openai"),
+    },
+}
+
+
+async def open_store(kind: str, url: str, **options: Any) -> Any:
+    """Open the store of `kind` at `url`; its module's `connect(url, **options)` does the work.
+
+    Raises Misconfigured for an unknown scheme, EngineMissing when its package is not installed.
+    """
+    scheme = urlsplit(url).scheme
+    try:
+        module_name, extra = ENGINES[kind][scheme]
+    except KeyError:
+        known = ", ".join(sorted(ENGINES.get(kind, ())))
+        raise Misconfigured(
+            f"No {kind} engine has the URL scheme {scheme!r}.", fix=f"Known: {known}."
+        ) from None
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("polyplane"):
+            raise
+        raise EngineMissing(scheme, extra) from error
+    return await module.connect(url, **options)

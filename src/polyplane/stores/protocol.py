@@ -1,0 +1,158 @@
+"""What every store can do, and what each kind adds.
+
+The verbs are the same for every kind; a kind adds only its reading verbs. One module per engine
+implements one of these protocols and is found by the scheme of its URL (`catalog`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from polyplane.model.collection import Collection
+from polyplane.model.items import Hit, Item, Stamp, Where
+from polyplane.model.stream import Stream
+
+
+class Store(Protocol):
+    """A place for items. All calls are bounded in time and raise `StoreDown` when it is up."""
+
+    multi_process: bool
+    """Whether several processes may open the store at once."""
+
+    async def ping(self) -> None:
+        """Return when the store answers; `StoreDown` when it does not."""
+        ...
+
+    async def barrier(self) -> None:
+        """Return when all that was applied before this call survives a power cut."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections. Safe to call twice."""
+        ...
+
+
+class ItemStore(Store, Protocol):
+    """A derived store: holds the items of collections, gated by position."""
+
+    durable: bool
+    """False when the engine can give no barrier or may drop items by design (a cache)."""
+
+    async def prepare(self, collection: Collection) -> None:
+        """Create the collection and its indexes when they are not there. Idempotent."""
+        ...
+
+    async def apply(
+        self, collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
+    ) -> None:
+        """Put and drop items, each only if the store holds nothing as new under its key.
+
+        An item is refused, silently, when the position it has in the store is >= `position`.
+        A drop leaves a tombstone (key, position, no content). Keys are distinct over `puts` and
+        `drops`. Applying the same batch again changes nothing.
+        """
+        ...
+
+    def scan(
+        self, collection: Collection, *, batch_size: int = 10_000
+    ) -> AsyncIterator[list[Stamp]]:
+        """Every stamp the store really holds, tombstones included, in key order (code points)."""
+        ...
+
+    async def maintain(self, collection: Collection, *, full: bool = False) -> None:
+        """Compact and refresh indexes when it pays (`full`: whatever it costs)."""
+        ...
+
+
+class VectorStore(ItemStore, Protocol):
+    """Items are `Vector`s; similarity is the cosine."""
+
+    async def search(
+        self,
+        collection: Collection,
+        embedding: Sequence[float],
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        """The nearest items that satisfy `where`, best first; tombstones are never shown."""
+        ...
+
+    async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
+        """The items under `keys` that exist (score 1.0), in the order of `keys`."""
+        ...
+
+
+class CacheStore(ItemStore, Protocol):
+    """Items are `Entry`s. Everything in it may vanish; nothing in it may be stale."""
+
+    async def get(self, collection: Collection, key: str) -> Any | None:
+        """The JSON value under `key`, or None."""
+        ...
+
+
+class SeriesStore(Store, Protocol):
+    """Owned time series."""
+
+    async def prepare(self, stream: type[Stream]) -> None:
+        """Create the stream's table when it is not there. Idempotent."""
+        ...
+
+    async def append(self, stream: type[Stream], points: pa.Table, *, token: str) -> None:
+        """Insert `points` once: a second call with the same `token` inserts nothing.
+
+        `points` has the stream's columns (`arrow_schema(stream)`) and `event_id` (16 bytes).
+        """
+        ...
+
+    async def bulk(self, stream: type[Stream], points: pa.Table) -> int:
+        """The direct path for large loads: insert `points` as they are; the number inserted."""
+        ...
+
+    async def query(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
+        """Run one bounded read-only query with bound parameters."""
+        ...
+
+    async def window(
+        self,
+        stream: type[Stream],
+        *,
+        value: str,
+        bucket_s: int,
+        where: Where,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        limit: int = 10_000,
+    ) -> pa.Table:
+        """Per time bucket: `bucket` (UTC), `avg`, `min`, `max`, `count` of column `value`."""
+        ...
+
+    async def latest(
+        self, stream: type[Stream], *, by: str, where: Where, limit: int = 1_000
+    ) -> pa.Table:
+        """The newest point for each value of column `by`."""
+        ...
+
+    async def count(self, stream: type[Stream], where: Where | None = None) -> int:
+        """How many points there are."""
+        ...
+
+
+class Embedder(Protocol):
+    """Text -> vectors. Deterministic for a given `identity`."""
+
+    identity: str
+    """Model, version and dimensions; part of every digest, so a new model is drift."""
+    dimensions: int
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        """Unit vectors, float32 array of shape (len(texts), dimensions)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
