@@ -1,0 +1,127 @@
+"""Settings: URLs in, validated once.
+
+Precedence: arguments, `POLYPLANE_*` variables, the usual names (`DATABASE_URL`, `REDIS_URL` ...),
+`polyplane.toml`. An engine without a URL runs embedded under `home`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from polyplane.errors import Misconfigured
+
+PREFIX: Final = "POLYPLANE_"
+
+USUAL_NAMES: Final[dict[str, str]] = {
+    "DATABASE_URL": "database_url",
+    "DB_MAX_CONNECTIONS": "db_max_connections",
+    "DB_POOL_TIMEOUT": "db_pool_timeout_s",
+    "NATS_URL": "nats_url",
+    "REDIS_URL": "cache_url",
+    "LANCEDB_URI": "vector_url",
+    "QDRANT_URL": "vector_url",
+    "CLICKHOUSE_URL": "series_url",
+    "S3_ENDPOINT_URL": "objects_url",
+    "OPENAI_BASE_URL": "embedder_url",
+    "OPENAI_API_KEY": "embedder_api_key",
+    "QDRANT_API_KEY": "vector_api_key",
+}
+"""Variables people already have, and the setting each one fills."""
+
+
+class Settings(BaseModel):
+    """Where the engines are and how much of them may be used. Durations are in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    home: Path = Field(Path("var/polyplane"), description="Folder of the embedded engines.")
+    namespace: str = Field(
+        "pp",
+        pattern=r"^[a-z][a-z0-9_]{0,30}$",
+        description="Prefix of NATS streams and subjects and of cache keys.",
+    )
+    database_url: SecretStr | None = Field(None, description="PostgreSQL, the truth.")
+    db_max_connections: int = Field(20, ge=4, le=1000, description="Connections of this process.")
+    db_pool_timeout_s: float = Field(30, gt=0, description="Wait for a free connection.")
+    db_call_timeout_s: float = Field(5, gt=0, description="Deadline of one call to PostgreSQL.")
+    nats_url: SecretStr | None = Field(None, description="NATS with JetStream, the feed.")
+    cache_url: SecretStr | None = Field(None, description="Redis or Valkey.")
+    vector_url: SecretStr | None = Field(None, description="lancedb:// or qdrant:// or http(s)://.")
+    vector_api_key: SecretStr | None = Field(None, description="Key of a Qdrant server.")
+    series_url: SecretStr | None = Field(None, description="chdb:// or clickhouse(s)://.")
+    objects_url: SecretStr | None = Field(None, description="S3 endpoint.")
+    embedder_url: SecretStr | None = Field(
+        None, description="OpenAI-compatible endpoint; without it the offline embedder is used."
+    )
+    embedder_api_key: SecretStr | None = Field(None, description="Key of that endpoint.")
+    embedder_model: str = Field("text-embedding-3-small", description="Model at that endpoint.")
+    embedder_dimensions: int = Field(1536, ge=2, le=8192, description="Its vectors' length.")
+    api_host: str = Field("127.0.0.1", description="Address the API binds to.")
+    api_port: int = Field(8765, ge=0, le=65535, description="Its port; 0 takes a free one.")
+
+    @classmethod
+    def load(cls, *, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
+        """Settings from `given`, the environment and `polyplane.toml` in the working folder.
+
+        Raises Misconfigured that names the key, and the nearest right one for a misspelt key.
+        """
+        environ = os.environ if environ is None else environ
+        values = _from_toml(Path("polyplane.toml"))
+        values |= _from_usual_names(environ)
+        values |= _from_prefix(environ)
+        values |= {name: value for name, value in given.items() if value is not None}
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            near = get_close_matches(unknown[0], cls.model_fields, n=1)
+            raise Misconfigured(
+                f"There is no setting {unknown[0]!r}.",
+                fix=f"Did you mean {near[0]!r}?" if near else "",
+            )
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise Misconfigured(f"The setting {name!r} is wrong: {first['msg']}.") from None
+
+    def url(self, name: str) -> str | None:
+        """The URL setting `name` in clear, or None when the embedded engine is to be used."""
+        secret = getattr(self, name)
+        return secret.get_secret_value() if secret is not None else None
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"{path} cannot be read: {error}.") from error
+
+
+def _from_usual_names(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, name in USUAL_NAMES.items():
+        if value := environ.get(variable):
+            values[name] = f"lancedb://{value}" if _is_plain_path(variable, value) else value
+    return values
+
+
+def _is_plain_path(variable: str, value: str) -> bool:
+    """LANCEDB_URI is customarily a bare path."""
+    return variable == "LANCEDB_URI" and "://" not in value
+
+
+def _from_prefix(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        variable.removeprefix(PREFIX).lower(): value
+        for variable, value in environ.items()
+        if variable.startswith(PREFIX) and value
+    }

@@ -1,0 +1,122 @@
+"""The connection to PostgreSQL: one pool, deadlines on every call, errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.rows import TupleRow, tuple_row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from polyplane.errors import Misconfigured, TruthDown
+
+Connection = psycopg.AsyncConnection[TupleRow]
+
+_FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
+
+
+def alchemy_url(url: str) -> sa.URL:
+    """`url` for SQLAlchemy with psycopg 3; Misconfigured when it is not a PostgreSQL URL."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise Misconfigured("DATABASE_URL is not a URL.") from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise Misconfigured(f"{parsed.get_backend_name()!r} is not PostgreSQL.")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Connection faults of psycopg and SQLAlchemy become `TruthDown`; the rest passes."""
+    try:
+        yield
+    except (psycopg.OperationalError, PoolTimeout, TimeoutError) as error:
+        raise TruthDown(f"PostgreSQL does not answer ({_short(error)}).", fix=_FIX) from error
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.OperationalError):
+            raise TruthDown(
+                f"PostgreSQL does not answer ({_short(error.orig)}).", fix=_FIX
+            ) from error
+        raise
+
+
+def _short(error: BaseException) -> str:
+    """The first line only: psycopg's further lines repeat the connection string's parts."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+class Database:
+    """A pool of connections to the truth. Opening is lazy; `close` when done."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_connections: int = 20,
+        pool_timeout_s: float = 30,
+        call_timeout_s: float = 5,
+    ) -> None:
+        self.url = alchemy_url(url)
+        self.call_timeout_s = call_timeout_s
+        self.engine: AsyncEngine = create_async_engine(
+            self.url,
+            pool_size=min(5, max_connections),
+            max_overflow=max(0, max_connections - 5),
+            pool_timeout=pool_timeout_s,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            connect_args={
+                "connect_timeout": max(2, int(call_timeout_s)),
+                "application_name": "polyplane",
+                "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60s",
+            },
+        )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A psycopg connection in autocommit, back to the pool afterwards.
+
+        Raises TruthDown when none is to be had, or when it breaks inside the block.
+        """
+        with in_our_words():
+            async with self._autocommit.connect() as pooled:
+                raw = await pooled.get_raw_connection()
+                driver = raw.driver_connection
+                assert isinstance(driver, psycopg.AsyncConnection)
+                driver.row_factory = tuple_row
+                try:
+                    yield driver
+                except psycopg.OperationalError:
+                    await pooled.invalidate()
+                    raise
+
+    async def rows(
+        self, statement: LiteralString, parameters: Any = None, *, timeout_s: float | None = None
+    ) -> list[TupleRow]:
+        """Run one statement in autocommit; all its rows. TruthDown after the deadline."""
+        with in_our_words():
+            async with asyncio.timeout(timeout_s or self.call_timeout_s):
+                async with self.connection() as connection:
+                    cursor = await connection.execute(statement, parameters)
+                    return await cursor.fetchall() if cursor.description else []
+
+    async def row(self, statement: LiteralString, parameters: Any = None) -> TupleRow | None:
+        """The first row of one statement, or None."""
+        found = await self.rows(statement, parameters)
+        return found[0] if found else None
+
+    async def ping(self) -> None:
+        """Return when PostgreSQL answers; TruthDown when it does not."""
+        await self.rows("SELECT 1")
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()

@@ -1,0 +1,157 @@
+"""The plane's own memory in PostgreSQL: identity, leases, positions, collections, ingest ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from polyplane.errors import Misconfigured
+from polyplane.model.position import Position, Token
+from polyplane.truth.database import Database
+from polyplane.truth.statements import statement
+
+
+class Behind(NamedTuple):
+    """A projection's bucket that has not applied all that is published for it."""
+
+    projection: str
+    bucket: int
+    order: int
+
+
+class CollectionRow(NamedTuple):
+    """A collection as the journal knows it; `filled_at` is None until its backfill is done."""
+
+    name: str
+    definition: str
+    position: int | None
+    filled_at: datetime | None
+
+
+class Journal:
+    """Reads and writes of schema `polyplane`; each call is one statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def epoch(self) -> int:
+        """The epoch; bumped here when the database was restored into another cluster."""
+        row = await self._database.row(statement("journal", "identity"))
+        if row is None:
+            raise Misconfigured("The plane has no identity row.", fix="Run: polyplane migrate up")
+        if row[1] == row[2]:
+            return int(row[0])
+        bumped = await self._database.row(statement("journal", "bump_epoch"))
+        assert bumped is not None
+        return int(bumped[0])
+
+    async def lease(self, name: str, holder: UUID, ttl_s: float) -> int | None:
+        """Take or renew the lease; its fence, or None when somebody else holds it."""
+        row = await self._database.row(
+            statement("journal", "lease"), {"name": name, "holder": holder, "ttl_s": ttl_s}
+        )
+        return None if row is None else int(row[0])
+
+    async def release(self, name: str, holder: UUID) -> None:
+        """Give the lease up, if `holder` has it."""
+        await self._database.rows(statement("journal", "release"), {"name": name, "holder": holder})
+
+    async def relayed(
+        self, epoch: int, snapshot: str, tails: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Note that all visible in `snapshot` is published, with these last orders."""
+        await self._database.rows(
+            statement("journal", "relayed"),
+            {
+                "epoch": epoch,
+                "snapshot": snapshot,
+                "tables": [table for table, _ in tails],
+                "buckets": [bucket for _, bucket in tails],
+                "orders": list(tails.values()),
+            },
+        )
+
+    async def is_relayed(self, token: Token) -> bool:
+        """Whether everything the transaction captured is published (or it captured nothing)."""
+        row = await self._database.row(
+            statement("journal", "is_relayed"), {"xid": str(token.xid), "epoch": token.epoch}
+        )
+        return bool(row and row[0])
+
+    async def behind(self, epoch: int, reads: Sequence[tuple[str, str]]) -> list[Behind]:
+        """Which buckets of `reads` (projection, table) have not applied what is published."""
+        rows = await self._database.rows(
+            statement("journal", "behind"),
+            {
+                "epoch": epoch,
+                "projections": [projection for projection, _ in reads],
+                "tables": [table for _, table in reads],
+            },
+        )
+        return [Behind(*row) for row in rows]
+
+    async def projected(self, projection: str, positions: Mapping[int, Position]) -> None:
+        """Note that everything up to these positions, per bucket, is durable in the store."""
+        await self._database.rows(
+            statement("journal", "projected"),
+            {
+                "projection": projection,
+                "buckets": list(positions),
+                "positions": [position.packed() for position in positions.values()],
+            },
+        )
+
+    async def positions(self) -> dict[tuple[str, int], Position]:
+        """(projection, bucket) -> how far it is applied."""
+        rows = await self._database.rows(statement("journal", "positions"))
+        return {(row[0], row[1]): Position.unpacked(row[2]) for row in rows}
+
+    async def tails(self) -> dict[tuple[str, int], int]:
+        """(table, bucket) -> the last published order."""
+        rows = await self._database.rows(statement("journal", "tails"))
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    async def pending(self) -> tuple[int, float]:
+        """Outbox rows that wait for the relay (at most 10,000 counted), age of the oldest in s."""
+        row = await self._database.row(statement("outbox", "pending"))
+        return (int(row[0]), float(row[1])) if row else (0, 0.0)
+
+    async def collections(self) -> dict[str, CollectionRow]:
+        """The collections by name."""
+        rows = await self._database.rows(statement("journal", "collections"))
+        return {row[0]: CollectionRow(*row) for row in rows}
+
+    async def declare_collection(self, name: str, definition: str) -> None:
+        """Note a collection that is to be filled. Idempotent."""
+        await self._database.rows(
+            statement("journal", "declare_collection"), {"name": name, "definition": definition}
+        )
+
+    async def filled(self, name: str, position: Position) -> None:
+        """Note that a collection holds all of truth as of `position`."""
+        await self._database.rows(
+            statement("journal", "filled"), {"name": name, "position": position.packed()}
+        )
+
+    async def ingest_open(self, stream: str, epoch: int) -> list[tuple[int, int]]:
+        """Ranges (first, last) that were begun and are not known to be stored."""
+        rows = await self._database.rows(
+            statement("journal", "ingest_open"), {"stream": stream, "epoch": epoch}
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    async def ingest_begin(self, stream: str, epoch: int, first: int, last: int) -> None:
+        """Write a range down before its insert."""
+        await self._database.rows(
+            statement("journal", "ingest_begin"),
+            {"stream": stream, "epoch": epoch, "first": first, "last": last},
+        )
+
+    async def ingest_stored(self, stream: str, epoch: int, first: int) -> None:
+        """Note that the range that begins at `first` is durable in its store."""
+        await self._database.rows(
+            statement("journal", "ingest_stored"),
+            {"stream": stream, "epoch": epoch, "first": first},
+        )

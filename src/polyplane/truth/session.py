@@ -1,0 +1,185 @@
+"""One transaction of truth: rows, captured changes and domain events, all or nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import orjson
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from polyplane.errors import Conflict, PolyplaneError, Refused
+from polyplane.model.position import Token
+from polyplane.model.table import Model
+from polyplane.truth.database import Database, in_our_words
+from polyplane.truth.statements import statement
+
+M = TypeVar("M", bound=Model)
+
+_EMIT = sa.text(
+    re.sub(r"%\((\w+)\)s::(\w+)\[\]", r"CAST(:\1 AS \2[])", statement("outbox", "emit"))
+)
+
+
+class Write:
+    """A transaction in progress. Nothing is visible to anyone until the block ends.
+
+    `session` is the SQLAlchemy session, for all that the shortcuts do not cover. `token` is None
+    until the block has ended, and after a transaction that wrote nothing.
+    """
+
+    def __init__(self, session: AsyncSession, *, actor: str, tenant: str, epoch: int) -> None:
+        self.session = session
+        self.actor = actor
+        self.tenant = tenant
+        self.token: Token | None = None
+        self._epoch = epoch
+        self._events: list[tuple[str, str]] = []
+
+    def add(self, row: Model) -> None:
+        """Add one row."""
+        self.session.add(row)
+
+    def add_all(self, rows: list[Any]) -> None:
+        """Add many rows; they are inserted in batches."""
+        self.session.add_all(rows)
+
+    async def delete(self, row: Model) -> None:
+        """Delete one row."""
+        await self.session.delete(row)
+
+    async def get(self, model: type[M], key: Any, *, for_update: bool = False) -> M | None:
+        """The row of `model` under its primary key, or None; locked with `for_update`."""
+        return await self.session.get(model, key, with_for_update=for_update or None)
+
+    async def execute(self, query: Any, parameters: Any = None) -> sa.Result[Any]:
+        """Run a SQLAlchemy statement."""
+        result: sa.Result[Any] = await self.session.execute(query, parameters)
+        return result
+
+    async def scalars(self, query: Any) -> sa.ScalarResult[Any]:
+        """Run a query for the first column, or the mapped objects, of its rows."""
+        return await self.session.scalars(query)
+
+    async def flush(self) -> None:
+        """Send what was added so far; server-made keys are known afterwards."""
+        await self.session.flush()
+
+    def emit(self, kind: str, data: dict[str, Any], *, subject: str = "") -> str:
+        """Publish a domain event (CloudEvents 1.0) if and only if this transaction commits.
+
+        `kind` is `<application>.<type>`; `subject`, when given, ends the NATS subject too, so that
+        one receiver can listen for its own. Returns the event's id.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", kind):
+            raise Refused(f"{kind!r} is not <application>.<type>.", field="kind")
+        event = {
+            "specversion": "1.0",
+            "id": str(uuid4()),
+            "source": f"polyplane/{self.tenant}/{kind.partition('.')[0]}",
+            "type": kind,
+            "time": datetime.now(UTC).isoformat(),
+            "datacontenttype": "application/json",
+            "tenant": self.tenant,
+            "actor": self.actor,
+            "data": data,
+        }
+        if subject:
+            event["subject"] = subject
+        self._events.append((kind, orjson.dumps(event).decode()))
+        return str(event["id"])
+
+    async def finish(self) -> None:
+        """Flush rows and events, and learn the transaction's number; called by `write`."""
+        await self.session.flush()
+        if self._events:
+            kinds, bodies = zip(*self._events, strict=True)
+            await self.session.execute(_EMIT, {"types": list(kinds), "bodies": list(bodies)})
+        found = await self.session.execute(sa.text("SELECT pg_current_xact_id_if_assigned()::text"))
+        xid = found.scalar_one()
+        self.token = None if xid is None else Token(self._epoch, int(xid))
+
+
+@asynccontextmanager
+async def write(database: Database, *, actor: str, tenant: str, epoch: int) -> AsyncIterator[Write]:
+    """A write transaction, committed when the block ends and rolled back when it raises.
+
+    Raises Conflict or Refused, naming the column, for what the database's constraints refuse;
+    TruthDown when PostgreSQL does not answer.
+    """
+    with in_our_words(), _constraints_in_our_words():
+        async with AsyncSession(database.engine, expire_on_commit=False) as session:
+            tx = Write(session, actor=actor, tenant=tenant, epoch=epoch)
+            try:
+                await session.execute(
+                    sa.text(
+                        "SELECT set_config('polyplane.actor', :actor, true),"
+                        " set_config('polyplane.tenant', :tenant, true)"
+                    ),
+                    {"actor": actor, "tenant": tenant},
+                )
+                yield tx
+                await tx.finish()
+                await session.commit()
+            except BaseException:
+                tx.token = None
+                raise
+
+
+@asynccontextmanager
+async def read(database: Database, *, tenant: str) -> AsyncIterator[AsyncSession]:
+    """A read-only transaction on one snapshot."""
+    with in_our_words():
+        async with AsyncSession(database.engine, expire_on_commit=False) as session:
+            await session.execute(
+                sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            )
+            await session.execute(
+                sa.text("SELECT set_config('polyplane.tenant', :tenant, true)"), {"tenant": tenant}
+            )
+            yield session
+
+
+@contextmanager
+def _constraints_in_our_words() -> Iterator[None]:
+    """What PostgreSQL's constraints refuse becomes Conflict or Refused."""
+    try:
+        yield
+    except DBAPIError as error:
+        refused = refusal(error.orig)
+        if refused is None:
+            raise
+        raise refused from error
+
+
+def refusal(error: BaseException | None) -> PolyplaneError | None:
+    """The error of ours for a constraint's or a type's refusal, or None for anything else."""
+    if not isinstance(error, psycopg.errors.IntegrityError | psycopg.errors.DataError):
+        return None
+    told = error.diag
+    column = told.column_name or _column_of(told.message_detail) or told.constraint_name or ""
+    match error:
+        case psycopg.errors.UniqueViolation():
+            return Conflict(f"There is already a row with this {column}.", field=column)
+        case psycopg.errors.ForeignKeyViolation():
+            if "still referenced" in (told.message_detail or ""):
+                return Conflict(f"It is still referred to by {told.table_name}.", field=column)
+            return Refused(f"There is nothing under the given {column}.", field=column)
+        case psycopg.errors.NotNullViolation():
+            return Refused(f"{column} is missing.", field=column)
+        case psycopg.errors.CheckViolation():
+            return Refused(f"The rule {told.constraint_name} is not met.", field=column)
+    return Refused((told.message_primary or "A value does not fit") + ".", field=column)
+
+
+def _column_of(detail: str | None) -> str:
+    """The column list of `Key (a, b)=(...) already exists.`, without the values."""
+    found = re.match(r"Key \(([^)]*)\)=", detail or "")
+    return found[1] if found else ""

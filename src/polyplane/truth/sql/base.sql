@@ -1,0 +1,98 @@
+-- The plane's own tables. Applied as one migration; every statement runs in one transaction.
+
+CREATE SCHEMA polyplane;
+
+-- UUIDv7 where the server has it (PostgreSQL 18), else a random UUID.
+DO $$
+BEGIN
+  IF current_setting('server_version_num')::int >= 180000 THEN
+    CREATE FUNCTION polyplane.new_key() RETURNS uuid LANGUAGE sql VOLATILE AS 'SELECT uuidv7()';
+  ELSE
+    CREATE FUNCTION polyplane.new_key() RETURNS uuid LANGUAGE sql VOLATILE
+      AS 'SELECT gen_random_uuid()';
+  END IF;
+END $$;
+
+-- One row per captured statement and at most 1,000 keys (op I, U, D, T), or one domain event (E).
+-- seq is taken while the row locks are held (CACHE 1), hence it is monotonic per key.
+CREATE TABLE polyplane.outbox (
+  seq  bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) NOT NULL,
+  xid  xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  tbl  text NOT NULL,
+  op   "char" NOT NULL,
+  keys text[] NOT NULL DEFAULT '{}',
+  body jsonb,
+  at   timestamptz NOT NULL DEFAULT now()
+) PARTITION BY RANGE (seq);
+CREATE INDEX outbox_xid ON polyplane.outbox (xid, seq);
+CREATE TABLE polyplane.outbox_1 PARTITION OF polyplane.outbox
+  FOR VALUES FROM (MINVALUE) TO (10000000);
+-- Writers must never fail because nobody made the next partition in time.
+CREATE TABLE polyplane.outbox_rest PARTITION OF polyplane.outbox DEFAULT;
+
+-- Who the plane is: the epoch goes up whenever xids or stream sequences may have gone back.
+CREATE TABLE polyplane.identity (
+  only_row          boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  epoch             int NOT NULL DEFAULT 1,
+  system_identifier text NOT NULL
+);
+INSERT INTO polyplane.identity (system_identifier)
+  SELECT system_identifier::text FROM pg_control_system();
+
+-- Leadership: a lease row with a fence that grows with each take-over.
+CREATE TABLE polyplane.lease (
+  name       text PRIMARY KEY,
+  holder     uuid NOT NULL,
+  fence      bigint NOT NULL,
+  expires_at timestamptz NOT NULL
+);
+
+-- What the relay has published: everything visible in `snapshot`; per (tbl, bucket) the last order.
+CREATE TABLE polyplane.relayed (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  epoch    int NOT NULL,
+  snapshot pg_snapshot NOT NULL
+);
+CREATE TABLE polyplane.tail (
+  tbl    text NOT NULL,
+  bucket int NOT NULL,
+  "order" bigint NOT NULL,
+  PRIMARY KEY (tbl, bucket)
+) WITH (fillfactor = 50);
+
+-- Where each projection stands, per bucket: everything up to `position` is durable in its store.
+CREATE TABLE polyplane.projected (
+  projection text NOT NULL,
+  bucket     int NOT NULL,
+  position   bigint NOT NULL,
+  PRIMARY KEY (projection, bucket)
+) WITH (fillfactor = 50);
+
+-- Which collections have been filled from truth, and by which definition.
+CREATE TABLE polyplane.collection (
+  name       text PRIMARY KEY,
+  definition text NOT NULL,
+  position   bigint,
+  filled_at  timestamptz
+);
+
+-- Ranges of stream sequences, written down before their insert; the name is the insert's token.
+CREATE TABLE polyplane.ingested (
+  stream   text NOT NULL,
+  epoch    int NOT NULL,
+  first    bigint NOT NULL,
+  last     bigint NOT NULL,
+  stored   boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (stream, epoch, first)
+);
+
+-- A request's key and its outcome, written in the transaction that did the work.
+CREATE TABLE polyplane.idempotency (
+  tenant     text NOT NULL,
+  key        text NOT NULL,
+  request    text NOT NULL,
+  status     int NOT NULL,
+  response   jsonb NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant, key)
+);

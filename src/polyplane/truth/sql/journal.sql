@@ -1,0 +1,116 @@
+-- name: identity
+SELECT epoch, system_identifier,
+       (SELECT system_identifier::text FROM pg_control_system()) AS current
+FROM polyplane.identity
+
+-- name: bump_epoch
+UPDATE polyplane.identity
+SET epoch = epoch + 1, system_identifier = (SELECT system_identifier::text FROM pg_control_system())
+RETURNING epoch
+
+-- name: lease
+-- Take or renew a lease. The fence grows when the holder changes. No row: somebody else has it.
+INSERT INTO polyplane.lease AS l (name, holder, fence, expires_at)
+VALUES (%(name)s, %(holder)s, 1, clock_timestamp() + make_interval(secs => %(ttl_s)s))
+ON CONFLICT (name) DO UPDATE
+SET holder = excluded.holder, expires_at = excluded.expires_at,
+    fence = l.fence + (l.holder <> excluded.holder)::int
+WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp()
+RETURNING fence
+
+-- name: release
+UPDATE polyplane.lease SET expires_at = '-infinity' WHERE name = %(name)s AND holder = %(holder)s
+
+-- name: relayed
+-- The window up to `snapshot` is published; its messages ended at these orders.
+WITH moved AS (
+  INSERT INTO polyplane.tail AS t (tbl, bucket, "order")
+  SELECT * FROM unnest(%(tables)s::text[], %(buckets)s::int[], %(orders)s::bigint[])
+  ON CONFLICT (tbl, bucket) DO UPDATE SET "order" = greatest(t."order", excluded."order")
+)
+INSERT INTO polyplane.relayed (epoch, snapshot) VALUES (%(epoch)s, %(snapshot)s::pg_snapshot)
+ON CONFLICT (only_row) DO UPDATE SET epoch = excluded.epoch, snapshot = excluded.snapshot
+
+-- name: is_relayed
+-- Whether the transaction `xid` has captured nothing, or all it captured is published.
+SELECT NOT EXISTS (SELECT FROM polyplane.outbox WHERE xid = %(xid)s::text::xid8)
+    OR EXISTS (
+      SELECT FROM polyplane.relayed
+      WHERE epoch = %(epoch)s AND pg_visible_in_snapshot(%(xid)s::text::xid8, snapshot)
+    )
+
+-- name: behind
+-- Which (projection, bucket) have not applied all that is published for their tables.
+WITH need AS (
+  SELECT p.name, t.bucket, max(t."order") AS "order"
+  FROM unnest(%(projections)s::text[], %(tables)s::text[]) AS p (name, tbl)
+  JOIN polyplane.tail t ON t.tbl = p.tbl GROUP BY 1, 2
+)
+SELECT n.name, n.bucket, n."order"
+FROM need n LEFT JOIN polyplane.projected d ON d.projection = n.name AND d.bucket = n.bucket
+WHERE coalesce(d.position, 0) < (%(epoch)s::bigint << 40 | n."order")
+
+-- name: projected
+INSERT INTO polyplane.projected AS p (projection, bucket, position)
+SELECT %(projection)s, * FROM unnest(%(buckets)s::int[], %(positions)s::bigint[])
+ON CONFLICT (projection, bucket) DO UPDATE SET position = greatest(p.position, excluded.position)
+
+-- name: positions
+SELECT projection, bucket, position FROM polyplane.projected
+
+-- name: tails
+SELECT tbl, bucket, "order" FROM polyplane.tail
+
+-- name: collections
+SELECT name, definition, position, filled_at FROM polyplane.collection
+
+-- name: declare_collection
+INSERT INTO polyplane.collection (name, definition) VALUES (%(name)s, %(definition)s)
+ON CONFLICT (name) DO NOTHING
+
+-- name: filled
+UPDATE polyplane.collection SET position = %(position)s, filled_at = now() WHERE name = %(name)s
+
+-- name: ingest_open
+-- The ranges that were begun and are not known to be stored.
+SELECT first, last FROM polyplane.ingested
+WHERE stream = %(stream)s AND epoch = %(epoch)s AND NOT stored ORDER BY first
+
+-- name: ingest_begin
+INSERT INTO polyplane.ingested (stream, epoch, first, last)
+VALUES (%(stream)s, %(epoch)s, %(first)s, %(last)s) ON CONFLICT DO NOTHING
+
+-- name: ingest_stored
+-- Older rows of the stream have done their work; the last hundred stay for the reader of a log.
+WITH done AS (
+  UPDATE polyplane.ingested SET stored = true
+  WHERE stream = %(stream)s AND epoch = %(epoch)s AND first = %(first)s
+)
+DELETE FROM polyplane.ingested
+WHERE stream = %(stream)s AND stored AND (epoch < %(epoch)s OR last < %(first)s - 100000)
+
+-- name: capture_definition
+SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p
+WHERE p.oid = to_regprocedure(%s || '()')
+
+-- name: capture_relations
+-- A table and its partitions, and whether each has its capture triggers.
+SELECT format('%%I.%%I', n.nspname, c.relname),
+       (SELECT count(*) FROM pg_trigger t
+        WHERE t.tgrelid = c.oid AND t.tgname LIKE 'polyplane\_%%' AND t.tgenabled = 'A') >= 3
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(%(name)s)
+   OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(name)s)))
+
+-- name: partition_insert
+CREATE OR REPLACE TRIGGER polyplane_insert AFTER INSERT ON {table}
+  REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+
+-- name: partition_update
+CREATE OR REPLACE TRIGGER polyplane_update AFTER UPDATE ON {table}
+  REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+
+-- name: partition_delete
+CREATE OR REPLACE TRIGGER polyplane_delete AFTER DELETE ON {table}
+  REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION {function}()

@@ -1,0 +1,28 @@
+"""Named SQL: `sql/<file>.sql` holds blocks that begin with `-- name: <block>`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import LiteralString
+
+_MARK = "-- name: "
+
+
+@cache
+def script(file: str) -> str:
+    """The whole text of `sql/<file>.sql`."""
+    return (files("polyplane.truth") / "sql" / f"{file}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def _blocks(file: str) -> dict[str, LiteralString]:
+    parts = ("\n" + script(file)).split("\n" + _MARK)[1:]
+    return {
+        name.strip(): body.strip() for name, _, body in (part.partition("\n") for part in parts)
+    }
+
+
+def statement(file: str, name: str) -> LiteralString:
+    """One named block of `sql/<file>.sql`; KeyError when there is none."""
+    return _blocks(file)[name]
