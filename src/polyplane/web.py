@@ -1,0 +1,269 @@
+"""What an application's routes are written with: the plane, the caller, pages, ETags, tokens.
+
+An application's `routes()` returns a plain `fastapi.APIRouter`; these are the types of its
+parameters and the few functions around them. Errors are raised, never returned: every
+`PolyplaneError` becomes a problem document (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
+
+import orjson
+from fastapi import Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from sqlalchemy import Select, inspect, literal, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from polyplane.errors import PreconditionFailed, Refused
+from polyplane.model.digest import canonical, digest
+from polyplane.model.position import Token
+from polyplane.model.projection import Projection
+from polyplane.model.table import Model
+from polyplane.plane import Plane
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Model)
+
+PAGE_ITEMS_MAX: Final = 200
+SETTLE_TIMEOUT_S: Final = 10.0
+TOKEN_HEADER: Final = "Polyplane-Token"
+PROBLEM_TYPE: Final = "application/problem+json"
+
+
+def _plane(request: Request) -> Plane:
+    return cast(Plane, request.app.state.plane)
+
+
+PlaneOf = Annotated[Plane, Depends(_plane)]
+"""The open plane: `async def route(plane: PlaneOf)`."""
+
+
+# Who calls. A tenant becomes a token of a NATS subject and part of cache keys, hence its alphabet.
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls, as far as the request says."""
+
+    actor: str
+    tenant: str
+
+
+def _caller(
+    actor: Annotated[
+        str,
+        Header(alias="X-Actor", max_length=200, pattern=r"^[\x21-\x7e]+$", description="Who acts."),
+    ] = "anonymous",
+    tenant: Annotated[
+        str,
+        Header(alias="X-Tenant", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="On whose behalf."),
+    ] = "default",
+) -> Identity:
+    return Identity(actor, tenant)
+
+
+Caller = Annotated[Identity, Depends(_caller)]
+"""`caller.actor` and `caller.tenant`, from the headers X-Actor and X-Tenant."""
+
+
+# Pages: keyset pagination, newest first, behind an opaque cursor.
+
+After = Annotated[
+    str | None,
+    Query(max_length=1_000, description="`next` of the page before; leave out for the first."),
+]
+Limit = Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX, description="Items of a page.")]
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    items: list[T]
+    next: str | None = Field(None, description="Pass as `after` for the next page; null: no more.")
+
+
+async def paginate(
+    session: AsyncSession,
+    select: Select[tuple[M]],
+    model: type[M],
+    after: str | None,
+    limit: int,
+    *,
+    by: Sequence[str] = ("created_at", "id"),
+) -> tuple[list[M], str | None]:
+    """The rows of `select` behind the cursor `after`, newest first, and the next cursor.
+
+    `by` names the columns that order the rows; together they must be unique and not null, and an
+    index over them keeps every page equally fast. Raises Refused for a cursor that is not one.
+    """
+    columns = [getattr(model, name) for name in by]
+    if after is not None:
+        bound = [literal(v, c.type) for v, c in zip(_opened(after, columns), columns, strict=True)]
+        select = select.where(tuple_(*columns) < tuple_(*bound))
+    select = select.order_by(*(column.desc() for column in columns)).limit(limit + 1)
+    rows = list((await session.scalars(select)).all())
+    if len(rows) <= limit:
+        return rows, None
+    last = rows[limit - 1]
+    cursor = canonical([getattr(last, name) for name in by])
+    return rows[:limit], urlsafe_b64encode(cursor).rstrip(b"=").decode()
+
+
+def _opened(cursor: str, columns: Sequence[Any]) -> list[Any]:
+    try:
+        values = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(values, list) or len(values) != len(columns):
+            raise ValueError(cursor)
+        return [
+            TypeAdapter(column.type.python_type).validate_python(value)
+            for value, column in zip(values, columns, strict=True)
+        ]
+    except (ValueError, ValidationError):
+        raise Refused(
+            "This cursor was not given by this list.",
+            field="after",
+            fix="Pass `next` of the page before, unchanged.",
+        ) from None
+
+
+# Versions: an ETag is the digest of the row, so whoever changed it, it is another one.
+
+
+def etag_of(row: Model) -> str:
+    """The strong ETag of `row`: a digest of all its columns, quoted.
+
+    The row must be loaded: `await session.refresh(row)` after a flush that lets the server fill
+    columns.
+    """
+    columns = {c.key: getattr(row, c.key) for c in inspect(type(row)).column_attrs}
+    return f'"{digest(columns)}"'
+
+
+def check_if_match(request: Request, row: Model) -> None:
+    """Raise PreconditionFailed unless `If-Match` names the version of `row`, or is not sent.
+
+    Read `row` with `with_for_update=True` in the transaction that changes it; otherwise another
+    writer may come between the check and the change.
+    """
+    wanted = ",".join(request.headers.getlist("if-match"))
+    if not wanted or wanted.strip() == "*":
+        return
+    if etag_of(row) not in (tag.strip() for tag in wanted.split(",")):
+        raise PreconditionFailed(
+            "This is no longer the version that If-Match names.",
+            fix="Read it again, apply your change to what it is now, and send its new ETag.",
+        )
+
+
+# Read your writes: a write answers with its token, a read may wait for it.
+
+
+class TokenExchange:
+    """Gives the token of a write to the caller, and waits for the one the caller brings."""
+
+    def __init__(self, plane: Plane, response: Response, wanted: Token | None) -> None:
+        self._plane = plane
+        self._response = response
+        self._wanted = wanted
+
+    def give(self, token: Token) -> None:
+        """Send `token` with the response."""
+        self._response.headers[TOKEN_HEADER] = str(token)
+
+    async def wait(self, *projections: type[Projection[Any]]) -> None:
+        """Return when `projections` show the write the caller named, if one was named.
+
+        Raises NotSettled when they do not within 10 s.
+        """
+        if self._wanted is not None:
+            await self._plane.settled(self._wanted, *projections, timeout_s=SETTLE_TIMEOUT_S)
+
+
+_TOKEN_PATTERN = r"^[0-9]{1,9}\.[0-9]{1,19}$"
+
+
+def _token(
+    plane: PlaneOf,
+    response: Response,
+    settled: Annotated[
+        str | None, Query(pattern=_TOKEN_PATTERN, description="Wait for the write of this token.")
+    ] = None,
+    sent: Annotated[
+        str | None,
+        Header(alias=TOKEN_HEADER, pattern=_TOKEN_PATTERN, description="The same, as a header."),
+    ] = None,
+) -> TokenExchange:
+    text = settled or sent
+    return TokenExchange(plane, response, Token.parse(text) if text else None)
+
+
+TokenHeader = Annotated[TokenExchange, Depends(_token)]
+"""Writes: `token.give(tx.token)`. Reads: `await token.wait(NoteSearch)` before they look."""
+
+
+# Deadlines and problem documents.
+
+
+def within(timeout_s: float) -> Any:
+    """A dependency that gives a route another deadline: `dependencies=[within(600)]`."""
+
+    async def postpone(request: Request) -> None:
+        deadline: asyncio.Timeout | None = request.scope.get("polyplane.deadline")
+        if deadline is not None:
+            deadline.reschedule(asyncio.get_running_loop().time() + timeout_s)
+
+    return Depends(postpone)
+
+
+class FieldProblem(BaseModel):
+    """One field of the request that is wrong."""
+
+    field: str = Field(description="Its dotted name.", examples=["points.3.value"])
+    pointer: str = Field("", description="JSON pointer into the body.", examples=["#/points/3"])
+    location: str = Field("body", description="body, query, path, header or cookie.")
+    detail: str = Field(examples=["Input should be a finite number"])
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: str = Field(examples=["urn:polyplane:problem:conflict"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["An experiment has this name already."])
+    instance: str = Field("", examples=["/api/v1/laboratory/experiments"])
+    request_id: str = Field("", description="What our log calls this request.")
+    fix: str = Field("", description="What to do about it.")
+    field: str = Field("", description="The first field that is wrong.", examples=["name"])
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+_TITLES: Final = {
+    400: "The request cannot be understood",
+    401: "A bearer token is needed",
+    404: "There is no such thing",
+    409: "It changed meanwhile, or exists already",
+    412: "If-Match names another version",
+    413: "The body is larger than allowed",
+    415: "This media type is not accepted",
+    422: "A field is wrong; nothing was stored",
+    500: "A defect of ours; the log has the request id",
+    503: "An engine does not answer in time; try again",
+    504: "A store has not caught up within the deadline",
+}
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route passes as `responses=` for the problems it can end in."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _TITLES[status], "content": {PROBLEM_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
