@@ -16,6 +16,11 @@ M = TypeVar("M", bound=Model)
 TAG_TYPES: tuple[type, ...] = (str, int, float, bool, datetime)
 
 
+def snake(name: str) -> str:
+    """`NoteSearch` -> `note_search`."""
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
 class Projection(Generic[M]):
     """What follows from a model, by a pure function. Subclass a kind: `Vectors` or `Cached`.
 
@@ -94,8 +99,3 @@ def _scalar(cls: type, name: str, hint: Any) -> type:
             fix="Use str, int, float, bool or datetime, optionally | None.",
         )
     return options[0]  # type: ignore[no-any-return]
-
-
-def snake(name: str) -> str:
-    """`NoteSearch` -> `note_search`."""
-    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
