@@ -1,0 +1,252 @@
+"""Vectors in LanceDB: a folder (or a bucket) of tables, no server.
+
+One row per key. An item's position is a column and the gate is the condition of the merge, so it
+holds for any number of processes: LanceDB commits optimistically and re-reads when it lost.
+Every apply makes a small fragment; `maintain` folds them together before they cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from lancedb.query import ColumnOrdering
+
+from polyplane.errors import Misconfigured, NotFound, StoreDown
+from polyplane.model.collection import Collection
+from polyplane.model.items import Hit, Item, Stamp, Where
+from polyplane.stores.vector import lance_disk, lance_table
+from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge
+from polyplane.stores.vector.where import check_names, check_query, check_tags
+
+MAINTAIN_TIMEOUT_S: Final = 1800.0
+CACHE_BYTES: Final = 64 * 2**20
+GET_KEYS: Final = 1_000
+"""Keys per look-up."""
+
+
+async def connect(
+    url: str,
+    *,
+    durable: bool = True,
+    timeout_s: float = 30.0,
+    storage_options: dict[str, str] | None = None,
+) -> LanceStore:
+    """Open (or create) the folder of `lancedb:///absolute/path` or `lancedb://relative/path`.
+
+    `lancedb://s3://bucket/prefix` and the like name an object store, opened with
+    `storage_options`; it has no barrier of its own because each write there is durable at once.
+    `durable=False` leaves out the barrier, for data that may be lost. Raises StoreDown.
+    """
+    location = url.removeprefix("lancedb://")
+    folder = None if "://" in location else Path(location).absolute()
+    try:
+        if folder is not None:
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(lance_disk.heal, folder)
+        # A zero interval makes each read see what other processes have committed before it.
+        async with asyncio.timeout(timeout_s):
+            database = await lancedb.connect_async(
+                location if folder is None else str(folder),
+                read_consistency_interval=timedelta(0),
+                storage_options=storage_options,
+                session=lancedb.Session(CACHE_BYTES, CACHE_BYTES),
+            )
+    except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+        raise StoreDown(f"LanceDB at {location} does not open: {error}") from error
+    return LanceStore(database, folder, durable=durable, timeout_s=timeout_s)
+
+
+class LanceStore:
+    """The vector store over LanceDB; made by `connect`."""
+
+    multi_process = True
+
+    def __init__(
+        self,
+        database: lancedb.AsyncConnection,
+        folder: Path | None,
+        *,
+        durable: bool,
+        timeout_s: float,
+    ) -> None:
+        self.durable = durable
+        self._database = database
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._tables: dict[str, lancedb.AsyncTable] = {}
+        self._upkeep: dict[str, Upkeep] = {}
+
+    async def ping(self) -> None:
+        async with self._answering("list its tables"):
+            await self._database.list_tables(limit=1)
+
+    async def barrier(self) -> None:
+        if self.durable and self._folder is not None:
+            async with self._answering("write its files to disk"):
+                await asyncio.to_thread(lance_disk.sync, self._folder)
+
+    async def close(self) -> None:
+        for table in self._tables.values():
+            table.close()  # type: ignore[no-untyped-call]
+        self._tables.clear()
+        self._database.close()  # type: ignore[no-untyped-call]
+
+    async def prepare(self, collection: Collection) -> None:
+        """Raises Misconfigured when the table exists with other columns or dimensions."""
+        reserved = (*lance_table.OWN, collection.text_name)
+        check_names(collection, tuple(collection.tag_types), reserved)
+        wanted = lance_table.schema(collection)
+        async with self._answering(f"create {collection.target}"):
+            table = await self._database.create_table(
+                collection.target,
+                schema=wanted,
+                exist_ok=True,
+                storage_options={"new_table_enable_v2_manifest_paths": "true"},
+            )
+            columns = await table.schema()
+        self._tables[collection.target] = table
+        if any(field not in columns for field in wanted):
+            raise Misconfigured(
+                f"{collection.target} exists with other columns or dimensions.",
+                fix="Raise the projection's `version`: it is then built anew beside the old one.",
+            )
+
+    async def apply(
+        self, collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
+    ) -> None:
+        """Raises Refused, naming the tag, when an item's tags are not of the declared types."""
+        if not puts and not drops:
+            return
+        check_tags(collection, puts)
+        table = await self._table(collection)
+        async with self._answering(f"apply to {collection.target}"):
+            columns = await self._columns(table, collection, puts)
+            rows = lance_table.batch(collection, columns, puts, drops, position)
+            await merge(table, rows, "target.position < source.position", insert=True)
+
+    async def scan(
+        self, collection: Collection, *, batch_size: int = 10_000
+    ) -> AsyncIterator[list[Stamp]]:
+        """One snapshot of the table, sorted by the engine; keys, positions and digests only."""
+        table = await self._table(collection)
+        async with self._answering(f"scan {collection.target}"):
+            batches = await (
+                table.query()
+                .select(["key", "position", "digest"])
+                .order_by([ColumnOrdering(column_name="key")])
+                .to_batches(max_batch_length=batch_size)
+            )
+        while True:
+            async with self._answering(f"scan {collection.target}"):
+                batch = await anext(batches, None)
+            if batch is None:
+                return
+            columns = (batch[name].to_pylist() for name in ("key", "position", "digest"))
+            yield [Stamp(*row) for row in zip(*columns, strict=True)]
+
+    async def search(
+        self,
+        collection: Collection,
+        embedding: Sequence[float],
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        """Exact. A vector of zeros has no direction: it is found by nothing and finds nothing."""
+        check_query(collection, embedding, limit)
+        table = await self._table(collection)
+        async with self._answering(f"search {collection.target}"):
+            columns = await self._columns(table, collection)
+            found = await (
+                table.query()
+                .nearest_to(np.asarray(embedding, dtype=np.float32))
+                .distance_type("cosine")
+                .where(lance_table.predicate(collection, columns, where))
+                .select([*(name for name in columns.names if name != "vector"), "_distance"])
+                .limit(limit)
+                .to_arrow()
+            )
+        return lance_table.hits(collection, found)
+
+    async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
+        table = await self._table(collection)
+        found: dict[str, Hit] = {}
+        for start in range(0, len(keys), GET_KEYS):
+            async with self._answering(f"read {collection.target}"):
+                columns = await self._columns(table, collection)
+                living = lance_table.predicate(collection, columns, None)
+                wanted = lance_table.among("key", keys[start : start + GET_KEYS])
+                rows = await (
+                    table.query()
+                    .where(f"{wanted} AND {living}")
+                    .select([name for name in columns.names if name != "vector"])
+                    .to_arrow()
+                )
+            found |= {hit.key: hit for hit in lance_table.hits(collection, rows)}
+        return [found[key] for key in keys if key in found]
+
+    async def maintain(self, collection: Collection, *, full: bool = False) -> None:
+        """Fold small fragments; compact, index and remove old versions when it pays.
+
+        May run beside `apply`, here and in other processes: both commit optimistically.
+        """
+        upkeep = self._upkeep.setdefault(collection.target, Upkeep())
+        async with self._answering(f"maintain {collection.target}", MAINTAIN_TIMEOUT_S):
+            # A handle of its own, so that long work does not hold up the one that applies.
+            table = await self._database.open_table(collection.target)
+            try:
+                await upkeep.run(table, collection.indexes, full=full)
+            finally:
+                table.close()  # type: ignore[no-untyped-call]
+
+    async def _table(self, collection: Collection) -> lancedb.AsyncTable:
+        """The open table; NotFound when the collection was never prepared."""
+        table = self._tables.get(collection.target)
+        if table is None:
+            async with self._answering(f"open {collection.target}"):
+                try:
+                    table = await self._database.open_table(collection.target)
+                except ValueError as error:
+                    raise NotFound(
+                        f"There is no collection {collection.target}.", fix="Prepare it first."
+                    ) from error
+            self._tables[collection.target] = table
+        return table
+
+    async def _columns(
+        self, table: lancedb.AsyncTable, collection: Collection, puts: Sequence[Item] = ()
+    ) -> pa.Schema:
+        """The table's columns; an untyped table first gets the ones that `puts` bring."""
+        if collection.tag_types:
+            return lance_table.schema(collection)
+        columns = await table.schema()
+        missing = lance_table.new_columns(collection, columns, puts)
+        if not len(missing):
+            return columns
+        reserved = (*lance_table.OWN, collection.text_name)
+        check_names(collection, missing.names, reserved)
+        await add_columns(table, missing)
+        return await table.schema()
+
+    @asynccontextmanager
+    async def _answering(self, what: str, timeout_s: float | None = None) -> AsyncIterator[None]:
+        """StoreDown when the engine fails to do `what`, or takes too long."""
+        limit_s = timeout_s or self._timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                yield
+        except TimeoutError as error:
+            raise StoreDown(f"LanceDB did not {what} within {limit_s:g} s.") from error
+        except (OSError, RuntimeError) as error:
+            raise StoreDown(
+                f"LanceDB could not {what}: {error}",
+                fix="Check the disk; if the table is damaged, rebuild the projection.",
+            ) from error

@@ -1,0 +1,64 @@
+"""What LanceDB leaves to its user on a local disk: durability, and repair after a power cut.
+
+LanceDB never calls fsync. A power cut can therefore leave the newest manifests of a table empty
+or torn, and a table whose newest manifest cannot be read does not open. Nothing that `barrier`
+has confirmed can be in them, so they are dropped and the version before becomes the newest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+_MAGIC: Final = b"LANC"
+_log = structlog.get_logger(__name__)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def sync(folder: Path) -> None:
+    """Return when all written so far to the file system of `folder` survives a power cut."""
+    if not hasattr(_libc, "syncfs"):  # not Linux
+        os.sync()
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(handle) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(handle)
+
+
+def heal(folder: Path) -> list[Path]:
+    """Drop unreadable newest manifests of every table in `folder`; the manifests dropped.
+
+    Safe while other processes use the tables: LanceDB makes a manifest visible only once it is
+    written whole, so one that is torn is left from a power cut.
+    """
+    dropped = []
+    for versions in sorted(folder.glob("*.lance/_versions")):
+        for manifest in sorted(versions.glob("*.manifest"), key=_version, reverse=True):
+            if _whole(manifest):
+                break
+            _log.warning("torn_manifest_dropped", table=versions.parent.stem, file=manifest.name)
+            manifest.unlink(missing_ok=True)
+            dropped.append(manifest)
+    return dropped
+
+
+def _version(manifest: Path) -> int:
+    """The version in a manifest's name, which counts down from 2^64 - 1 when it has 20 digits."""
+    number = int(manifest.stem) if manifest.stem.isdigit() else 0
+    return 2**64 - 1 - number if len(manifest.stem) == 20 else number
+
+
+def _whole(manifest: Path) -> bool:
+    """Whether the file ends as a manifest does."""
+    try:
+        return manifest.read_bytes()[-len(_MAGIC) :] == _MAGIC
+    except FileNotFoundError:
+        return True  # cleaned up meanwhile by another process, so not the newest

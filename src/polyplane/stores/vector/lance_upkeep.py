@@ -1,0 +1,129 @@
+"""Commits to a LanceDB table that others write too, and what keeps the table fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import stamina
+from lancedb.index import Bitmap, BTree
+
+SMALL_ROWS: Final = 1_000
+"""A fragment below this is folded with others; applies of single rows make nothing else."""
+SMALL_FRAGMENTS: Final = 16
+"""Fold so many: each costs every look-up and merge about a quarter of a millisecond."""
+UNINDEXED_SHARE: Final = 0.05
+"""Compact when so much of the table is not in the index of keys (and not below SMALL_ROWS)."""
+VERSIONS: Final = 1_000
+"""Compact, which also removes old versions, after so many commits."""
+COMPACT_SHARE: Final = 0.05
+"""Compacting takes at most this share of the time, however large the table is."""
+RETAIN: Final = timedelta(minutes=3)
+"""How long an old version stays, for readers in other processes that still read it."""
+ATTEMPTS: Final = 10
+FRAGMENT_BITS: Final = 32
+"""A row id is the number of its fragment, then the row's number in it."""
+
+
+def _lost(error: Exception) -> bool:
+    """Whether a commit failed only because another one came first."""
+    return isinstance(error, (OSError, RuntimeError)) and "conflict" in str(error).lower()
+
+
+def _commits() -> Any:
+    """Attempts at a commit, as long as others come first."""
+    return stamina.retry_context(
+        on=_lost, attempts=ATTEMPTS, timeout=None, wait_initial=0.01, wait_max=0.5, wait_jitter=0.05
+    )
+
+
+async def merge(
+    table: lancedb.AsyncTable, rows: pa.RecordBatch | pa.Table, where: str, *, insert: bool
+) -> None:
+    """Replace the rows that have the keys of `rows` and satisfy `where`, in one commit."""
+    async for attempt in _commits():
+        with attempt:
+            builder = table.merge_insert("key").when_matched_update_all(where=where)
+            if insert:
+                builder = builder.when_not_matched_insert_all()
+            # "null" only lets through the null vectors of tombstones: others have been checked.
+            await builder.execute(rows, on_bad_vectors="null")
+
+
+async def add_columns(table: lancedb.AsyncTable, wanted: pa.Schema) -> None:
+    """Add the columns that are not there yet."""
+    async for attempt in _commits():
+        with attempt:
+            known = await table.schema()
+            missing = [field for field in wanted if field.name not in known.names]
+            if missing:
+                await table.add_columns(pa.schema(missing))
+
+
+class Upkeep:
+    """Keeps one table fast. Remembers between calls what makes the next one cheap."""
+
+    def __init__(self) -> None:
+        self._first_small = 0
+        """No fragment below this number is worth folding."""
+        self._compacted_version = 0
+        self._compact_not_before_s = 0.0
+
+    async def run(
+        self, table: lancedb.AsyncTable, indexes: Sequence[str], *, full: bool = False
+    ) -> None:
+        """Fold when there are many small fragments; compact when it pays (`full`: in any case)."""
+        await self._fold(table)
+        if full or await self._compact_pays(table):
+            started_s = time.monotonic()
+            await self._compact(table, indexes)
+            done_s = time.monotonic()
+            self._compact_not_before_s = done_s + (done_s - started_s) / COMPACT_SHARE
+
+    async def _fold(self, table: lancedb.AsyncTable) -> None:
+        """Rewrite the rows of the newest small fragments into one.
+
+        A merge of rows with themselves, each only if it is still at its position: concurrent
+        applies win. Unlike compaction it leaves the large fragments alone, so it costs what the
+        small ones hold and never the whole table.
+        """
+        tail = table.query().where(f"_rowid >= {self._first_small << FRAGMENT_BITS}")
+        ids = (await tail.select(["position"]).with_row_id().to_arrow())["_rowid"].to_numpy()
+        fragments, rows = np.unique(ids >> np.uint64(FRAGMENT_BITS), return_counts=True)
+        large = fragments[rows >= SMALL_ROWS]
+        if len(large):
+            self._first_small = int(large[-1]) + 1
+        if np.count_nonzero(fragments >= self._first_small) < SMALL_FRAGMENTS:
+            return
+        tail = table.query().where(f"_rowid >= {self._first_small << FRAGMENT_BITS}")
+        await merge(table, await tail.to_arrow(), "target.position = source.position", insert=False)
+
+    async def _compact_pays(self, table: lancedb.AsyncTable) -> bool:
+        if time.monotonic() < self._compact_not_before_s:
+            return False
+        if await table.version() - self._compacted_version >= VERSIONS:
+            return True
+        index = await table.index_stats("key_idx")
+        unindexed = index.num_unindexed_rows if index else await table.count_rows()
+        indexed = index.num_indexed_rows if index else 0
+        return unindexed > max(SMALL_ROWS, indexed * UNINDEXED_SHARE)
+
+    async def _compact(self, table: lancedb.AsyncTable, indexes: Sequence[str]) -> None:
+        """Compact fragments, remove old versions, bring all indexes up to date."""
+        async for attempt in _commits():
+            with attempt:
+                await table.optimize(cleanup_older_than=RETAIN)
+        columns = await table.schema()
+        indexed = {name for index in await table.list_indices() for name in index.columns}
+        for name in ("key", *indexes):
+            if name in columns.names and name not in indexed:
+                flag = pa.types.is_boolean(columns.field(name).type)
+                async for attempt in _commits():
+                    with attempt:
+                        await table.create_index(name, config=Bitmap() if flag else BTree())
+        self._compacted_version = await table.version()
