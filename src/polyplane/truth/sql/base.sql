@@ -1,6 +1,6 @@
 -- The plane's own tables. Applied as one migration; every statement runs in one transaction.
 
-CREATE SCHEMA polyplane;
+CREATE SCHEMA IF NOT EXISTS polyplane;
 
 -- UUIDv7 where the server has it (PostgreSQL 18), else a random UUID.
 DO $$
