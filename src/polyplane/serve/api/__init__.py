@@ -1,0 +1,1 @@
+"""The HTTP face: FastAPI over a plane, without logic of its own."""

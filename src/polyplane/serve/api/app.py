@@ -1,0 +1,112 @@
+"""The API: a plane and its applications as one FastAPI app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from polyplane.model.application import Application
+from polyplane.ops.metrics import Metrics
+from polyplane.plane import Plane
+from polyplane.serve.api import operator, problems, watch
+from polyplane.serve.api.body import storable
+from polyplane.serve.api.gate import Gate
+from polyplane.web import Problem, problem_responses
+
+PREFIX: Final = "/api/v1"
+
+_SWAGGER: Final[dict[str, Any]] = {
+    "displayRequestDuration": True,
+    "filter": True,
+    "tryItOutEnabled": True,
+    "validatorUrl": None,  # else it asks a stranger's server to judge our schema
+}
+
+
+class Api(FastAPI):
+    """FastAPI behind the gate, with problem documents in its schema."""
+
+    hosts: frozenset[str] = frozenset()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the gate outside of everything, so that it sees every response."""
+        return Gate(super().build_middleware_stack(), self.state.metrics, self.hosts)
+
+    def openapi(self) -> dict[str, Any]:
+        """The schema, with the problem document that every operation may end in."""
+        schema = super().openapi()
+        known = schema.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" not in known:
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            known |= {**problem.pop("$defs", {}), "Problem": problem}
+            for operation in _with_bodies(schema):
+                operation["responses"] = {
+                    **{str(k): v for k, v in problem_responses(400, 413, 415).items()},
+                    **operation["responses"],
+                }
+        return schema
+
+
+def _with_bodies(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    operations = [o for path in schema["paths"].values() for o in path.values()]
+    return [operation for operation in operations if "requestBody" in operation]
+
+
+def create_app(
+    plane: Plane, applications: Sequence[Application], *, hosts: Sequence[str] = ()
+) -> FastAPI:
+    """The API of an open `plane`: its applications' routes, health, metrics, operator's routes.
+
+    With `hosts` it answers only requests that name one of them as their host.
+    """
+    app = Api(
+        title="polyplane",
+        version=version("polyplane"),
+        description="One truth, many engines, and the proof that they agree.",
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        max_body_size=problems.BODY_MAX_BYTES,
+        dependencies=[Depends(storable)],
+        responses=problem_responses(422, 500, 503),
+    )
+    app.hosts = frozenset(host.lower() for host in hosts)
+    app.state.plane = plane
+    app.state.metrics = Metrics()
+    problems.install(app)
+    app.include_router(watch.router)
+    app.include_router(operator.router, prefix=f"{PREFIX}/ops")
+    for application in applications:
+        if application.routes is not None:
+            prefix = f"{PREFIX}/{application.name}"
+            app.include_router(application.routes(), prefix=prefix, tags=[application.name])
+    _add_docs(app)
+    return app
+
+
+def _add_docs(app: FastAPI) -> None:
+    """Swagger at /docs, from the package that contains it: no stranger's server is asked."""
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=app.title,
+        swagger_js_url="swagger/swagger-ui-bundle.js",
+        swagger_css_url="swagger/swagger-ui.css",
+        swagger_favicon_url="swagger/favicon-32x32.png",
+        swagger_ui_parameters=_SWAGGER,
+    )
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return page
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")

@@ -1,0 +1,74 @@
+"""What JSON's parser lets through and no store can hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+
+NUMBER: Final = "NaN and infinity are not numbers that can be stored"
+OFFENDERS_MAX: Final = 20
+TEXT: Final = "Text cannot hold a NUL character or half of a surrogate pair"
+
+# What every offender leaves in the bytes of the body; nearly all bodies have none of it.
+_SUSPECT: Final = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}|\\u0000|\\u[dD][89a-fA-F]")
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+Path = tuple[str | int, ...]
+
+
+async def storable(request: Request) -> None:
+    """Refuse NaN, infinity, NUL and lone surrogates anywhere in the request, by name.
+
+    Python's JSON parser accepts all of them; PostgreSQL and the stores accept none.
+    """
+    offenders = [
+        (("path", name), TEXT)
+        for name, value in request.path_params.items()
+        if _UNSTORABLE.search(str(value))
+    ]
+    offenders += [
+        (("query", name), TEXT)
+        for name, value in request.query_params.multi_items()
+        if _UNSTORABLE.search(value)
+    ]
+    offenders += [(("body", *path), why) for path, why in await _unstorable_in_body(request)]
+    if offenders:
+        raise RequestValidationError(
+            [{"type": "unstorable", "loc": loc, "msg": why} for loc, why in offenders]
+        )
+
+
+async def _unstorable_in_body(request: Request) -> list[tuple[Path, str]]:
+    if "json" not in request.headers.get("content-type", ""):
+        return []
+    if not _SUSPECT.search(await request.body()):
+        return []
+    try:
+        value = await request.json()
+    except (ValueError, RecursionError):  # the route, which reads the body itself, will refuse it
+        return []
+    return list(islice(unstorable(value), OFFENDERS_MAX))
+
+
+def unstorable(value: Any) -> Iterator[tuple[Path, str]]:
+    """Where in a parsed JSON value there is something no store can hold, and why."""
+    waiting: list[tuple[Path, Any]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        match item:
+            case float() if not math.isfinite(item):
+                yield path, NUMBER
+            case str() if _UNSTORABLE.search(item):
+                yield path, TEXT
+            case list():
+                waiting += [((*path, i), part) for i, part in enumerate(item)][::-1]
+            case dict():
+                if any(_UNSTORABLE.search(name) for name in item):
+                    yield path, TEXT
+                waiting += [((*path, name), part) for name, part in item.items()][::-1]

@@ -1,0 +1,185 @@
+"""Every failure as a problem document (RFC 9457) that says what is known and what to do.
+
+Nothing of the request's values is echoed, and what only an operator may know (addresses, engine
+messages, traces) goes to the log, under the request id the document carries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from polyplane.errors import NotSettled, PolyplaneError, Refused, Unavailable
+from polyplane.web import PROBLEM_TYPE, FieldProblem, Problem
+
+log = structlog.get_logger("polyplane.api")
+
+BODY_MAX_BYTES: Final = 8 * 2**20
+RETRY_AFTER_S: Final = 1
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every failure with a problem document."""
+    app.add_exception_handler(PolyplaneError, _of_ours)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def respond(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    kind: str = "",
+    title: str = "",
+    fix: str = "",
+    errors: Sequence[FieldProblem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """One problem document. `kind` is the last part of its type; both follow from `status`."""
+    known = _KINDS.get(status, ("http", f"HTTP status {status}"))
+    problem = Problem(
+        type=f"urn:polyplane:problem:{kind or known[0]}",
+        title=title or known[1],
+        status=status,
+        detail=detail,
+        instance=request.scope.get("path", ""),
+        request_id=request.scope.get("polyplane.request_id", ""),
+        fix=fix,
+        field=errors[0].field if errors else "",
+        errors=list(errors),
+    )
+    return Response(
+        problem.model_dump_json(exclude_defaults=True),
+        status,
+        headers=headers,
+        media_type=PROBLEM_TYPE,
+    )
+
+
+# Python's own phrases change from version to version; a client compares these.
+_KINDS: Final = {
+    400: ("malformed", "The request cannot be understood"),
+    401: ("unauthorized", "A bearer token is needed"),
+    404: ("not-found", "There is no such thing"),
+    405: ("method-not-allowed", "Another method is needed"),
+    408: ("too-slow", "The request took too long to arrive"),
+    413: ("too-large", "More than the stated bound"),
+    415: ("unsupported-media-type", "Another media type is needed"),
+    421: ("misdirected", "Another host was meant"),
+    422: ("refused", "The request is wrong and nothing was stored"),
+    500: ("unexpected", "A defect of ours"),
+    503: ("deadline", "The answer was not ready in time"),
+}
+
+
+async def _of_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PolyplaneError)
+    cls = type(error)
+    title = (cls.__doc__ or cls.__name__).splitlines()[0].split(". ")[0].rstrip(".")
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+    if isinstance(error, Refused):
+        errors = [_located(error.field, error.message)] if error.field else []
+        return respond(
+            request,
+            error.status,
+            error.message,
+            kind=kind,
+            title=title,
+            fix=error.fix,
+            errors=errors,
+        )
+    if isinstance(error, Unavailable):
+        log.warning("unavailable", error=str(error), kind=kind)
+        detail = error.message if isinstance(error, NotSettled) else f"{title}."
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        return respond(request, error.status, detail, kind=kind, title=title, headers=headers)
+    log.error("request_failed", error=str(error), kind=kind)
+    return respond(request, error.status, _UNEXPECTED, kind="unexpected", title=title)
+
+
+def _located(field: str, detail: str) -> FieldProblem:
+    return FieldProblem(field=field, pointer="#/" + field.replace(".", "/"), detail=detail)
+
+
+async def _of_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if _is_wrong_media_type(request, found):
+        return respond(
+            request,
+            415,
+            "The body is not JSON, by its Content-Type.",
+            fix="Send Content-Type: application/json.",
+        )
+    if any(e["type"] == "json_invalid" for e in found):
+        return respond(request, 400, f"The body is not JSON: {_malformed(found[0])}.")
+    errors = [_field_problem(e) for e in found]
+    first = errors[0]
+    detail = f"{first.field}: {first.detail}" if first.field else first.detail
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return respond(request, 422, detail + more, errors=errors)
+
+
+def _is_wrong_media_type(request: Request, found: Sequence[Any]) -> bool:
+    """FastAPI hands a body that is not declared JSON to validation as bytes."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    has_body = request.headers.get("content-length", "1") != "0"
+    return not is_json and has_body and any(tuple(e["loc"]) == ("body",) for e in found)
+
+
+def _malformed(error: Any) -> str:
+    reason = str(error.get("ctx", {}).get("error", "malformed"))
+    return f"{reason[:1].lower()}{reason[1:]} at character {error['loc'][-1]}"
+
+
+def _field_problem(error: Any) -> FieldProblem:
+    location, *path = (str(part) for part in error["loc"])
+    pointer = "#" + "".join(f"/{_escaped(part)}" for part in path) if location == "body" else ""
+    return FieldProblem(
+        field=".".join(path) or location,
+        pointer=pointer,
+        location=location,
+        detail=str(error["msg"]),
+    )
+
+
+def _escaped(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+_DETAILS: Final = {
+    400: "The body cannot be parsed.",
+    404: "There is nothing at this address.",
+    405: "This address does not know this method.",
+    413: f"The body is larger than this address takes (usually {BODY_MAX_BYTES >> 20} MiB).",
+}
+
+_FIXES: Final = {413: "Send less at once: several requests, or smaller batches."}
+
+
+def too_large(request: Request) -> Response:
+    """The problem of a body over the limit."""
+    return respond(request, 413, _DETAILS[413], fix=_FIXES[413])
+
+
+async def _of_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    detail = _DETAILS.get(status, error.detail)
+    return respond(request, status, detail, fix=_FIXES.get(status, ""), headers=error.headers)
+
+
+_UNEXPECTED: Final = "Something failed that should not have; the log has it under the request id."
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return respond(request, 500, _UNEXPECTED)

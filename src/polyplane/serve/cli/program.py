@@ -1,0 +1,89 @@
+"""The program `polyplane`: its table of commands. Each module is loaded when its command runs,
+so that `polyplane --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "init": ("polyplane.serve.cli.init:init", "Write polyplane.toml and make the home folder."),
+    "up": ("polyplane.serve.cli.up:up", "Run the engines, the flows and the API until stopped."),
+    "status": ("polyplane.serve.cli.status:status", "Show what runs, and how far behind it is."),
+    "demo": ("polyplane.serve.cli.demo:demo", "Run a real experiment through every store."),
+    "controller": (
+        "polyplane.serve.cli.controller:controller",
+        "Carry out the laboratory's work orders on this machine.",
+    ),
+    "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
+    "verify": ("polyplane.serve.cli.verify:verify", "Prove that every store agrees with truth."),
+    "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
+    "adopt": ("polyplane.serve.cli.adopt:adopt", "Project the tables of an existing database."),
+}
+"""Command -> where it is, and its line in `polyplane --help`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the command line runs: application packages by name, and `module:function`s."""
+
+    applications: Mapping[str, str]
+    demo: str
+    controller: str
+
+
+def run(program: Program) -> None:
+    """Run the command that `sys.argv` names; exits with its code."""
+    app = typer.Typer(
+        cls=_Commands,
+        help="The data plane of AI applications: one truth, many engines, and the proof that "
+        "they agree.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    get_command(app)(obj=program)
+
+
+def load(path: str) -> Any:
+    """The object at `module:name`."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _root() -> None:
+    """The program itself does nothing without a command."""
+
+
+class _Commands(TyperGroup):
+    """The table above as commands; only the one that is asked for is imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        self.commands = dict.fromkeys(COMMANDS, TyperCommand(""))  # for its suggestions
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and command_of(name or ""), rest
+
+
+def command_of(name: str) -> Any:
+    """The real command `name` of the table."""
+    found = load(COMMANDS[name][0])
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False)
+        found.command(name)(function)
+    return get_command(found)

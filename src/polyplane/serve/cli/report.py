@@ -1,0 +1,113 @@
+"""How a command ends: one envelope for programs; a few lines and the next step for people."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Annotated, Any, Final, Self
+
+import typer
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from polyplane.errors import PolyplaneError
+
+INTERRUPTED: Final = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope instead of text.")]
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the embedded engines (default: the setting `home`)."),
+]
+
+
+class Report:
+    """The outcome of one command, used as a context::
+
+        with Report("verify", as_json) as report:
+            report.data = {...}
+            report.show(table)
+            report.next = "polyplane status"
+
+    On leaving, it prints the envelope `{status, command, duration_ms, data}` or the `Next:` line.
+    A `PolyplaneError` becomes one red line with its fix, and the error's exit code.
+    """
+
+    def __init__(self, command: str, as_json: bool) -> None:
+        self.command = command
+        self.as_json = as_json
+        self.status = "ok"
+        self.exit_code = 0
+        self.data: dict[str, Any] = {}
+        self.next = ""
+        self._started = perf_counter()
+        self._is_told = False
+
+    @property
+    def console(self) -> Console:
+        """Where people read. With `--json` it is standard error, so that stdout stays JSON."""
+        return Console(stderr=self.as_json, highlight=False)
+
+    def show(self, *things: RenderableType) -> None:
+        """Print for people; nothing with `--json`."""
+        if not self.as_json:
+            for thing in things:
+                self.console.print(thing)
+
+    def tell(self) -> None:
+        """Print the envelope or the `Next:` line now; leaving the context does it otherwise."""
+        self._is_told = True
+        if self.as_json:
+            envelope = {
+                "status": self.status,
+                "command": self.command,
+                "duration_ms": round((perf_counter() - self._started) * 1e3),
+                "data": self.data,
+            }
+            sys.stdout.write(json.dumps(envelope, default=str) + "\n")
+            sys.stdout.flush()
+        elif self.next and self.status == "ok":
+            self.console.print(Text.assemble(("Next: ", "bold"), self.next))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, PolyplaneError):
+            self._fail(error.exit_code, type(error).__name__, error.message, error.fix)
+        elif isinstance(error, KeyboardInterrupt):
+            self._fail(INTERRUPTED, "Interrupted", "Interrupted; nothing was left running.", "")
+        elif isinstance(error, Exception) and not isinstance(error, typer.Exit | typer.Abort):
+            if self.as_json:
+                self._envelope_of(type(error).__name__, "This should not have happened.", "")
+            return  # a defect of ours: the trace says more than we could
+        elif error is not None:
+            return
+        if not self._is_told:
+            self.tell()
+        if self.exit_code:
+            raise typer.Exit(self.exit_code) from None
+
+    def _fail(self, exit_code: int, kind: str, message: str, fix: str) -> None:
+        self.exit_code = exit_code
+        self._envelope_of(kind, message, fix)
+        if not self.as_json:
+            line = Text.assemble((message, "red"), " " if fix else "", fix)
+            Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+
+    def _envelope_of(self, kind: str, message: str, fix: str) -> None:
+        self.status = "error"
+        self.data = {
+            "error": re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower(),
+            "message": message,
+            "fix": fix,
+        }
