@@ -65,6 +65,9 @@ class Settings(BaseModel):
     embedder_dimensions: int = Field(1536, ge=2, le=8192, description="Its vectors' length.")
     api_host: str = Field("127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(8765, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    api_hosts: str = Field(
+        "", description="Further host names the API answers to on loopback, comma-separated."
+    )
 
     @classmethod
     def load(cls, *, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
