@@ -1,0 +1,96 @@
+"""What an engine must say of itself to be run: declarations, and three things to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from signal import SIGTERM, Signals
+from typing import ClassVar
+
+from polyplane.embedded.account import Account
+from polyplane.errors import EngineMissing
+
+HOST = "127.0.0.1"
+
+
+class NotReady(Exception):
+    """The server does not serve yet; the text says why."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one engine lives and what it is given."""
+
+    folder: Path
+    sockets: Path
+    ports: Mapping[str, int]
+    secrets: Mapping[str, str]
+    account: Account | None
+
+    @property
+    def log(self) -> Path:
+        """Where the server's output goes."""
+        return self.folder / "log"
+
+
+class Engine(ABC):
+    """One product that comes as a wheel. Raises EngineMissing if the wheel is not installed."""
+
+    name: ClassVar[str]  # also of the extra that brings it
+    distribution: ClassVar[str]
+    program_name: ClassVar[str]
+    tools: ClassVar[tuple[str, ...]] = ()  # programs that may run in its folder before the server
+    ports: ClassVar[tuple[str, ...]]  # the first is the clients'
+    secrets: ClassVar[tuple[str, ...]]
+    stop_signal: ClassVar[Signals] = SIGTERM
+    start_timeout_s: ClassVar[float] = 30.0
+    stop_timeout_s: ClassVar[float] = 10.0
+
+    def __init__(self) -> None:
+        self.program = self._locate()
+
+    @abstractmethod
+    def argv(self, site: Site) -> list[str | Path]:
+        """The server's command line."""
+
+    @abstractmethod
+    def files(self, site: Site) -> dict[str, str]:
+        """The configuration files to write in its folder, by name."""
+
+    async def prepare(self, site: Site, *, clean: bool) -> None:  # noqa: B027 (few need it)
+        """Make its folder fit for a start; `clean` says whether it was stopped in order.
+
+        Raises EngineFailed.
+        """
+
+    @abstractmethod
+    async def ready(self, site: Site) -> None:
+        """Return once it serves a client that has the site's secrets.
+
+        Raises NotReady or OSError until then.
+        """
+
+    @abstractmethod
+    def url(self, site: Site) -> str:
+        """Where its clients find it, secrets included."""
+
+    def fingerprint(self, site: Site) -> str:
+        """A digest of all that a running server depends on."""
+        parts = [[str(arg) for arg in self.argv(site)], self.files(site)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _locate(self) -> Path:
+        # The wheel's own list of files, without importing it: that may have side effects.
+        try:
+            listing = files(self.distribution) or []
+        except PackageNotFoundError:
+            raise EngineMissing(self.name, self.name) from None
+        for file in listing:
+            if file.name == self.program_name and (path := Path(str(file.locate()))).is_file():
+                return path.resolve()
+        raise EngineMissing(self.name, self.name)

@@ -1,0 +1,56 @@
+"""Files that must survive a power cut whole: the new text or the old, never a piece."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from polyplane.embedded.account import Account
+from polyplane.errors import Misconfigured
+
+
+def write_file(path: Path, text: str, account: Account | None = None) -> None:
+    """Replace `path` by `text`: mode 0600, owned by `account`, on disk before this returns."""
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600, never a link
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            if account is not None:
+                os.fchown(fd, account.uid, account.gid)
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that `path` holds; empty if there is no such file.
+
+    Raises Misconfigured if the file holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise Misconfigured(
+            f"{path} is damaged: {error}.", fix="Restore it from a copy."
+        ) from error
+    if not isinstance(content, dict):
+        raise Misconfigured(f"{path} does not hold an object.", fix="Restore it from a copy.")
+    return content

