@@ -1,21 +1,22 @@
 """Every error polyplane raises, and what it means for a program, a person and an HTTP client.
 
-    PolyplaneError                 500  exit 1   anything of ours; catch this one to catch all
-    ├── Misconfigured              500  exit 2   settings, URLs or declarations that cannot work
-    │   └── EngineMissing          500  exit 2   an engine's package is not installed
-    ├── Refused                    422  exit 3   the request is wrong and nothing was stored
-    │   ├── NotFound               404  exit 3   there is no such thing
-    │   ├── Conflict               409  exit 3   the thing changed, or exists already
-    │   ├── PreconditionFailed     412  exit 3   If-Match names another version
-    │   └── TooLarge               413  exit 3   more than the stated bound
-    ├── Unavailable                503  exit 4   an engine does not answer in time; try again
-    │   ├── TruthDown              503  exit 4   PostgreSQL does not answer
-    │   ├── StoreDown              503  exit 4   a derived or owned store does not answer
-    │   ├── FeedDown               503  exit 4   NATS JetStream does not answer
-    │   └── NotSettled             504  exit 4   a store has not caught up within the deadline
-    ├── HomeBusy                   409  exit 5   another process runs this home
-    ├── EngineFailed               500  exit 6   an embedded engine did not start or died
-    └── Fenced                     500  exit 7   another process took over; this one must stop
+PolyplaneError                 500  exit 1   anything of ours; catch this one to catch all
+├── Misconfigured              500  exit 2   settings, URLs or declarations that cannot work
+│   └── EngineMissing          500  exit 2   an engine's package is not installed
+├── Refused                    422  exit 3   the request is wrong and nothing was stored
+│   ├── NotFound               404  exit 3   there is no such thing
+│   ├── Conflict               409  exit 3   the thing changed, or exists already
+│   ├── PreconditionFailed     412  exit 3   If-Match names another version
+│   └── TooLarge               413  exit 3   more than the stated bound
+├── Unavailable                503  exit 4   an engine does not answer in time; try again
+│   ├── TruthDown              503  exit 4   PostgreSQL does not answer
+│   ├── StoreDown              503  exit 4   a derived or owned store does not answer
+│   ├── FeedDown               503  exit 4   NATS JetStream does not answer
+│   └── NotSettled             504  exit 4   a store has not caught up within the deadline
+├── DeriveFailed               500  exit 1   a projection's derive raised on a row
+├── HomeBusy                   409  exit 5   another process runs this home
+├── EngineFailed               500  exit 6   an embedded engine did not start or died
+└── Fenced                     500  exit 7   another process took over; this one must stop
 """
 
 from __future__ import annotations
@@ -109,6 +110,18 @@ class NotSettled(Unavailable):
     """A store has not applied the caller's write within the deadline."""
 
     status = 504
+
+
+class DeriveFailed(PolyplaneError):
+    """A projection's `derive` raised on the row under `key`."""
+
+    def __init__(self, projection: str, key: str, error: BaseException) -> None:
+        super().__init__(
+            f"{projection}.derive raised {type(error).__name__} on the row {key}.",
+            fix="Make derive total: return None for a row that nothing follows from.",
+        )
+        self.projection = projection
+        self.key = key
 
 
 class HomeBusy(PolyplaneError):

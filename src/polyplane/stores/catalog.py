@@ -29,8 +29,8 @@ ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "embedder": {
         "wordllama": ("polyplane.stores.embedding.wordllama_static", "wordllama"),
-        "http": ("polyplane.stores.embedding.openai_compatible", "openai"),
-        "https": ("polyplane.stores.embedding.openai_compatible", "openai"),
+        "http": ("polyplane.stores.embedding.openai_compatible", "embedded"),
+        "https": ("polyplane.stores.embedding.openai_compatible", "embedded"),
     },
 }
 

@@ -9,6 +9,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -94,9 +95,10 @@ class Database:
                 driver.row_factory = tuple_row
                 try:
                     yield driver
-                except psycopg.OperationalError:
-                    await pooled.invalidate()
-                    raise
+                finally:
+                    # A cancelled or broken call must not hand its connection to the next caller.
+                    if driver.pgconn.transaction_status != TransactionStatus.IDLE:
+                        await pooled.invalidate()
 
     async def rows(
         self, statement: LiteralString, parameters: Any = None, *, timeout_s: float | None = None

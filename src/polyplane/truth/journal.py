@@ -73,6 +73,11 @@ class Journal:
             },
         )
 
+    async def relayed_snapshot(self, epoch: int) -> str | None:
+        """The snapshot up to which all is published in `epoch`, as last noted."""
+        row = await self._database.row(statement("journal", "relayed_snapshot"), {"epoch": epoch})
+        return None if row is None else str(row[0])
+
     async def is_relayed(self, token: Token) -> bool:
         """Whether everything the transaction captured is published (or it captured nothing)."""
         row = await self._database.row(

@@ -31,6 +31,9 @@ WITH moved AS (
 INSERT INTO polyplane.relayed (epoch, snapshot) VALUES (%(epoch)s, %(snapshot)s::pg_snapshot)
 ON CONFLICT (only_row) DO UPDATE SET epoch = excluded.epoch, snapshot = excluded.snapshot
 
+-- name: relayed_snapshot
+SELECT snapshot::text FROM polyplane.relayed WHERE epoch = %(epoch)s
+
 -- name: is_relayed
 -- Whether the transaction `xid` has captured nothing, or all it captured is published.
 SELECT NOT EXISTS (SELECT FROM polyplane.outbox WHERE xid = %(xid)s::text::xid8)

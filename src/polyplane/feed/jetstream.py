@@ -1,0 +1,205 @@
+"""The feed on NATS JetStream.
+
+Readers are ordered: an ephemeral consumer without acknowledgements, whose delivery count must go
+up by one; at any gap it is made anew after the last message read. What has been done is remembered
+by whoever does it, in PostgreSQL, so that there is one memory and not two that may disagree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import nats
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext, api
+
+from polyplane.errors import FeedDown, Fenced
+from polyplane.feed.protocol import Ack, Bounds, Outgoing, Subjects
+from polyplane.feed.reading import OrderedReader
+from polyplane.model.message import Message
+
+_log = structlog.get_logger(__name__)
+
+_WRONG_LAST_SEQUENCE = 10071
+_CALL_TIMEOUT_S = 5.0
+_TRANSPORT_AGE_S = 7 * 24 * 3600
+_SOLE_COPY_BYTES = 4 << 30
+_DEDUPE_WINDOW_S = 120
+_FIX = "Check that NATS runs with JetStream and that NATS_URL names it; then try again."
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Faults of the client and of the server become `FeedDown`."""
+    try:
+        yield
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        told = str(error) or type(error).__name__
+        raise FeedDown(f"NATS JetStream does not answer ({told}).", fix=_FIX) from error
+
+
+class JetStream:
+    """A connection to NATS with JetStream. Make it with `connect`."""
+
+    def __init__(self, client: Client, subjects: Subjects) -> None:
+        self.subjects = subjects
+        self._client = client
+        self._js: JetStreamContext = client.jetstream(
+            timeout=_CALL_TIMEOUT_S, publish_async_max_pending=1024
+        )
+        self.reconnects = 0
+
+    async def ensure(self, stream: str, subjects: Sequence[str], *, keep: bool) -> None:
+        """See `Feed.ensure`."""
+        config = api.StreamConfig(
+            name=stream,
+            subjects=list(subjects),
+            retention=api.RetentionPolicy.LIMITS,
+            storage=api.StorageType.FILE,
+            discard=api.DiscardPolicy.NEW if keep else api.DiscardPolicy.OLD,
+            max_age=0 if keep else _TRANSPORT_AGE_S,
+            max_bytes=_SOLE_COPY_BYTES if keep else -1,
+            duplicate_window=_DEDUPE_WINDOW_S,
+            allow_direct=True,
+        )
+        with in_our_words():
+            try:
+                await self._js.stream_info(stream)
+            except nats.js.errors.NotFoundError:
+                await self._js.add_stream(config)
+
+    async def bounds(self, stream: str) -> Bounds:
+        """The first and last sequence."""
+        with in_our_words():
+            state = (await self._js.stream_info(stream)).state
+            return Bounds(state.first_seq, state.last_seq)
+
+    async def get(self, stream: str, sequence: int) -> Message | None:
+        """See `Feed.get`."""
+        with in_our_words():
+            try:
+                found = await self._js.get_msg(stream, seq=sequence)
+            except nats.js.errors.NotFoundError:
+                return None
+        return Message(
+            found.subject or "", found.data or b"", dict(found.headers or {}), found.seq or sequence
+        )
+
+    async def publish(self, message: Outgoing) -> Ack:
+        """See `Feed.publish`."""
+        with in_our_words():
+            ack = await self._js.publish(
+                message.subject,
+                message.body,
+                timeout=_CALL_TIMEOUT_S,
+                headers={**message.headers, "Nats-Msg-Id": message.message_id},
+            )
+            return Ack(ack.seq, bool(ack.duplicate))
+
+    async def publish_fenced(self, stream: str, messages: Sequence[Outgoing], after: int) -> int:
+        """See `Feed.publish_fenced`."""
+        with in_our_words():
+            acks = [
+                await self._js.publish_async(
+                    message.subject,
+                    message.body,
+                    wait_stall=_CALL_TIMEOUT_S,
+                    stream=stream,
+                    headers={
+                        **message.headers,
+                        "Nats-Msg-Id": message.message_id,
+                        "Nats-Expected-Last-Sequence": str(after + index),
+                    },
+                )
+                for index, message in enumerate(messages)
+            ]
+            async with asyncio.timeout(_CALL_TIMEOUT_S * 2):
+                found = await asyncio.gather(*acks, return_exceptions=True)
+        for ack in found:
+            if isinstance(ack, nats.js.errors.APIError) and ack.err_code == _WRONG_LAST_SEQUENCE:
+                raise Fenced(f"Another relay has written to {stream}.")
+            if isinstance(ack, BaseException):
+                raise FeedDown(f"Publishing to {stream} failed ({ack}).", fix=_FIX) from ack
+        return after + len(messages)
+
+    def reader(self, stream: str, subjects: Sequence[str], start: int) -> OrderedReader:
+        """See `Feed.reader`."""
+        return OrderedReader(self._client, self._js, stream, subjects, start)
+
+    async def let_go(self, stream: str, through: int) -> None:
+        """See `Feed.let_go`."""
+        with in_our_words():
+            await self._js.purge_stream(stream, seq=through + 1)
+
+    async def hint(self) -> None:
+        """See `Feed.hint`; a lost connection loses the hint and nothing else."""
+        if self._client.is_connected:
+            await self._client.publish(self.subjects.hint)
+
+    @asynccontextmanager
+    async def hints(self, wake: Callable[[], None]) -> AsyncIterator[None]:
+        """See `Feed.hints`."""
+
+        async def heard(_: Msg) -> None:
+            wake()
+
+        subscription = await self._client.subscribe(self.subjects.hint, cb=heard)
+        try:
+            yield
+        finally:
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+    async def ping(self) -> None:
+        """Return when JetStream answers."""
+        with in_our_words():
+            await self._js.account_info()
+
+    async def delete(self, stream: str) -> None:
+        """Delete a stream with all it holds; nothing when it is not there."""
+        with in_our_words():
+            try:
+                await self._js.delete_stream(stream)
+            except nats.js.errors.NotFoundError:
+                return
+
+    async def close(self) -> None:
+        """Flush and close the connection."""
+        if not self._client.is_closed:
+            await self._client.close()
+
+
+async def connect(url: str, namespace: str) -> JetStream:
+    """Connect to NATS at `url` (several, comma-separated, for a cluster); FeedDown if it fails."""
+
+    async def failed(error: Exception) -> None:
+        _log.warning("feed.error", error=type(error).__name__)
+
+    async def lost() -> None:
+        _log.warning("feed.disconnected")
+
+    async def back() -> None:
+        _log.info("feed.reconnected")
+
+    with in_our_words():
+        client = await nats.connect(
+            url.split(","),
+            name="polyplane",
+            connect_timeout=2,
+            reconnect_time_wait=0.25,
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            ping_interval=20,
+            max_outstanding_pings=2,
+            error_cb=failed,
+            disconnected_cb=lost,
+            reconnected_cb=back,
+            pending_size=64 << 20,
+        )
+    return JetStream(client, Subjects(namespace))

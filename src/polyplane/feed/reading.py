@@ -1,0 +1,143 @@
+"""An ordered reader of a JetStream stream, by pulls on an ephemeral consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext, api
+
+from polyplane.model.message import Message
+
+_PULL_S = 20.0
+_GRACE_S = 2.0
+_RETRY_S = 0.25
+_IDLE_S = 90.0
+
+
+class OrderedReader:
+    """Messages in strict stream order; survives reconnects, restarts and lost deliveries.
+
+    One caller at a time. Memory is bounded by the size of one pull.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        js: JetStreamContext,
+        stream: str,
+        subjects: Sequence[str],
+        start: int,
+    ) -> None:
+        self._client = client
+        self._js = js
+        self._stream = stream
+        self._subjects = list(subjects)
+        self._next = start
+        self._consumer: str | None = None
+        self._delivered = 0
+        self._expected = 0
+        self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        self._inbox: Subscription | None = None
+        self._deadline = 0.0
+
+    async def batch(self, limit: int, *, wait_s: float) -> list[Message]:
+        """See `Reader.batch`. A fault of the server is waited out within `wait_s`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        found: list[Message] = []
+        while not found and loop.time() < until:
+            try:
+                await self._request(limit)
+                async with asyncio.timeout_at(min(until, self._deadline)):
+                    self._take(await self._arrived.get(), found)
+            except TimeoutError:
+                if loop.time() >= self._deadline:
+                    await self._forget()
+            except (nats.errors.Error, OSError):
+                await self._forget()
+                await asyncio.sleep(min(_RETRY_S, max(0.0, until - loop.time())))
+            while len(found) < limit and not self._arrived.empty():
+                self._take(self._arrived.get_nowait(), found)
+        return found
+
+    async def close(self) -> None:
+        """Let go of the consumer and the subscription."""
+        await self._forget()
+
+    async def _request(self, limit: int) -> None:
+        """Have a consumer, and a pull under way."""
+        if self._consumer is None:
+            await self._begin()
+        if self._expected > 0:
+            return
+        assert self._inbox is not None
+        self._expected = limit
+        self._deadline = asyncio.get_running_loop().time() + _PULL_S + _GRACE_S
+        request = {"batch": limit, "expires": int(_PULL_S * 1e9)}
+        await self._client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+            json.dumps(request).encode(),
+            reply=self._inbox.subject,
+        )
+
+    async def _begin(self) -> None:
+        created = await self._js.add_consumer(
+            self._stream,
+            api.ConsumerConfig(
+                ack_policy=api.AckPolicy.NONE,
+                deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=max(1, self._next),
+                filter_subjects=self._subjects,
+                inactive_threshold=_IDLE_S,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        self._arrived = asyncio.Queue()
+        arrived = self._arrived
+
+        async def receive(message: Msg) -> None:
+            arrived.put_nowait(message)
+
+        self._inbox = await self._client.subscribe(self._client.new_inbox(), cb=receive)
+        self._consumer = created.name
+        self._delivered = 0
+        self._expected = 0
+
+    async def _forget(self) -> None:
+        """Drop the consumer; the next batch makes one that begins after the last message read."""
+        consumer, inbox = self._consumer, self._inbox
+        self._consumer, self._inbox, self._expected = None, None, 0
+        self._arrived = asyncio.Queue()
+        try:
+            if inbox is not None:
+                await inbox.unsubscribe()
+            if consumer is not None and self._client.is_connected:
+                await self._js.delete_consumer(self._stream, consumer)
+        except (nats.errors.Error, OSError, TimeoutError):
+            return  # the server drops an idle consumer by itself
+
+    def _take(self, message: Msg, found: list[Message]) -> None:
+        """Sort one arrival: a status ends the pull, a message must be the next in line."""
+        headers = message.headers or {}
+        if not message.data and (status := headers.get("Status")):
+            self._expected = 0
+            if status not in ("404", "408"):
+                raise nats.js.errors.APIError(
+                    code=int(status), description=headers.get("Description", "")
+                )
+            return
+        meta = message.metadata
+        if meta.sequence.consumer != self._delivered + 1:
+            raise nats.errors.Error("a delivery was lost")
+        self._delivered += 1
+        self._expected -= 1
+        self._next = meta.sequence.stream + 1
+        found.append(Message(message.subject, message.data, dict(headers), meta.sequence.stream))

@@ -1,0 +1,66 @@
+"""Backfill: derive(truth) -> store, from one snapshot, beside running projectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from polyplane.feed.protocol import Feed, Subjects
+from polyplane.flow.packing import BUCKETS
+from polyplane.flow.projector import Target
+from polyplane.model.items import Item
+from polyplane.model.position import Position
+from polyplane.truth.database import Database
+from polyplane.truth.journal import Journal
+from polyplane.truth.scan import all_rows
+
+BATCH_ROWS: Final = 10_000
+_APPLY_S: Final = 300.0
+
+Progress = Callable[[int], None]
+"""Called with the number of rows done so far."""
+
+_Batch = tuple[list[Item], list[str]] | None
+
+
+async def backfill(
+    target: Target,
+    database: Database,
+    journal: Journal,
+    feed: Feed,
+    subjects: Subjects,
+    *,
+    epoch: int,
+    progress: Progress | None = None,
+) -> int:
+    """Fill the collection with all of truth; the number of rows read. Safe to repeat.
+
+    The stream's last order is taken before the snapshot is opened: all that was published up to
+    it is in the snapshot, and what comes later is newer and wins at the store's gate.
+    """
+    bounds = await feed.bounds(subjects.changes)
+    position = Position(epoch, bounds.last)
+    await journal.declare_collection(target.collection.target, target.deriver.definition)
+    queue: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
+    count = 0
+
+    async def derive() -> None:
+        async for rows in all_rows(database, target.source, batch_size=BATCH_ROWS):
+            await queue.put(await target.deriver.items(rows))
+        await queue.put(None)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(derive())
+        while (batch := await queue.get()) is not None:
+            puts, drops = batch
+            async with asyncio.timeout(_APPLY_S):
+                await target.store.apply(target.collection, puts, drops, position.packed())
+            count += len(puts) + len(drops)
+            if progress is not None:
+                progress(count)
+    await target.store.maintain(target.collection)
+    await target.store.barrier()
+    await journal.projected(target.name, dict.fromkeys(range(BUCKETS), position))
+    await journal.filled(target.collection.target, position)
+    return count

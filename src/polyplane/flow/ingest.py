@@ -1,0 +1,137 @@
+"""Ingest: points that wait in the feed become rows of the series store, each exactly once.
+
+A range of sequences is written down before its insert and names it: after a crash the same
+messages are inserted again under the same token, which the store refuses to insert twice. Only
+when the store's barrier has passed are the messages let go of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pyarrow as pa
+import structlog
+
+from polyplane.errors import PolyplaneError, Refused
+from polyplane.feed.protocol import Feed, Subjects
+from polyplane.model.message import Message
+from polyplane.model.stream import Stream
+from polyplane.stores.protocol import SeriesStore
+from polyplane.truth.journal import Journal
+
+_log = structlog.get_logger(__name__)
+
+BATCH_MESSAGES: Final = 128
+BATCH_BYTES: Final = 32 << 20
+_WAIT_S: Final = 30.0
+_APPEND_S: Final = 120.0
+_PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
+
+Decode = Callable[[type[Stream], Message], pa.Table]
+"""A message's points, with `event_id`; raises Refused for a message that is none."""
+
+
+class Ingest:
+    """Moves one stream's points from the feed to the series store. `run` until cancelled."""
+
+    def __init__(
+        self,
+        stream: type[Stream],
+        store: SeriesStore,
+        journal: Journal,
+        feed: Feed,
+        subjects: Subjects,
+        decode: Decode,
+        *,
+        epoch: int,
+    ) -> None:
+        self.stream = stream
+        self._store = store
+        self._journal = journal
+        self._feed = feed
+        self._name, self._subject = subjects.stream(stream.name)
+        self._decode = decode
+        self._epoch = epoch
+        self.stored_points = 0
+        self.rejected_messages = 0
+        self.last_error = ""
+
+    async def run(self) -> None:
+        """Store points as they come; wait out faults. Ends by cancellation."""
+        failures = 0
+        while True:
+            try:
+                await self._finish_begun()
+                first = (await self._feed.bounds(self._name)).first
+                reader = self._feed.reader(self._name, [self._subject], first)
+                try:
+                    while True:
+                        messages = await reader.batch(BATCH_MESSAGES, wait_s=_WAIT_S)
+                        if messages:
+                            await self._store_all(messages)
+                            failures, self.last_error = 0, ""
+                finally:
+                    await reader.close()
+            except (PolyplaneError, TimeoutError) as error:
+                self.last_error = str(error) or type(error).__name__
+                _log.warning("ingest.waiting", stream=self.stream.name, error=self.last_error)
+                await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
+                failures += 1
+
+    async def _finish_begun(self) -> None:
+        """Insert again what was begun before a crash, exactly the same ranges."""
+        for first, last in await self._journal.ingest_open(self._name, self._epoch):
+            found = [await self._feed.get(self._name, n) for n in range(first, last + 1)]
+            messages = [message for message in found if message is not None]
+            # They are let go of only after the barrier: if any is gone, all are stored.
+            if len(messages) == len(found):
+                await self._append(messages)
+            await self._done(first, last)
+
+    async def _store_all(self, messages: Sequence[Message]) -> None:
+        """Store messages in ranges of about BATCH_BYTES at most."""
+        piece: list[Message] = []
+        size = 0
+        for message in messages:
+            piece.append(message)
+            size += len(message.body)
+            if size >= BATCH_BYTES:
+                await self._store_range(piece)
+                piece, size = [], 0
+        if piece:
+            await self._store_range(piece)
+
+    async def _store_range(self, messages: Sequence[Message]) -> None:
+        first, last = messages[0].sequence, messages[-1].sequence
+        await self._journal.ingest_begin(self._name, self._epoch, first, last)
+        await self._append(messages)
+        await self._done(first, last)
+
+    async def _append(self, messages: Sequence[Message]) -> None:
+        """Insert the points of a range under its token; what is no batch of points is left out."""
+        tables = []
+        for message in messages:
+            try:
+                tables.append(self._decode(self.stream, message))
+            except Refused as error:
+                self.rejected_messages += 1
+                _log.warning(
+                    "ingest.rejected",
+                    stream=self.stream.name,
+                    sequence=message.sequence,
+                    error=error.message,
+                )
+        if not tables:
+            return
+        points = pa.concat_tables(tables)
+        token = f"{self._name}:{self._epoch}:{messages[0].sequence}-{messages[-1].sequence}"
+        async with asyncio.timeout(_APPEND_S):
+            await self._store.append(self.stream, points, token=token)
+        self.stored_points += points.num_rows
+
+    async def _done(self, first: int, last: int) -> None:
+        await self._store.barrier()
+        await self._journal.ingest_stored(self._name, self._epoch, first)
+        await self._feed.let_go(self._name, last)

@@ -1,0 +1,134 @@
+"""How outbox rows become messages: pure, and the same every time, so that a relay can resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from zlib import crc32
+
+import orjson
+
+from polyplane.feed.protocol import Outgoing, Subjects
+from polyplane.model.message import Message
+from polyplane.truth.outbox import Page
+
+BUCKETS: Final = 8
+MESSAGE_KEYS: Final = 4_000
+MESSAGE_BYTES: Final = 512 << 10
+_MARK_TABLE: Final = "polyplane.mark"
+
+
+def bucket_of(key: str) -> int:
+    """The bucket of a key, fixed for ever (CRC-32 of its UTF-8, modulo 8)."""
+    return crc32(key.encode()) % BUCKETS
+
+
+def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing]:
+    """The messages of a page for the changes stream: one or more per (table, bucket).
+
+    Never empty: a page without keys has one message, to a table that nobody reads, so that the
+    stream's tail always tells how far the relay is.
+    """
+    groups: dict[tuple[str, int], dict[str, None]] = {}
+    for row in page.rows:
+        if row.op != "E":
+            for key in row.keys:
+                groups.setdefault((row.tbl, bucket_of(key)), {})[key] = None
+    packed = [
+        (table, bucket, keys)
+        for (table, bucket), found in groups.items()
+        for keys in _split(list(found))
+    ] or [(_MARK_TABLE, 0, [])]
+    return [
+        _outgoing(subjects.change(table, bucket), {"table": table, "keys": keys}, epoch, page, i, n)
+        for n in [len(packed)]
+        for i, (table, bucket, keys) in enumerate(packed)
+    ]
+
+
+def event_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing]:
+    """The messages of a page for the events stream: one per domain event."""
+    events = [row for row in page.rows if row.op == "E"]
+    return [
+        Outgoing(
+            subject=subjects.event(row.body["tenant"], row.tbl, row.body.get("subject", "")),
+            body=orjson.dumps(row.body),
+            message_id=f"{epoch}:e{row.seq}",
+            headers={
+                "Content-Type": "application/cloudevents+json",
+                "Polyplane-Page": orjson.dumps(_place(epoch, page, i, len(events))).decode(),
+            },
+        )
+        for i, row in enumerate(events)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a published message stands: message `index` of `count` of this page."""
+
+    epoch: int
+    prev: str
+    cur: str
+    after: int
+    upto: int
+    last: bool
+    index: int
+    count: int
+
+    @property
+    def completes_page(self) -> bool:
+        """Whether it is the page's last message in its stream."""
+        return self.index + 1 == self.count
+
+
+def place_of(message: Message | None) -> Place | None:
+    """Where in its page a message of either stream stands, as the relay wrote it."""
+    if message is None:
+        return None
+    written = message.headers.get("Polyplane-Page")
+    return Place(**(orjson.loads(written) if written else orjson.loads(message.body)["page"]))
+
+
+def keys_of(message: Message) -> tuple[str, list[str]]:
+    """(table, keys) of a change message."""
+    body = orjson.loads(message.body)
+    return body["table"], body["keys"]
+
+
+def _place(epoch: int, page: Page, index: int, count: int) -> Place:
+    return Place(epoch, page.prev, page.cur, page.after, page.upto, page.last, index, count)
+
+
+def _outgoing(
+    subject: str, content: dict[str, Any], epoch: int, page: Page, index: int, count: int
+) -> Outgoing:
+    return Outgoing(
+        subject=subject,
+        body=orjson.dumps(content | {"page": _place(epoch, page, index, count)}),
+        message_id=f"{epoch}:{page.cur}:{page.after}:{index}",
+    )
+
+
+def _split(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Pieces of at most MESSAGE_KEYS keys and about MESSAGE_BYTES bytes (at least one key)."""
+    start, size = 0, 0
+    for index, key in enumerate(keys):
+        if index > start and (index - start >= MESSAGE_KEYS or size + len(key) > MESSAGE_BYTES):
+            yield keys[start:index]
+            start, size = index, 0
+        size += len(key) + 3
+    if start < len(keys):
+        yield keys[start:]
+
+
+def tails_of(rows: Sequence[Outgoing], first: int) -> dict[tuple[str, int], int]:
+    """(table, bucket) -> last order, for messages published from sequence `first` on."""
+    tails: dict[tuple[str, int], int] = {}
+    for order, message in enumerate(rows, start=first):
+        body = orjson.loads(message.body)
+        bucket = int(message.subject.rpartition(".")[2])
+        if body["keys"]:
+            tails[body["table"], bucket] = order
+    return tails

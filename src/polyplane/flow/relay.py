@@ -1,0 +1,211 @@
+"""The relay: the outbox's changes and events, published in order, once, by one leader.
+
+The tail of the stream is the cursor. Every message says where in its page it stands and every
+publish names the last sequence it expects, so a relay that died anywhere is resumed without loss
+or repetition, and two relays can never interleave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from polyplane.errors import Fenced, Unavailable
+from polyplane.feed.protocol import Feed, Outgoing, Subjects
+from polyplane.flow.packing import Place, change_messages, event_messages, place_of, tails_of
+from polyplane.truth import outbox
+from polyplane.truth.database import Connection, Database
+from polyplane.truth.journal import Journal
+from polyplane.truth.outbox import Page
+
+_log = structlog.get_logger(__name__)
+
+LEASE: Final = "relay"
+LEASE_TTL_S: Final = 3.0
+BUSY_POLL_S: Final = 0.02
+IDLE_POLL_S: Final = 0.1
+BUSY_FOR_S: Final = 1.0
+_UPKEEP_S: Final = 30.0
+_STANDBY_S: Final = 1.0
+_CALL_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """Where the relay stands: everything visible in `snapshot` is published; stream ends."""
+
+    snapshot: str
+    changes_end: int
+    events_end: int
+
+
+class Relay:
+    """Moves the outbox to the feed. `run` until cancelled; only the leader publishes."""
+
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        feed: Feed,
+        subjects: Subjects,
+        *,
+        epoch: int,
+        all_applied: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._database = database
+        self._journal = journal
+        self._feed = feed
+        self._subjects = subjects
+        self._epoch = epoch
+        self._all_applied = all_applied
+        self._holder = uuid4()
+        self._wake = asyncio.Event()
+        self.leading = False
+        self.published_keys = 0
+        self.published_events = 0
+
+    async def run(self) -> None:
+        """Lead when nobody else does; resume after any fault. Returns only by cancellation."""
+        async with self._feed.hints(self._wake.set):
+            while True:
+                try:
+                    if await self._journal.lease(LEASE, self._holder, LEASE_TTL_S) is None:
+                        await asyncio.sleep(_STANDBY_S)
+                        continue
+                    await self._lead()
+                except Fenced:
+                    _log.warning("relay.fenced")
+                except (Unavailable, TimeoutError) as error:
+                    _log.warning("relay.waiting", error=str(error) or type(error).__name__)
+                    await asyncio.sleep(_STANDBY_S)
+                finally:
+                    self.leading = False
+
+    async def stop(self) -> None:
+        """Give the lease up, so that another relay need not wait for its end."""
+        await self._journal.release(LEASE, self._holder)
+
+    async def _lead(self) -> None:
+        """Publish windows until the lease is lost; raises on any fault."""
+        loop = asyncio.get_running_loop()
+        async with self._database.connection() as connection:
+            async with asyncio.timeout(_CALL_S):
+                cursor = await self._resume(connection)
+            self.leading = True
+            leased = upkept = busy = loop.time()
+            await outbox.keep_partitions(connection, drop=False)
+            while True:
+                if loop.time() - leased > LEASE_TTL_S / 3:
+                    if await self._journal.lease(LEASE, self._holder, LEASE_TTL_S) is None:
+                        return
+                    leased = loop.time()
+                async with asyncio.timeout(_CALL_S):
+                    worked = await self._window(connection, cursor)
+                busy = loop.time() if worked else busy
+                if loop.time() - upkept > _UPKEEP_S:
+                    await outbox.keep_partitions(connection, drop=await self._all_applied())
+                    upkept = loop.time()
+                if not worked:
+                    await self._rest(loop.time() - busy < BUSY_FOR_S)
+
+    async def _rest(self, busy: bool) -> None:
+        """Wait for the next poll, or for a hint."""
+        try:
+            async with asyncio.timeout(BUSY_POLL_S if busy else IDLE_POLL_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._wake.clear()
+
+    async def _window(self, connection: Connection, cursor: _Cursor) -> bool:
+        """Publish one window, page by page; whether there was anything."""
+        page = await outbox.first_page(connection, cursor.snapshot)
+        if not page.rows:
+            cursor.snapshot = page.cur
+            return False
+        await self._finish(connection, cursor, page)
+        return True
+
+    async def _finish(
+        self, connection: Connection, cursor: _Cursor, page: Page, done: int = 0, events: int = 0
+    ) -> None:
+        """Publish `page` (but for the messages already there) and the rest of its window."""
+        tails: dict[tuple[str, int], int] = {}
+        while True:
+            tails |= await self._publish(cursor, page, done, events)
+            done = events = 0
+            if page.last:
+                break
+            page = await outbox.next_page(connection, page.prev, page.cur, page.upto)
+            if not page.rows:
+                break
+        cursor.snapshot = page.cur
+        await self._journal.relayed(self._epoch, cursor.snapshot, tails)
+
+    async def _publish(
+        self, cursor: _Cursor, page: Page, done: int, events_done: int
+    ) -> dict[tuple[str, int], int]:
+        """Publish a page's events, then its changes; the last order per (table, bucket)."""
+        events = event_messages(self._subjects, self._epoch, page)[events_done:]
+        if events:
+            cursor.events_end = await self._send(self._subjects.events, events, cursor.events_end)
+        changes = change_messages(self._subjects, self._epoch, page)
+        first = cursor.changes_end + 1 - done
+        cursor.changes_end = await self._send(
+            self._subjects.changes, changes[done:], cursor.changes_end
+        )
+        self.published_events += len(events)
+        self.published_keys += sum(len(row.keys) for row in page.rows)
+        return tails_of(changes, first)
+
+    async def _send(self, stream: str, messages: Sequence[Outgoing], after: int) -> int:
+        return await self._feed.publish_fenced(stream, messages, after) if messages else after
+
+    async def _resume(self, connection: Connection) -> _Cursor:
+        """Learn from the streams' tails what is published, and finish what was begun.
+
+        A page's events go out before its changes. So the tail of the changes says where the relay
+        is, and the tail of the events whether it had begun the next page.
+        """
+        changes = await self._feed.bounds(self._subjects.changes)
+        events = await self._feed.bounds(self._subjects.events)
+        at = await self._place(self._subjects.changes, changes.last)
+        begun = await self._place(self._subjects.events, events.last)
+        snapshot = at.cur if at else await self._journal.relayed_snapshot(self._epoch)
+        cursor = _Cursor(snapshot or outbox.BEFORE_EVERYTHING, changes.last, events.last)
+        if at and not at.completes_page:
+            page = await _again(connection, at)
+            published = sum(row.op == "E" for row in page.rows)
+            await self._finish(connection, cursor, page, at.index + 1, published)
+        elif begun and _follows(begun, at, cursor.snapshot):
+            page = await _again(connection, begun)
+            await self._finish(connection, cursor, page, 0, begun.index + 1)
+        elif at and not at.last:
+            page = await outbox.next_page(connection, at.prev, at.cur, at.upto)
+            if page.rows:
+                await self._finish(connection, cursor, page)
+        return cursor
+
+    async def _place(self, stream: str, sequence: int) -> Place | None:
+        """The place of a message, if it is there and of this epoch."""
+        place = place_of(await self._feed.get(stream, sequence)) if sequence else None
+        return place if place and place.epoch == self._epoch else None
+
+
+async def _again(connection: Connection, place: Place) -> Page:
+    """Exactly the page that `place` is in."""
+    page = await outbox.next_page(connection, place.prev, place.cur, place.after, place.upto)
+    return replace(page, upto=place.upto, last=place.last)
+
+
+def _follows(begun: Place, at: Place | None, snapshot: str) -> bool:
+    """Whether the page of `begun` is the one right after that of `at` (a complete one)."""
+    if at and not at.last:
+        return (begun.prev, begun.cur, begun.after) == (at.prev, at.cur, at.upto)
+    return begun.prev == snapshot and begun.after == 0

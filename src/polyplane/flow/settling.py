@@ -1,0 +1,52 @@
+"""Read your writes: wait until stores show a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from polyplane.errors import NotSettled
+from polyplane.model.position import Token
+from polyplane.truth.journal import Journal
+
+_FIRST_POLL_S: Final = 0.004
+_LAST_POLL_S: Final = 0.1
+
+
+async def settled(
+    journal: Journal, token: Token, reads: Sequence[tuple[str, str]], *, timeout_s: float
+) -> None:
+    """Return when every projection of `reads` (projection, table) has applied the write `token`.
+
+    Raises NotSettled after `timeout_s`, naming who is behind.
+    """
+    waiting_for = "the relay"
+    try:
+        async with asyncio.timeout(timeout_s):
+            pause = _FIRST_POLL_S
+            while not await journal.is_relayed(token):
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LAST_POLL_S)
+            # What is published now covers the write; later writes must not prolong the wait.
+            needed = {
+                (row.projection, row.bucket): row.order
+                for row in await journal.behind(token.epoch, reads)
+            }
+            pause = _FIRST_POLL_S
+            while needed:
+                waiting_for = ", ".join(sorted({projection for projection, _ in needed}))
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LAST_POLL_S)
+                reached = await journal.positions()
+                needed = {
+                    at: order
+                    for at, order in needed.items()
+                    if at not in reached or reached[at] < (token.epoch, order)
+                }
+    except TimeoutError:
+        raise NotSettled(
+            f"The write {token} is stored, but {waiting_for} has not applied it"
+            f" within {timeout_s:g} s.",
+            fix="Read again later, or see: polyplane projections list",
+        ) from None

@@ -1,0 +1,30 @@
+"""An application: what it declares, in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polyplane.model.message import Inbound
+from polyplane.model.projection import Projection
+from polyplane.model.stream import Stream
+from polyplane.model.table import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The table of contents of an application on the plane.
+
+    `schema` is the PostgreSQL schema of its tables; `migrations` the dotted package of its
+    Alembic versions; `routes` builds its FastAPI router (called only when an API is served).
+    """
+
+    name: str
+    schema: str = "public"
+    models: Sequence[type[Model]] = ()
+    projections: Sequence[type[Projection[Any]]] = ()
+    streams: Sequence[type[Stream]] = ()
+    inbound: Sequence[Inbound] = ()
+    migrations: str | None = None
+    routes: Callable[[], Any] | None = None
