@@ -1,0 +1,290 @@
+"""ClickHouse: in process (chdb) or on a server, through the same client and the same SQL.
+
+`chdb:///absolute/path` runs the engine in this process; one process may open a path, and a
+process one path. `clickhouse://user:password@host:8123/database` (also `clickhouses`, `http`,
+`https`) speaks to a server. The option `database` wins over the URL's path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from clickhouse_connect.driver.client import Client
+
+from polyplane.errors import Misconfigured, Refused, TooLarge
+from polyplane.model.items import Where
+from polyplane.model.points import EVENT_ID, EVENT_ID_TYPE, arrow_schema
+from polyplane.model.stream import Stream
+from polyplane.stores import disk
+from polyplane.stores.series import clickhouse_ddl as ddl
+from polyplane.stores.series import clickhouse_queries as queries
+from polyplane.stores.series.clickhouse_lane import RESULT_ROWS_MAX, Lane
+from polyplane.stores.series.clickhouse_queries import Query
+
+INSERT_ROWS_MAX: Final = 1_000_000
+"""Most points of one insert: a deduplication token covers one block, so it must be one block."""
+RESULT_BYTES_MAX: Final = 512 * 1024 * 1024
+_READERS: Final = 8
+"""Concurrent reads of a server. The calls of one chdb handle queue up anyway."""
+
+_WRITE_SETTINGS: Final = {
+    "async_insert": 0,  # would answer before the points are there, and forget tokens
+    "min_insert_block_size_rows": INSERT_ROWS_MAX,
+    "min_insert_block_size_bytes": 0,
+    "max_insert_block_size": INSERT_ROWS_MAX,
+    "max_partitions_per_insert_block": 0,  # points are of 1970 to 2099, at most 1,560 months
+}
+# Points that are stored twice count once: FINAL. The copies of a point are equal and lie in one
+# month, so filters may run first and months need not be merged with each other.
+_READ_SETTINGS: Final = {
+    "final": 1,
+    "do_not_merge_across_partitions_select_final": 1,
+    "optimize_move_to_prewhere_if_final": 1,
+    "session_timezone": "UTC",
+    "max_result_rows": RESULT_ROWS_MAX,
+    "max_result_bytes": RESULT_BYTES_MAX,
+    "result_overflow_mode": "throw",
+}
+
+
+async def connect(
+    url: str, *, database: str = "", timeout_s: float = 30.0, **options: Any
+) -> ClickHouseSeries:
+    """Open the store at `url`, creating its database when it is not there.
+
+    Raises Misconfigured for a URL, option or credentials that cannot work, or a chdb path that
+    another process has open; StoreDown when a server does not answer.
+    """
+    if options:
+        raise Misconfigured(f"ClickHouse has no option {min(options)!r}.")
+    target, folder, named = _target(url, timeout_s)
+    database = database or named
+    if not re.fullmatch(r"\w{1,100}", database):
+        raise Misconfigured(f"{database!r} is no name for a database.")
+    writer = await Lane.open(target, _WRITE_SETTINGS, threads=1, timeout_s=timeout_s)
+    try:
+        create = f"CREATE DATABASE IF NOT EXISTS {ddl.quoted(database)}"
+        await writer.run(lambda client: client.command(create))
+        settings = _READ_SETTINGS | {"max_execution_time": timeout_s, "readonly": 1}
+        reader = await Lane.open(
+            target | {"database": database}, settings, threads=_READERS, timeout_s=timeout_s
+        )
+    except BaseException:
+        await writer.close()
+        raise
+    return ClickHouseSeries(writer, reader, database, folder)
+
+
+def _target(url: str, timeout_s: float) -> tuple[dict[str, Any], Path | None, str]:
+    """What the driver connects to, the folder we own (chdb), and the database the URL names."""
+    parts = urlsplit(url)
+    further = dict(parse_qsl(parts.query))
+    if parts.scheme == "chdb":
+        path = Path(unquote(parts.path))
+        if parts.netloc or not path.is_absolute():
+            raise Misconfigured("chdb needs an absolute path.", fix="Write chdb:///path/to/folder.")
+        return {"interface": "chdb", "path": str(path), "chdb_options": further}, path, "default"
+    secure = parts.scheme in ("clickhouses", "https")
+    target: dict[str, Any] = {
+        "interface": "https" if secure else "http",
+        "host": parts.hostname or "localhost",
+        "port": parts.port or (8443 if secure else 8123),
+        "username": unquote(parts.username or "default"),
+        "password": unquote(parts.password or ""),
+        "connect_timeout": 5,
+        "send_receive_timeout": timeout_s,
+        "autogenerate_session_id": False,  # a session would serialise concurrent reads
+        **further,
+    }
+    return target, None, unquote(parts.path.strip("/")) or "default"
+
+
+class ClickHouseSeries:
+    """SeriesStore in ClickHouse: one ReplacingMergeTree per stream."""
+
+    def __init__(self, writer: Lane, reader: Lane, database: str, folder: Path | None) -> None:
+        self.multi_process = folder is None
+        self.database = database
+        self._writer = writer
+        self._reader = reader
+        self._folder = folder
+
+    async def ping(self) -> None:
+        """Return when the engine answers; StoreDown when it does not."""
+        await self._writer.run(lambda client: client.command("SELECT 1"))
+
+    async def barrier(self) -> None:
+        """chdb: sync the folder. A server syncs every insert itself (`fsync_after_insert`)."""
+        if self._folder is not None:
+            await self._writer.within_deadline(asyncio.to_thread(disk.sync, self._folder))
+
+    async def close(self) -> None:
+        """Let running calls end, then let go. Safe to call twice."""
+        await self._reader.close()
+        await self._writer.close()
+
+    async def prepare(self, stream: type[Stream]) -> None:
+        """Create the stream's table, or add what the declaration has gained: columns, TTL.
+
+        Raises Misconfigured when the table has a column of another type, or another order.
+        """
+        create = ddl.create_table(self.database, stream, fsync_inserts=self.multi_process)
+        await self._writer.run(partial(self._prepare, stream, create))
+
+    def _prepare(self, stream: type[Stream], create: str, client: Client) -> None:
+        client.command(create)
+        where = {"database": self.database, "table": stream.name}
+        columns = client.query(
+            "SELECT name, type FROM system.columns"
+            " WHERE database = {database:String} AND table = {table:String}",
+            where,
+        )
+        tables = client.query(
+            "SELECT sorting_key, engine_full FROM system.tables"
+            " WHERE database = {database:String} AND name = {table:String}",
+            where,
+        )
+        found_key, engine = tables.result_rows[0]
+        found = {str(name): str(kind) for name, kind in columns.result_rows}
+        for statement in ddl.changes(self.database, stream, found, found_key, engine):
+            client.command(statement)
+
+    async def append(self, stream: type[Stream], points: pa.Table, *, token: str) -> None:
+        """Insert `points` once, in one block, whatever number of months they lie in.
+
+        Raises Refused for other columns than declared, TooLarge above INSERT_ROWS_MAX points.
+        """
+        points = _checked(stream, points)
+        if points.num_rows > INSERT_ROWS_MAX:
+            raise TooLarge(f"One append has at most {INSERT_ROWS_MAX} points.")
+        if points.num_rows:
+            await self._writer.run(partial(self._append, stream, points, token))
+
+    def _append(self, stream: type[Stream], points: pa.Table, token: str, client: Client) -> None:
+        """The engine notes a token before it commits the points: after a crash between the two
+        it would drop them as known, for ever. So look whether they are all there, and insert
+        those that are lost under a token of their own. Copies that this may make count once.
+        """
+        self._insert(stream, points, token, client)
+        if self._stored(stream, points, client) < points.num_rows:
+            self._insert(stream, points, f"{token}:{uuid4()}", client)
+
+    def _insert(self, stream: type[Stream], points: pa.Table, token: str, client: Client) -> None:
+        settings = {"insert_deduplication_token": token}
+        client.insert_arrow(self._table(stream), points, settings=settings)
+
+    def _stored(self, stream: type[Stream], points: pa.Table, client: Client) -> int:
+        """How many of the points in `points` the table has."""
+        batches = _batches(points)
+        span = pc.min_max(points["time"].cast(pa.int64()))
+        query = queries.stored(
+            self._table(stream), batches, span["min"].as_py(), span["max"].as_py()
+        )
+        return int(client.query(query.sql, query.parameters).result_rows[0][0])
+
+    async def bulk(self, stream: type[Stream], points: pa.Table) -> int:
+        """Insert `points` in blocks of INSERT_ROWS_MAX; a failure leaves whole blocks behind."""
+        points = _checked(stream, points)
+        for start in range(0, points.num_rows, INSERT_ROWS_MAX):
+            block = points.slice(start, INSERT_ROWS_MAX)
+            await self._writer.run(partial(self._insert, stream, block, str(uuid4())))
+        return int(points.num_rows)
+
+    async def query(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
+        """Run one SELECT with parameters bound to its `{name:Type}` places.
+
+        Read-only, points stored twice count once. Raises Refused for anything but a SELECT on
+        tables and for what the engine refuses, TooLarge above RESULT_ROWS_MAX rows, StoreDown.
+        """
+        plain = queries.plain_parameters(parameters)
+        parse = "SELECT formatQuerySingleLine({sql:String})"
+
+        def checked(client: Client) -> pa.Table:
+            canonical = client.query(parse, {"sql": sql}).result_rows[0][0]
+            queries.check_reading(canonical, parameters)
+            return _arrow(client, Query(canonical, plain))
+
+        return await self._reader.run(checked, sql_is_callers=True)
+
+    async def window(
+        self,
+        stream: type[Stream],
+        *,
+        value: str,
+        bucket_s: int,
+        where: Where,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        limit: int = 10_000,
+    ) -> pa.Table:
+        """Per time bucket, from `start` up to but without `end`: see the protocol."""
+        return await self._read(
+            queries.window(
+                self._table(stream),
+                stream,
+                value=value,
+                bucket_s=bucket_s,
+                where=where,
+                start=start,
+                end=end,
+                limit=limit,
+            )
+        )
+
+    async def latest(
+        self, stream: type[Stream], *, by: str, where: Where, limit: int = 1_000
+    ) -> pa.Table:
+        """The newest point for each value of column `by`, in the order of `by`."""
+        found = await self._read(
+            queries.latest(self._table(stream), stream, by=by, where=where, limit=limit)
+        )
+        return found.cast(arrow_schema(stream))
+
+    async def count(self, stream: type[Stream], where: Where | None = None) -> int:
+        """How many different points there are."""
+        found = await self._read(queries.count(self._table(stream), stream, where))
+        return int(found["n"][0].as_py())
+
+    async def _read(self, query: Query) -> pa.Table:
+        return await self._reader.run(lambda client: _arrow(client, query))
+
+    def _table(self, stream: type[Stream]) -> str:
+        return f"{ddl.quoted(self.database)}.{ddl.quoted(stream.name)}"
+
+
+def _checked(stream: type[Stream], points: pa.Table) -> pa.Table:
+    """`points` in one record batch, so that they travel as one block."""
+    expected = arrow_schema(stream).append(pa.field(EVENT_ID, EVENT_ID_TYPE, nullable=False))
+    if points.schema.names != expected.names or points.schema.types != expected.types:
+        raise Refused(
+            f"{stream.name} takes the columns of arrow_schema(stream) and {EVENT_ID}, not"
+            f" {', '.join(points.schema.names)}.",
+            field=stream.name,
+        )
+    for field in expected:
+        if not field.nullable and points[field.name].null_count:
+            raise Refused(f"{field.name} must not be null.", field=field.name)
+    return points.combine_chunks()
+
+
+def _batches(points: pa.Table) -> list[int]:
+    """The distinct batch parts of the event ids, as `ddl.batch_of` gives them."""
+    ids = points[EVENT_ID].combine_chunks()
+    words = np.frombuffer(ids.buffers()[1], dtype="<u8").reshape(-1, 2)
+    return [int(n) for n in np.unique(words[ids.offset : ids.offset + len(ids), 0])]
+
+
+def _arrow(client: Client, query: Query) -> pa.Table:
+    answer = client.raw_query(query.sql, query.parameters, fmt="ArrowStream")
+    with pa.ipc.open_stream(answer) as reader:
+        return reader.read_all()

@@ -1,0 +1,229 @@
+"""ClickHouse SQL for the reading verbs. Pure: values travel as bound parameters only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from polyplane.errors import Refused
+from polyplane.model.items import Range, Where
+from polyplane.model.points import EVENT_ID
+from polyplane.model.stream import Column, Stream
+from polyplane.stores.series.clickhouse_ddl import batch_of, quoted
+
+LIST_MAX: Final = 1_000
+"""Most values of one list filter."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_OPERATORS: Final = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`", re.DOTALL)
+# `readonly` stops everything that writes or connects, but not these: they reach the files and
+# the Python objects of the process the engine lives in.
+_FORBIDDEN: Final = re.compile(r"\bINTO OUTFILE\b|\b(?:file|python|eval)\s*\(", re.I)
+
+
+class Query(NamedTuple):
+    """SQL and the parameters bound to its `{name:Type}` places."""
+
+    sql: str
+    parameters: dict[str, Any]
+
+
+def count(table: str, stream: type[Stream], where: Where | None) -> Query:
+    """How many points there are."""
+    conditions, parameters = filters(stream, where or {})
+    return Query(f"SELECT count() AS n FROM {table}{_where(conditions)}", parameters)
+
+
+def window(
+    table: str,
+    stream: type[Stream],
+    *,
+    value: str,
+    bucket_s: int,
+    where: Where,
+    start: datetime | None,
+    end: datetime | None,
+    limit: int,
+) -> Query:
+    """avg, min, max and count of `value` per bucket of `bucket_s` seconds since 1970, ascending.
+
+    Points in [start, end).
+    """
+    column = declared(stream, value)
+    if column.type not in (int, float, bool):
+        raise Refused(f"{value} is no number.", field="value")
+    if not 1 <= bucket_s <= 366 * 86_400:
+        raise Refused("A bucket has from one second to a year.", field="bucket_s")
+    _check_limit(limit)
+    conditions, parameters = filters(stream, where)
+    for name, operator, bound in (("start", ">=", start), ("end", "<", end)):
+        if bound is not None:
+            parameters[name] = _micros(bound, name)
+            conditions.append(f"time {operator} {_place(datetime, name)}")
+    if column.optional:
+        conditions.append(f"{quoted(value)} IS NOT NULL")
+    bucket = "intDiv(toUnixTimestamp64Micro(time), {step:Int64}) * {step:Int64}"
+    inner = f"assumeNotNull({quoted(value)})" if column.optional else quoted(value)
+    sql = (
+        f"SELECT fromUnixTimestamp64Micro({bucket}, 'UTC') AS bucket, avg(v) AS avg,"
+        f" min(v) AS min, max(v) AS max, toInt64(count()) AS count"
+        f" FROM (SELECT time, toFloat64({inner}) AS v FROM {table}{_where(conditions)})"
+        " GROUP BY bucket ORDER BY bucket LIMIT {limit:UInt64}"
+    )
+    return Query(sql, {**parameters, "step": bucket_s * 1_000_000, "limit": limit})
+
+
+def latest(table: str, stream: type[Stream], *, by: str, where: Where, limit: int) -> Query:
+    """The newest point for each value of column `by`, ordered by it.
+
+    One pass without a sort: the columns are carried along by the greatest (time, event_id).
+    """
+    declared(stream, by)
+    _check_limit(limit)
+    conditions, parameters = filters(stream, where)
+    columns = [column.name for column in stream.columns()]
+    carried = ", ".join(map(quoted, columns))
+    picked = ", ".join(f"tupleElement(p, {i}) AS {quoted(n)}" for i, n in enumerate(columns, 1))
+    sql = (
+        f"SELECT {picked} FROM (SELECT argMax(tuple({carried}), tuple(time, event_id)) AS p"
+        f" FROM {table}{_where(conditions)} GROUP BY {quoted(by)})"
+        f" ORDER BY {quoted(by)} LIMIT {{limit:UInt64}}"
+    )
+    return Query(sql, {**parameters, "limit": limit})
+
+
+def stored(table: str, batches: list[int], first: int, last: int) -> Query:
+    """How many different points of `batches` there are, `first` to `last` microseconds in time.
+
+    Counts without FINAL: `event_id` tells copies apart.
+    """
+    span = [f"time BETWEEN {_place(datetime, 'first')} AND {_place(datetime, 'last')}"]
+    parameters: dict[str, Any] = {"first": first, "last": last}
+    if len(batches) <= LIST_MAX:  # more would not fit in a request, and an index would not help
+        span.append(f"{batch_of(EVENT_ID)} IN {{batches:Array(UInt64)}}")
+        parameters["batches"] = batches
+    return Query(f"SELECT uniqExact({EVENT_ID}) FROM {table}{_where(span)}", parameters)
+
+
+def filters(stream: type[Stream], where: Where) -> tuple[list[str], dict[str, Any]]:
+    """`where` as SQL conditions and their parameters; Refused names what does not fit."""
+    conditions: list[str] = []
+    parameters: dict[str, Any] = {}
+    for name, wanted in where.items():
+        column = declared(stream, name)
+        if column.type is dict:
+            raise Refused(f"{name} is JSON and cannot be filtered by.", field=name)
+
+        def bind(value: Any, column: Column = column) -> str:
+            place = f"p{len(parameters)}"
+            kind, parameters[place] = _bound(column, value)
+            return _place(kind, place)
+
+        if isinstance(wanted, Range):
+            if column.type in (bool, UUID, str):
+                raise Refused(f"{name} has no order.", field=name)
+            for bound, operator in _OPERATORS.items():
+                limit = getattr(wanted, bound)
+                if limit is not None:
+                    conditions.append(f"{quoted(name)} {operator} {bind(limit)}")
+        elif isinstance(wanted, list | tuple | set | frozenset):
+            if len(wanted) > LIST_MAX:
+                raise Refused(f"{name}: at most {LIST_MAX} values.", field=name)
+            known = [bind(value) for value in wanted if value is not None]
+            any_of = [f"{quoted(name)} IN ({', '.join(known)})"] if known else []
+            any_of += [f"{quoted(name)} IS NULL"] if None in wanted else []
+            conditions.append(f"({' OR '.join(any_of)})" if any_of else "0")
+        elif wanted is None:
+            conditions.append(f"{quoted(name)} IS NULL")
+        else:
+            conditions.append(f"{quoted(name)} = {bind(wanted)}")
+    return conditions, parameters
+
+
+def declared(stream: type[Stream], name: str) -> Column:
+    """The column called `name`; Refused when `stream` declares none."""
+    columns = {column.name: column for column in stream.columns()}
+    if name not in columns:
+        known = f"It has {', '.join(columns)}."
+        raise Refused(f"{stream.name} has no column {name!r}.", field=name, fix=known)
+    return columns[name]
+
+
+def check_reading(canonical: str, parameters: Mapping[str, Any]) -> None:
+    """Refused unless `canonical` (as the engine prints the parsed query) is one plain SELECT.
+
+    Every parameter must have its typed place, or the driver would paste it into the text.
+    """
+    bare = _QUOTED.sub("''", canonical)
+    if not re.match(r"(?:SELECT|WITH)\b", bare):
+        raise Refused("Only SELECT is allowed.", field="sql")
+    if _FORBIDDEN.search(bare):
+        raise Refused("This query reaches outside of the tables.", field="sql")
+    for name in parameters:
+        if not re.search(rf"\{{{re.escape(name)}\s*:", bare):
+            raise Refused(f"The query has no place {{{name}:Type}}.", field=name)
+
+
+def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """`parameters` with timestamps in UTC text, which does not depend on the server's zone."""
+
+    def plain(name: str, value: Any) -> Any:
+        if isinstance(value, datetime):
+            micros = _micros(value, name)
+            moment = _EPOCH + micros * _MICROSECOND
+            return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+        return str(value) if isinstance(value, UUID) else value
+
+    return {name: plain(name, value) for name, value in parameters.items()}
+
+
+def _bound(column: Column, value: Any) -> tuple[type, Any]:
+    """The type and form in which `value` travels to be compared with `column`."""
+    match value:
+        case bool() if column.type is bool:
+            return bool, value
+        case int() if column.type in (int, float) and not isinstance(value, bool):
+            if -(2**63) <= value < 2**63:
+                return int, value
+        case float() if column.type in (int, float):
+            return float, value
+        case str() if column.type is str:
+            return str, value
+        case datetime() if column.type is datetime:
+            return datetime, _micros(value, column.name)
+        case UUID() if column.type is UUID:
+            return UUID, str(value)
+        case str() if column.type is UUID:
+            try:
+                return UUID, str(UUID(value))
+            except ValueError:
+                pass
+    expected = column.type.__name__
+    raise Refused(f"{column.name} is a {expected}, {value!r:.60} is not.", field=column.name)
+
+
+def _place(kind: type, name: str) -> str:
+    """The place in SQL for parameter `name` of Python type `kind`."""
+    if kind is datetime:  # microseconds since 1970: exact, and free of any zone
+        return f"fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
+    types = {bool: "Bool", int: "Int64", float: "Float64", str: "String", UUID: "UUID"}
+    return f"{{{name}:{types[kind]}}}"
+
+
+def _micros(moment: datetime, field: str) -> int:
+    if moment.tzinfo is None:
+        raise Refused(f"{field} has no zone.", field=field)
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _where(conditions: list[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= 100_000:
+        raise Refused("limit must be from 1 to 100,000.", field="limit")
