@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import MutableMapping
 from time import perf_counter
+from traceback import format_exc
 from typing import Any, Final
 from uuid import uuid4
 
@@ -82,7 +83,10 @@ class Gate:
                 raise
             await _late(request, exchange)(scope, exchange.receive, exchange.send)
         except Exception:
-            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            # As text: structlog's own rendering shows variables, which may be secrets, and takes
+            # seconds.
+            trace = format_exc()
+            log.error("request_failed", method=scope["method"], path=scope["path"], trace=trace)
             if not exchange.has_ended:  # only closing the connection tells the client
                 raise
 
@@ -104,7 +108,9 @@ class _Exchange:
         self.status = 499
         self.has_started = False
         self.has_ended = False
-        self.has_received_all = False
+        headers = Headers(scope=scope)
+        is_chunked = "transfer-encoding" in headers
+        self.has_received_all = not is_chunked and headers.get("content-length", "0") == "0"
         self._replacement: Message | None = None
 
     async def receive(self) -> Message:

@@ -1,0 +1,20 @@
+"""The command `polyplane`: the command line, told which applications there are."""
+
+from __future__ import annotations
+
+from polyplane.serve.cli.program import Program, run
+
+PROGRAM = Program(
+    applications={"laboratory": "polyplane.domains.laboratory"},
+    demo="polyplane.domains.laboratory.demo",
+    controller="polyplane.domains.laboratory.controller:run_controller",
+)
+
+
+def main() -> None:
+    """Run the command that the arguments name; exits with its code."""
+    run(PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

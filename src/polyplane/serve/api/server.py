@@ -1,0 +1,73 @@
+"""Uvicorn, in a loop and with signals that are the caller's."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from polyplane.errors import Misconfigured
+
+CONNECTIONS_MAX: Final = 500
+BACKLOG: Final = 256
+KEEP_ALIVE_S: Final = 15
+DRAIN_TIMEOUT_S: Final = 10
+
+
+class Server(uvicorn.Server):
+    """Serves until `should_exit`; then finishes the requests at hand, for 10 s at most."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
+        )
+        super().__init__(config)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def bind(host: str, port: int, *, or_any: bool) -> socket.socket:
+    """A socket bound to `port`, or, with `or_any` when it is taken, to a free one.
+
+    Raises Misconfigured when there is no such address or the port cannot be had.
+    """
+    try:
+        return _bound(host, port)
+    except OSError as error:
+        if or_any and error.errno == errno.EADDRINUSE:
+            return _bound(host, 0)
+        raise Misconfigured(
+            f"The API cannot listen on {host}:{port}: {error.strerror}.",
+            fix="Choose another one with --port, or leave it out to take a free one.",
+        ) from error
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

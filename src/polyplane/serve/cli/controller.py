@@ -1,0 +1,47 @@
+"""`polyplane controller`: the laboratory's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from typing import Annotated
+
+import typer
+
+from polyplane.errors import Misconfigured
+from polyplane.serve.cli import logs
+from polyplane.serve.cli.program import Program, load
+from polyplane.serve.cli.report import Home, Json, Report
+from polyplane.settings import Settings
+
+
+def controller(
+    ctx: typer.Context,
+    identity: Annotated[
+        str, typer.Option("--id", help="Its name (default: this machine's).")
+    ] = platform.node(),
+    nats_url: Annotated[
+        str | None, typer.Option(help="NATS (default: the setting, or the home's own).")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Carry out the laboratory's work orders on this machine.
+
+    Speaks only NATS. Runs until it is stopped (SIGTERM or Ctrl-C), and finishes the activity at
+    hand first.
+    """
+    with Report("controller", as_json) as report:
+        program: Program = ctx.obj
+        settings = Settings.load(home=home, nats_url=nats_url)
+        url = settings.url("nats_url") or _url_of_the_home(settings)
+        logs.configure()
+        report.show(f"Controller {identity} waits for work orders; Ctrl-C stops it.")
+        run = load(program.controller)
+        done = asyncio.run(run(url, identity, namespace=settings.namespace))
+        report.data = {"id": identity, "work_orders": done}
+        report.show(f"{done} work orders done.")
+
+
+def _url_of_the_home(settings: Settings) -> str:
+    raise Misconfigured("No NATS is known.", fix="Run: polyplane up, or pass --nats-url.")

@@ -1,0 +1,57 @@
+"""`polyplane init`: the settings' file and the home folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from polyplane.errors import Misconfigured
+from polyplane.serve.cli.report import Home, Json, Report
+from polyplane.settings import Settings
+
+FILE: Final = Path("polyplane.toml")
+
+_TEXT: Final = """\
+# Settings of polyplane; docs/settings.md lists them all. A variable POLYPLANE_<NAME> wins over this
+# file, and so do the usual names (DATABASE_URL, REDIS_URL ...). An engine without a URL runs
+# embedded under `home`.
+
+home = {home}
+# namespace = "pp"
+# api_port = 8765
+
+# database_url = "postgresql://user@host:5432/name"
+# nats_url = "nats://host:4222"
+# vector_url = "lancedb://var/vectors"      # or qdrant://host:6333
+# series_url = "clickhouse://host:8123/name"
+# cache_url = "redis://host:6379/0"
+"""
+
+
+def init(home: Home = None, as_json: Json = False) -> None:
+    """Write polyplane.toml and make the home folder.
+
+    Does nothing to what is there already.
+    """
+    with Report("init", as_json) as report:
+        is_new = not FILE.exists()
+        if is_new:
+            path = str(home or Settings.load().home)
+            FILE.write_text(_TEXT.format(home=_quoted(path)), encoding="utf-8")
+        folder = Settings.load(home=home).home
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(
+                f"{folder} cannot be made: {error.strerror}.",
+                fix="Choose another folder with --home.",
+            ) from error
+        report.data = {"settings": str(FILE.absolute()), "is_new": is_new, "home": str(folder)}
+        report.show(f"{'Wrote' if is_new else 'Kept'} {FILE}; the engines live in {folder}.")
+        report.next = "polyplane up"
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

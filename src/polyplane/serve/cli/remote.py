@@ -1,0 +1,78 @@
+"""The way to a running `polyplane up`: its API, as the operator of its home."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httpx
+
+from polyplane.embedded import running
+from polyplane.errors import HomeBusy, PolyplaneError, Refused, Unavailable
+from polyplane.serve.token import ops_token
+from polyplane.settings import Settings
+
+CALL_TIMEOUT_S: Final = 30.0
+LONG_TIMEOUT_S: Final = 3600.0
+
+
+class Remote:
+    """The operator's routes of a running `up`."""
+
+    def __init__(self, api_url: str, token: str) -> None:
+        self.api_url = api_url
+        self._client = httpx.Client(
+            base_url=f"{api_url}/api/v1/ops/",
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,  # a proxy has no business between us
+        )
+
+    def get(self, path: str) -> dict[str, Any]:
+        """What a GET answers. Raises what its problem document stands for."""
+        return self._call("GET", path, CALL_TIMEOUT_S)
+
+    def post(self, path: str, **parameters: Any) -> dict[str, Any]:
+        """What a POST answers; it may take up to an hour."""
+        return self._call("POST", path, LONG_TIMEOUT_S, parameters)
+
+    def _call(
+        self, method: str, path: str, timeout_s: float, parameters: Any = None
+    ) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, path, params=parameters, timeout=timeout_s)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
+        if answer.is_error:
+            raise _error_of(answer)
+        content: dict[str, Any] = answer.json()
+        return content
+
+
+def find_running(settings: Settings) -> Remote | None:
+    """The `up` that runs the home of `settings`, or None.
+
+    Raises HomeBusy when the home is held by a process that serves no API (yet).
+    """
+    home = settings.home
+    try:
+        owner = running(home)
+    except PermissionError as error:
+        raise Refused(f"{home} belongs to somebody else.", fix="Run as its owner.") from error
+    if owner is None:
+        return None
+    if owner.api_url is None:
+        since = owner.started_at.isoformat(timespec="seconds")
+        raise HomeBusy(str(home), owner.pid, since)
+    return Remote(owner.api_url, ops_token(home))
+
+
+def _error_of(answer: httpx.Response) -> PolyplaneError:
+    try:
+        problem = answer.json()
+        message, fix = str(problem["detail"]), str(problem.get("fix", ""))
+    except (ValueError, KeyError, TypeError):
+        message, fix = f"{answer.url.path} answered {answer.status_code}.", ""
+    if answer.status_code < 500:
+        return Refused(message, fix=fix)
+    if answer.status_code in (503, 504):
+        return Unavailable(message, fix=fix)
+    return PolyplaneError(message, fix=fix)
