@@ -47,14 +47,16 @@ _WRITE_SETTINGS: Final = {
 # Points that are stored twice count once: FINAL. The copies of a point are equal and lie in one
 # month, so filters may run first and months need not be merged with each other.
 _READ_SETTINGS: Final = {
-    "final": 1,
     "do_not_merge_across_partitions_select_final": 1,
     "optimize_move_to_prewhere_if_final": 1,
+    "transform_null_in": 1,
     "session_timezone": "UTC",
     "max_result_rows": RESULT_ROWS_MAX,
     "max_result_bytes": RESULT_BYTES_MAX,
     "result_overflow_mode": "throw",
 }
+# For SQL that is not ours. `readonly` comes last: it forbids to change any setting after it.
+_GUEST_SETTINGS: Final = {"transform_null_in": 0, "final": 1, "readonly": 1}
 
 
 async def connect(
@@ -72,17 +74,20 @@ async def connect(
     if not re.fullmatch(r"\w{1,100}", database):
         raise Misconfigured(f"{database!r} is no name for a database.")
     writer = await Lane.open(target, _WRITE_SETTINGS, threads=1, timeout_s=timeout_s)
+    lanes = [writer]
     try:
         create = f"CREATE DATABASE IF NOT EXISTS {ddl.quoted(database)}"
         await writer.run(lambda client: client.command(create))
-        settings = _READ_SETTINGS | {"max_execution_time": timeout_s, "readonly": 1}
-        reader = await Lane.open(
-            target | {"database": database}, settings, threads=_READERS, timeout_s=timeout_s
-        )
+        target["database"] = database
+        reading = {"max_execution_time": timeout_s} | _READ_SETTINGS
+        for settings in (reading, reading | _GUEST_SETTINGS):
+            lane = await Lane.open(target, settings, threads=_READERS, timeout_s=timeout_s)
+            lanes.append(lane)
     except BaseException:
-        await writer.close()
+        for lane in lanes:
+            await lane.close()
         raise
-    return ClickHouseSeries(writer, reader, database, folder)
+    return ClickHouseSeries(*lanes, database=database, folder=folder)
 
 
 def _target(url: str, timeout_s: float) -> tuple[dict[str, Any], Path | None, str]:
@@ -112,11 +117,14 @@ def _target(url: str, timeout_s: float) -> tuple[dict[str, Any], Path | None, st
 class ClickHouseSeries:
     """SeriesStore in ClickHouse: one ReplacingMergeTree per stream."""
 
-    def __init__(self, writer: Lane, reader: Lane, database: str, folder: Path | None) -> None:
+    def __init__(
+        self, writer: Lane, reader: Lane, guest: Lane, *, database: str, folder: Path | None
+    ) -> None:
         self.multi_process = folder is None
         self.database = database
         self._writer = writer
         self._reader = reader
+        self._guest = guest
         self._folder = folder
 
     async def ping(self) -> None:
@@ -130,8 +138,8 @@ class ClickHouseSeries:
 
     async def close(self) -> None:
         """Let running calls end, then let go. Safe to call twice."""
-        await self._reader.close()
-        await self._writer.close()
+        for lane in (self._guest, self._reader, self._writer):
+            await lane.close()
 
     async def prepare(self, stream: type[Stream]) -> None:
         """Create the stream's table, or add what the declaration has gained: columns, TTL.
@@ -214,7 +222,7 @@ class ClickHouseSeries:
             queries.check_reading(canonical, parameters)
             return _arrow(client, Query(canonical, plain))
 
-        return await self._reader.run(checked, sql_is_callers=True)
+        return await self._guest.run(checked, sql_is_callers=True)
 
     async def window(
         self,

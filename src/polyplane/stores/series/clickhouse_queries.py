@@ -35,7 +35,7 @@ class Query(NamedTuple):
 def count(table: str, stream: type[Stream], where: Where | None) -> Query:
     """How many points there are."""
     conditions, parameters = filters(stream, where or {})
-    return Query(f"SELECT count() AS n FROM {table}{_where(conditions)}", parameters)
+    return Query(f"SELECT count() AS n FROM {table} FINAL{_where(conditions)}", parameters)
 
 
 def window(
@@ -71,7 +71,7 @@ def window(
     sql = (
         f"SELECT fromUnixTimestamp64Micro({bucket}, 'UTC') AS bucket, avg(v) AS avg,"
         f" min(v) AS min, max(v) AS max, toInt64(count()) AS count"
-        f" FROM (SELECT time, toFloat64({inner}) AS v FROM {table}{_where(conditions)})"
+        f" FROM (SELECT time, toFloat64({inner}) AS v FROM {table} FINAL{_where(conditions)})"
         " GROUP BY bucket ORDER BY bucket LIMIT {limit:UInt64}"
     )
     return Query(sql, {**parameters, "step": bucket_s * 1_000_000, "limit": limit})
@@ -80,18 +80,22 @@ def window(
 def latest(table: str, stream: type[Stream], *, by: str, where: Where, limit: int) -> Query:
     """The newest point for each value of column `by`, ordered by it.
 
-    One pass without a sort: the columns are carried along by the greatest (time, event_id).
+    The newest times are found first, in two columns; only the points of those times are read
+    whole. Needs no FINAL: the newest of several copies is the point.
     """
     declared(stream, by)
     _check_limit(limit)
     conditions, parameters = filters(stream, where)
+    group = quoted(by)
+    times = f"SELECT {group}, max(time) FROM {table}{_where(conditions)} GROUP BY {group}"
+    newest = [*conditions, f"({group}, time) IN ({times})"]
     columns = [column.name for column in stream.columns()]
     carried = ", ".join(map(quoted, columns))
     picked = ", ".join(f"tupleElement(p, {i}) AS {quoted(n)}" for i, n in enumerate(columns, 1))
     sql = (
-        f"SELECT {picked} FROM (SELECT argMax(tuple({carried}), tuple(time, event_id)) AS p"
-        f" FROM {table}{_where(conditions)} GROUP BY {quoted(by)})"
-        f" ORDER BY {quoted(by)} LIMIT {{limit:UInt64}}"
+        f"SELECT {picked} FROM (SELECT argMax(tuple({carried}), event_id) AS p"
+        f" FROM {table}{_where(newest)} GROUP BY {group})"
+        f" ORDER BY {group} LIMIT {{limit:UInt64}}"
     )
     return Query(sql, {**parameters, "limit": limit})
 
