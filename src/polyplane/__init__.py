@@ -1,1 +1,58 @@
-"""polyplane: the data plane of AI applications."""
+"""polyplane: the data plane of AI applications.
+
+PostgreSQL holds the truth; vectors, caches and series follow from it or are owned by the engine
+made for them; `verify` proves that they agree.
+"""
+
+from polyplane.blocking import blocking
+from polyplane.errors import (
+    Conflict,
+    Misconfigured,
+    NotFound,
+    NotSettled,
+    PolyplaneError,
+    PreconditionFailed,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
+from polyplane.model.application import Application
+from polyplane.model.drift import Drift
+from polyplane.model.items import Entry, Hit, Range, Vector
+from polyplane.model.message import Inbound, Message
+from polyplane.model.position import Token
+from polyplane.model.projection import Cached, Vectors
+from polyplane.model.stream import Stream
+from polyplane.model.table import Model, key, metadata
+from polyplane.plane import Plane
+from polyplane.settings import Settings
+
+__all__ = [
+    "Application",
+    "Cached",
+    "Conflict",
+    "Drift",
+    "Entry",
+    "Hit",
+    "Inbound",
+    "Message",
+    "Misconfigured",
+    "Model",
+    "NotFound",
+    "NotSettled",
+    "Plane",
+    "PolyplaneError",
+    "PreconditionFailed",
+    "Range",
+    "Refused",
+    "Settings",
+    "Stream",
+    "Token",
+    "TooLarge",
+    "Unavailable",
+    "Vector",
+    "Vectors",
+    "blocking",
+    "key",
+    "metadata",
+]

@@ -77,8 +77,8 @@ class JetStream:
     async def bounds(self, stream: str) -> Bounds:
         """The first and last sequence."""
         with in_our_words():
-            state = (await self._js.stream_info(stream)).state
-            return Bounds(state.first_seq, state.last_seq)
+            found = await self._js.stream_info(stream)
+            return Bounds(found.state.first_seq, found.state.last_seq, str(found.created))
 
     async def get(self, stream: str, sequence: int) -> Message | None:
         """See `Feed.get`."""

@@ -29,10 +29,14 @@ class Ack(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """The first and last sequence of a stream; `last` counts on when messages are let go of."""
+    """The first and last sequence of a stream; `last` counts on when messages are let go of.
+
+    `created` tells a stream from one that was made anew under its name.
+    """
 
     first: int
     last: int
+    created: str
 
 
 class Reader(Protocol):

@@ -24,7 +24,7 @@ from polyplane.truth.journal import Journal
 _log = structlog.get_logger(__name__)
 
 BATCH_MESSAGES: Final = 128
-BATCH_BYTES: Final = 32 << 20
+BATCH_POINTS: Final = 400_000
 _WAIT_S: Final = 30.0
 _APPEND_S: Final = 120.0
 _PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
@@ -54,6 +54,7 @@ class Ingest:
         self._name, self._subject = subjects.stream(stream.name)
         self._decode = decode
         self._epoch = epoch
+        self._incarnation = self._name
         self.stored_points = 0
         self.rejected_messages = 0
         self.last_error = ""
@@ -63,9 +64,10 @@ class Ingest:
         failures = 0
         while True:
             try:
+                bounds = await self._feed.bounds(self._name)
+                self._incarnation = f"{self._name}@{bounds.created}"
                 await self._finish_begun()
-                first = (await self._feed.bounds(self._name)).first
-                reader = self._feed.reader(self._name, [self._subject], first)
+                reader = self._feed.reader(self._name, [self._subject], bounds.first)
                 try:
                     while True:
                         messages = await reader.batch(BATCH_MESSAGES, wait_s=_WAIT_S)
@@ -82,56 +84,64 @@ class Ingest:
 
     async def _finish_begun(self) -> None:
         """Insert again what was begun before a crash, exactly the same ranges."""
-        for first, last in await self._journal.ingest_open(self._name, self._epoch):
+        for first, last in await self._journal.ingest_open(self._incarnation, self._epoch):
             found = [await self._feed.get(self._name, n) for n in range(first, last + 1)]
             messages = [message for message in found if message is not None]
             # They are let go of only after the barrier: if any is gone, all are stored.
             if len(messages) == len(found):
-                await self._append(messages)
+                await self._append(messages, [self._points(message) for message in messages])
             await self._done(first, last)
 
     async def _store_all(self, messages: Sequence[Message]) -> None:
-        """Store messages in ranges of about BATCH_BYTES at most."""
+        """Store messages in ranges of at most about BATCH_POINTS points."""
         piece: list[Message] = []
+        tables: list[pa.Table | None] = []
         size = 0
         for message in messages:
+            table = self._points(message)
+            if size and size + (table.num_rows if table else 0) > BATCH_POINTS:
+                await self._store_range(piece, tables)
+                piece, tables, size = [], [], 0
             piece.append(message)
-            size += len(message.body)
-            if size >= BATCH_BYTES:
-                await self._store_range(piece)
-                piece, size = [], 0
-        if piece:
-            await self._store_range(piece)
+            tables.append(table)
+            size += table.num_rows if table else 0
+        await self._store_range(piece, tables)
 
-    async def _store_range(self, messages: Sequence[Message]) -> None:
+    async def _store_range(
+        self, messages: Sequence[Message], tables: Sequence[pa.Table | None]
+    ) -> None:
         first, last = messages[0].sequence, messages[-1].sequence
-        await self._journal.ingest_begin(self._name, self._epoch, first, last)
-        await self._append(messages)
+        await self._journal.ingest_begin(self._incarnation, self._epoch, first, last)
+        await self._append(messages, tables)
         await self._done(first, last)
 
-    async def _append(self, messages: Sequence[Message]) -> None:
-        """Insert the points of a range under its token; what is no batch of points is left out."""
-        tables = []
-        for message in messages:
-            try:
-                tables.append(self._decode(self.stream, message))
-            except Refused as error:
-                self.rejected_messages += 1
-                _log.warning(
-                    "ingest.rejected",
-                    stream=self.stream.name,
-                    sequence=message.sequence,
-                    error=error.message,
-                )
-        if not tables:
+    def _points(self, message: Message) -> pa.Table | None:
+        """The points of a message; None, and a word in the log, for one that holds none."""
+        try:
+            return self._decode(self.stream, message)
+        except Refused as error:
+            self.rejected_messages += 1
+            _log.warning(
+                "ingest.rejected",
+                stream=self.stream.name,
+                sequence=message.sequence,
+                error=error.message,
+            )
+            return None
+
+    async def _append(self, messages: Sequence[Message], tables: Sequence[pa.Table | None]) -> None:
+        """Insert the points of a range under its token."""
+        found = [table for table in tables if table is not None and table.num_rows]
+        if not found:
             return
-        points = pa.concat_tables(tables)
-        token = f"{self._name}:{self._epoch}:{messages[0].sequence}-{messages[-1].sequence}"
+        points = pa.concat_tables(found)
+        first, last = messages[0].sequence, messages[-1].sequence
+        token = f"{self._incarnation}:{self._epoch}:{first}-{last}"
         async with asyncio.timeout(_APPEND_S):
             await self._store.append(self.stream, points, token=token)
         self.stored_points += points.num_rows
 
     async def _done(self, first: int, last: int) -> None:
         await self._store.barrier()
-        await self._journal.ingest_stored(self._name, self._epoch, first)
+        await self._journal.ingest_stored(self._incarnation, self._epoch, first)
         await self._feed.let_go(self._name, last)

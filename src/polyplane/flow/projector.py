@@ -73,7 +73,12 @@ class Projector:
         self._maintenance: asyncio.Task[None] | None = None
         self.position = Position(epoch, 0)
         self.applied_items = 0
+        self.filled_rows = 0
         self.last_error = ""
+
+    def filling(self, rows: int) -> None:
+        """Note how far the backfill of this collection is."""
+        self.filled_rows = rows
 
     async def run(self) -> None:
         """Apply changes as they come; wait out faults of the engines. Ends by cancellation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from polyplane.errors import NotSettled
@@ -21,18 +21,52 @@ async def settled(
 
     Raises NotSettled after `timeout_s`, naming who is behind.
     """
+    await _applied(
+        journal,
+        lambda: journal.is_relayed(token),
+        f"The write {token}",
+        token.epoch,
+        reads,
+        timeout_s,
+    )
+
+
+async def caught_up(
+    journal: Journal, epoch: int, reads: Sequence[tuple[str, str]], *, timeout_s: float
+) -> None:
+    """Return when `reads` have applied everything that was committed before this call.
+
+    Raises NotSettled after `timeout_s`, naming who is behind.
+    """
+    cut = await journal.cut()
+    await _applied(
+        journal,
+        lambda: journal.is_cut_relayed(epoch, cut),
+        "What is committed",
+        epoch,
+        reads,
+        timeout_s,
+    )
+
+
+async def _applied(
+    journal: Journal,
+    is_relayed: Callable[[], Awaitable[bool]],
+    what: str,
+    epoch: int,
+    reads: Sequence[tuple[str, str]],
+    timeout_s: float,
+) -> None:
     waiting_for = "the relay"
     try:
         async with asyncio.timeout(timeout_s):
             pause = _FIRST_POLL_S
-            while not await journal.is_relayed(token):
+            while not await is_relayed():
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LAST_POLL_S)
-            # What is published now covers the write; later writes must not prolong the wait.
-            needed = {
-                (row.projection, row.bucket): row.order
-                for row in await journal.behind(token.epoch, reads)
-            }
+            # What is published now covers it; later writes must not prolong the wait.
+            behind = await journal.behind(epoch, reads)
+            needed = {(row.projection, row.bucket): row.order for row in behind}
             pause = _FIRST_POLL_S
             while needed:
                 waiting_for = ", ".join(sorted({projection for projection, _ in needed}))
@@ -42,11 +76,10 @@ async def settled(
                 needed = {
                     at: order
                     for at, order in needed.items()
-                    if at not in reached or reached[at] < (token.epoch, order)
+                    if at not in reached or reached[at] < (epoch, order)
                 }
     except TimeoutError:
         raise NotSettled(
-            f"The write {token} is stored, but {waiting_for} has not applied it"
-            f" within {timeout_s:g} s.",
+            f"{what} is stored, but {waiting_for} has not applied it within {timeout_s:g} s.",
             fix="Read again later, or see: polyplane projections list",
         ) from None

@@ -30,11 +30,12 @@ class Model(DeclarativeBase):
             metadata = pp.metadata(schema="laboratory")
     """
 
-    metadata = sa.MetaData(naming_convention=NAMES)
+    # The schema is said, for what PostgreSQL takes otherwise depends on who is connected.
+    metadata = sa.MetaData(schema="public", naming_convention=NAMES)
 
 
-def metadata(schema: str | None = None) -> sa.MetaData:
-    """A fresh table catalogue with polyplane's constraint names, optionally in `schema`."""
+def metadata(schema: str = "public") -> sa.MetaData:
+    """A fresh table catalogue with polyplane's constraint names, in the PostgreSQL `schema`."""
     return sa.MetaData(schema=schema, naming_convention=NAMES)
 
 

@@ -43,9 +43,18 @@ class Journal:
             raise Misconfigured("The plane has no identity row.", fix="Run: polyplane migrate up")
         if row[1] == row[2]:
             return int(row[0])
+        return await self.bump_epoch()
+
+    async def bump_epoch(self) -> int:
+        """Begin a new epoch: every earlier position is older than any of it."""
         bumped = await self._database.row(statement("journal", "bump_epoch"))
         assert bumped is not None
         return int(bumped[0])
+
+    async def published_order(self, epoch: int) -> int:
+        """The highest order that is known to be published, or applied, in `epoch`."""
+        row = await self._database.row(statement("journal", "published_order"), {"epoch": epoch})
+        return int(row[0]) if row else 0
 
     async def lease(self, name: str, holder: UUID, ttl_s: float) -> int | None:
         """Take or renew the lease; its fence, or None when somebody else holds it."""
@@ -82,6 +91,19 @@ class Journal:
         """Whether everything the transaction captured is published (or it captured nothing)."""
         row = await self._database.row(
             statement("journal", "is_relayed"), {"xid": str(token.xid), "epoch": token.epoch}
+        )
+        return bool(row and row[0])
+
+    async def cut(self) -> str:
+        """A snapshot of now: everything committed before this call is visible in it."""
+        row = await self._database.row(statement("journal", "cut"))
+        assert row is not None
+        return str(row[0])
+
+    async def is_cut_relayed(self, epoch: int, cut: str) -> bool:
+        """Whether everything visible in the snapshot `cut` is published."""
+        row = await self._database.row(
+            statement("journal", "is_cut_relayed"), {"epoch": epoch, "cut": cut}
         )
         return bool(row and row[0])
 

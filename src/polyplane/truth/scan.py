@@ -125,7 +125,9 @@ async def all_rows(
     query = sql.SQL("SELECT {} FROM {} r {}").format(
         source.columns,
         source.captured.identifier,
-        sql.SQL('ORDER BY 1 COLLATE "C"') if ordered else sql.SQL(""),
+        sql.SQL('ORDER BY ({}) COLLATE "C"').format(source.captured.key())
+        if ordered
+        else sql.SQL(""),
     )
     with in_our_words():
         async with database.connection() as connection, connection.transaction():

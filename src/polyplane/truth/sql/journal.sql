@@ -4,9 +4,19 @@ SELECT epoch, system_identifier,
 FROM polyplane.identity
 
 -- name: bump_epoch
+-- The orders of the old epoch say nothing in the new one.
+WITH forgotten AS (DELETE FROM polyplane.tail)
 UPDATE polyplane.identity
 SET epoch = epoch + 1, system_identifier = (SELECT system_identifier::text FROM pg_control_system())
 RETURNING epoch
+
+-- name: published_order
+SELECT greatest(
+  (SELECT max(position & ((1::bigint << 40) - 1)) FROM polyplane.projected
+   WHERE position >> 40 = %(epoch)s),
+  (SELECT max("order") FROM polyplane.tail
+   WHERE EXISTS (SELECT FROM polyplane.relayed WHERE epoch = %(epoch)s)),
+  0)
 
 -- name: lease
 -- Take or renew a lease. The fence grows when the holder changes. No row: somebody else has it.
@@ -41,6 +51,20 @@ SELECT NOT EXISTS (SELECT FROM polyplane.outbox WHERE xid = %(xid)s::text::xid8)
       SELECT FROM polyplane.relayed
       WHERE epoch = %(epoch)s AND pg_visible_in_snapshot(%(xid)s::text::xid8, snapshot)
     )
+
+-- name: is_cut_relayed
+-- Whether everything that was visible in the snapshot `cut` is published in this epoch.
+WITH r AS (
+  SELECT coalesce((SELECT snapshot FROM polyplane.relayed WHERE epoch = %(epoch)s), '1:1:') AS done
+)
+SELECT NOT EXISTS (
+  SELECT FROM r, polyplane.outbox o
+  WHERE o.xid >= pg_snapshot_xmin(r.done) AND NOT pg_visible_in_snapshot(o.xid, r.done)
+    AND pg_visible_in_snapshot(o.xid, %(cut)s::pg_snapshot)
+)
+
+-- name: cut
+SELECT pg_current_snapshot()::text
 
 -- name: behind
 -- Which (projection, bucket) have not applied all that is published for their tables.

@@ -1,0 +1,199 @@
+"""How applications read and feed stores: what `plane[...]` hands out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Generic
+from uuid import uuid4
+
+import orjson
+import pyarrow as pa
+from typing_extensions import TypeVar
+
+from polyplane.errors import Misconfigured, Refused
+from polyplane.feed.protocol import Ack, Feed, Outgoing, Subjects
+from polyplane.flow.projector import Target
+from polyplane.flow.settling import caught_up
+from polyplane.model import points
+from polyplane.model.digest import canonical
+from polyplane.model.items import Hit, Where
+from polyplane.model.message import Message
+from polyplane.model.position import Position
+from polyplane.model.projection import Projection
+from polyplane.model.stream import Stream
+from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
+from polyplane.truth.database import Database
+from polyplane.truth.journal import Journal
+from polyplane.truth.scan import all_rows, rows_by_key
+
+P = TypeVar("P", bound=Projection[Any])
+
+ARROW: Final = "application/vnd.apache.arrow.stream"
+MESSAGE_POINTS: Final = 5_000
+
+
+class VectorReader(Generic[P]):
+    """Search in the collection of one `Vectors` projection."""
+
+    def __init__(self, target: Target, store: VectorStore, embedder: Embedder | None) -> None:
+        self._target = target
+        self._store = store
+        self._embedder = embedder
+
+    async def search(
+        self, query: str | Sequence[float], *, limit: int = 10, tags: Where | None = None
+    ) -> list[Hit]:
+        """The items nearest to `query` (a text, or an embedding) that satisfy `tags`, best first.
+
+        Raises Refused for an unknown tag or a limit outside 1 to 1,000.
+        """
+        if not 1 <= limit <= 1_000:
+            raise Refused("limit must be from 1 to 1,000.", field="limit")
+        if isinstance(query, str):
+            if self._embedder is None:
+                raise Misconfigured("A text cannot be searched for without an embedder.")
+            (query,) = await self._embedder.embed([query])
+        return await self._store.search(self._target.collection, query, limit=limit, where=tags)
+
+    async def get(self, keys: Sequence[Any]) -> list[Hit]:
+        """The items under `keys` that exist, in the order of `keys`."""
+        return await self._store.get(self._target.collection, [str(key) for key in keys])
+
+
+class CacheReader(Generic[P]):
+    """Read through one `Cached` projection."""
+
+    def __init__(
+        self,
+        target: Target,
+        store: CacheStore,
+        database: Database,
+        feed: Feed,
+        changes: str,
+        epoch: int,
+    ) -> None:
+        self._target = target
+        self._store = store
+        self._database = database
+        self._feed = feed
+        self._changes = changes
+        self._epoch = epoch
+
+    async def get(self, key: Any) -> Any | None:
+        """The value that follows from the row under `key`, or None when there is none.
+
+        On a miss truth is read and the value stored; the order of the feed is taken first, so
+        that a change that comes meanwhile is newer and wins.
+        """
+        value = await self._store.get(self._target.collection, str(key))
+        if value is not None:
+            return value
+        bounds = await self._feed.bounds(self._changes)
+        async with self._database.connection() as connection:
+            rows = await rows_by_key(connection, self._target.source, [str(key)])
+        puts, _ = await self._target.deriver.items(rows.items())
+        if not puts:
+            return None
+        position = Position(self._epoch, bounds.last)
+        await self._store.apply(self._target.collection, puts, [], position.packed())
+        return orjson.loads(canonical(puts[0].content.value))
+
+
+class StreamAccess:
+    """Feed and query one stream."""
+
+    def __init__(
+        self, stream: type[Stream], store: SeriesStore, feed: Feed, subjects: Subjects
+    ) -> None:
+        self._stream = stream
+        self._store = store
+        self._feed = feed
+        _, self._subject = subjects.stream(stream.name)
+        self.window = partial(store.window, stream)
+        self.latest = partial(store.latest, stream)
+        self.count = partial(store.count, stream)
+
+    async def publish(
+        self, batch: pa.Table | Mapping[str, Sequence[Any]], *, batch_id: str | None = None
+    ) -> Ack:
+        """Take points durably; they are queryable a moment later. The acknowledgement of the last.
+
+        `batch` is an Arrow table or columns of plain values. The same `batch_id` again brings
+        nothing twice. Raises Refused, naming the column and row, and then nothing is taken.
+        """
+        if isinstance(batch, pa.Table):
+            table = points.conform(self._stream, batch)
+        else:
+            table = points.decode(self._stream, batch)
+        if table.num_rows == 0:
+            raise Refused("A batch without points.", field=self._stream.name)
+        name = batch_id or str(uuid4())
+        ack = Ack(0, False)
+        for index, start in enumerate(range(0, table.num_rows, MESSAGE_POINTS)):
+            body = points.encode_ipc(self._stream, table.slice(start, MESSAGE_POINTS))
+            ack = await self._feed.publish(
+                Outgoing(self._subject, body, f"{name}:{index}", {"Content-Type": ARROW})
+            )
+        return ack
+
+    async def load(self, table: pa.Table, *, batch_id: str | None = None) -> int:
+        """The direct path for large loads, past the feed; the number of points stored."""
+        conformed = points.conform(self._stream, table, max_rows=10_000_000)
+        ids = points.event_ids(batch_id or str(uuid4()), conformed.num_rows)
+        stored = await self._store.bulk(self._stream, conformed.append_column(points.EVENT_ID, ids))
+        await self._store.barrier()
+        return stored
+
+
+def decode_message(stream: type[Stream], message: Message) -> pa.Table:
+    """The points of a message of the feed, Arrow or JSON columns, with their `event_id`.
+
+    Raises Refused for anything else.
+    """
+    if message.headers.get("Content-Type") == ARROW:
+        table = points.decode_ipc(stream, message.body)
+    else:
+        try:
+            columns = orjson.loads(message.body)
+        except orjson.JSONDecodeError as error:
+            raise Refused(f"Neither Arrow nor JSON: {error}.") from error
+        if not isinstance(columns, dict) or not all(isinstance(v, list) for v in columns.values()):
+            raise Refused("Points are columns: an object of lists.")
+        table = points.decode(stream, columns)
+    batch_id = message.headers.get("Nats-Msg-Id") or f"{stream.name}:{message.sequence}"
+    return table.append_column(points.EVENT_ID, points.event_ids(batch_id, table.num_rows))
+
+
+class TruthOfTarget:
+    """What truth says about one projection's items (see `reconcile.verify.TruthSide`)."""
+
+    def __init__(
+        self, target: Target, database: Database, journal: Journal, epoch: int, timeout_s: float
+    ) -> None:
+        self._target = target
+        self._database = database
+        self._journal = journal
+        self._epoch = epoch
+        self._timeout_s = timeout_s
+
+    async def all(self) -> AsyncIterator[list[tuple[str, str | None]]]:
+        """Every row's (key, digest), in key order, from one snapshot."""
+        async for rows in all_rows(self._database, self._target.source, ordered=True):
+            yield list(self._target.deriver.digests(rows))
+
+    async def of(self, keys: list[str]) -> Mapping[str, str | None]:
+        """The digests of `keys` now."""
+        found: dict[str, str | None] = {}
+        for start in range(0, len(keys), 10_000):
+            async with self._database.connection() as connection:
+                rows = await rows_by_key(
+                    connection, self._target.source, keys[start : start + 10_000]
+                )
+            found |= dict(self._target.deriver.digests(rows.items()))
+        return found
+
+    async def caught_up(self) -> None:
+        """Return when all that was committed before this call is applied to the store."""
+        reads = [(self._target.name, self._target.source.captured.name)]
+        await caught_up(self._journal, self._epoch, reads, timeout_s=self._timeout_s)

@@ -1,0 +1,362 @@
+"""Opening a plane: engines, truth, feed, stores and flow, each in its turn.
+
+Everything opened is put on the plane's exit stack, so that a failure half way closes what is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from polyplane.access import decode_message
+from polyplane.embedded import Engines
+from polyplane.errors import Misconfigured
+from polyplane.feed.jetstream import JetStream, connect
+from polyplane.flow.backfill import backfill
+from polyplane.flow.crew import Crew
+from polyplane.flow.deriving import Deriver, EntryDeriver, VectorDeriver
+from polyplane.flow.inbound import Follower
+from polyplane.flow.ingest import Ingest
+from polyplane.flow.projector import Projector, Target
+from polyplane.flow.relay import Relay
+from polyplane.model.application import Application
+from polyplane.model.collection import Collection
+from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.model.stream import Stream
+from polyplane.model.table import Model
+from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
+from polyplane.settings import Settings
+from polyplane.stores.catalog import open_store
+from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
+from polyplane.truth.capture import install
+from polyplane.truth.database import Database
+from polyplane.truth.journal import Journal
+from polyplane.truth.scan import source_of
+
+_log = structlog.get_logger(__name__)
+
+OFFLINE_EMBEDDER: Final = "wordllama://"
+ENGINE_SETTINGS: Final = {
+    "postgres": "database_url",
+    "nats": "nats_url",
+    "valkey": "cache_url",
+    "seaweedfs": "objects_url",
+}
+"""Embedded engine -> the setting that makes it unnecessary."""
+_URL_NAMES: Final = {"seaweedfs": "s3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """All that the applications and the plane's own lists declare, in one."""
+
+    applications: tuple[Application, ...]
+    models: tuple[type[Model], ...]
+    projections: tuple[type[Projection[Any]], ...]
+    streams: tuple[type[Stream], ...]
+
+    @classmethod
+    def of(
+        cls,
+        applications: Sequence[Application],
+        models: Sequence[type[Model]],
+        projections: Sequence[type[Projection[Any]]],
+        streams: Sequence[type[Stream]],
+    ) -> Declared:
+        """Add up; Misconfigured when two things have one name, or a model is not listed."""
+        every = cls(
+            tuple(applications),
+            (*models, *(m for a in applications for m in a.models)),
+            (*projections, *(p for a in applications for p in a.projections)),
+            (*streams, *(s for a in applications for s in a.streams)),
+        )
+        for kind in (every.projections, every.streams, every.applications):
+            names = [it.name for it in kind]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise Misconfigured(f"Two of the same kind are named {twice[0]!r}.")
+        for projection in every.projections:
+            if projection.model not in every.models:
+                raise Misconfigured(
+                    f"{projection.__name__} reads {projection.model.__name__}, which is no model"
+                    " of this plane.",
+                    fix=f"Add {projection.model.__name__} to models.",
+                )
+        return every
+
+    def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
+        """The projections of one kind."""
+        return [projection for projection in self.projections if issubclass(projection, kind)]
+
+    def engines(self) -> list[str]:
+        """The embedded engines this needs."""
+        needed = ["postgres", "nats"]
+        if self.applications or self.of_kind(Cached):
+            needed.append("valkey")
+        return needed
+
+
+@dataclass(slots=True)
+class Stores:
+    """The open stores; None where nothing declared needs one."""
+
+    vector: VectorStore | None = None
+    series: SeriesStore | None = None
+    cache: CacheStore | None = None
+    embedder: Embedder | None = None
+
+
+@dataclass(slots=True)
+class Open:
+    """Everything that is open while a plane is."""
+
+    urls: Mapping[str, str]
+    database: Database
+    journal: Journal
+    feed: JetStream
+    epoch: int
+    stores: Stores
+    engines: Engines | None = None
+    targets: dict[str, Target] = field(default_factory=dict)
+    relay: Relay | None = None
+    projectors: dict[str, Projector] = field(default_factory=dict)
+    ingests: dict[str, Ingest] = field(default_factory=dict)
+    followers: dict[str, Follower] = field(default_factory=dict)
+    crew: Crew = field(default_factory=Crew)
+
+    def reads(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """(projection, table) of the named projections, or of all."""
+        return [
+            (target.name, target.source.captured.name)
+            for target in self.targets.values()
+            if not names or target.name in names
+        ]
+
+
+async def open_all(
+    declared: Declared, settings: Settings, stack: AsyncExitStack, tell: Callable[[str], None]
+) -> Open:
+    """Open engines, truth (migrated, captured), feed and stores. Moves no data yet."""
+    engines, urls = await _start_engines(declared, settings, stack, tell)
+    database = Database(
+        urls["postgres"],
+        max_connections=settings.db_max_connections,
+        pool_timeout_s=settings.db_pool_timeout_s,
+        call_timeout_s=settings.db_call_timeout_s,
+    )
+    stack.push_async_callback(database.close)
+    await prepare_truth(declared, database, urls["postgres"])
+    feed = await connect(urls["nats"], settings.namespace)
+    stack.push_async_callback(feed.close)
+    await _ensure_streams(declared, feed)
+    journal = Journal(database)
+    epoch = await _epoch(journal, feed)
+    stores = await _open_stores(declared, settings, urls, stack)
+    opened = Open(urls, database, journal, feed, epoch, stores, engines)
+    await _prepare_collections(declared, opened)
+    return opened
+
+
+async def _start_engines(
+    declared: Declared, settings: Settings, stack: AsyncExitStack, tell: Callable[[str], None]
+) -> tuple[Engines | None, dict[str, str]]:
+    """The embedded engines that no URL replaces, running; and the URL of each engine."""
+    urls = {
+        _URL_NAMES.get(name, name): url
+        for name, setting in ENGINE_SETTINGS.items()
+        if (url := settings.url(setting))
+    }
+    wanted = [name for name in declared.engines() if _URL_NAMES.get(name, name) not in urls]
+    if declared.applications and "s3" not in urls:
+        wanted.append("seaweedfs")
+    if not wanted:
+        return None, urls
+    engines = Engines(settings.home, wanted=wanted)
+    await engines.start(tell)
+    stack.push_async_callback(engines.stop)
+    return engines, dict(engines.urls) | urls
+
+
+async def prepare_truth(declared: Declared, database: Database, url: str) -> None:
+    """Migrate, create what no migration brings, and install capture. Idempotent."""
+    components = [Component(a.name, a.migrations) for a in declared.applications if a.migrations]
+    await migrate_up(url, [CORE, *components])
+    migrated = {m for a in declared.applications if a.migrations for m in a.models}
+    await create_missing(database, [model for model in declared.models if model not in migrated])
+    tables = {source_of(p.model).captured for p in declared.projections}
+    async with database.connection() as connection:
+        for name in await install(connection, sorted(tables, key=lambda it: it.name)):
+            _log.info("capture.installed", table=name)
+
+
+async def _ensure_streams(declared: Declared, feed: JetStream) -> None:
+    subjects = feed.subjects
+    await feed.ensure(subjects.changes, [subjects.all_changes], keep=False)
+    await feed.ensure(subjects.events, [subjects.all_events], keep=False)
+    for stream in declared.streams:
+        name, subject = subjects.stream(stream.name)
+        await feed.ensure(name, [subject], keep=True)
+    for application in declared.applications:
+        for inbound in application.inbound:
+            name, subject = subjects.inbound(application.name, inbound.name)
+            await feed.ensure(name, [subject], keep=True)
+
+
+async def _epoch(journal: Journal, feed: JetStream) -> int:
+    """The epoch; a new one when the changes stream has lost what was once published."""
+    epoch = await journal.epoch()
+    bounds = await feed.bounds(feed.subjects.changes)
+    published = await journal.published_order(epoch)
+    if bounds.last < published:
+        epoch = await journal.bump_epoch()
+        _log.warning("epoch.bumped", epoch=epoch, stream=bounds.last, published=published)
+    return epoch
+
+
+async def _open_stores(
+    declared: Declared, settings: Settings, urls: Mapping[str, str], stack: AsyncExitStack
+) -> Stores:
+    stores = Stores()
+    home = settings.home.absolute()
+    if declared.of_kind(Vectors):
+        url = settings.url("vector_url") or f"lancedb://{home / 'lancedb'}"
+        key = settings.url("vector_api_key")
+        stores.vector = await open_store("vector", url, **({"api_key": key} if key else {}))
+        stack.push_async_callback(stores.vector.close)
+    if any(cast_dimensions(projection) is None for projection in declared.of_kind(Vectors)):
+        stores.embedder = await _open_embedder(settings)
+        stack.push_async_callback(stores.embedder.close)
+    if declared.streams:
+        url = settings.url("series_url") or f"chdb://{home / 'clickhouse'}"
+        stores.series = await open_store("series", url)
+        stack.push_async_callback(stores.series.close)
+    if "valkey" in urls:
+        prefix = f"{settings.namespace}:default:"
+        stores.cache = await open_store("cache", urls["valkey"], prefix=prefix)
+        stack.push_async_callback(stores.cache.close)
+    return stores
+
+
+async def _open_embedder(settings: Settings) -> Embedder:
+    url = settings.url("embedder_url")
+    if url is None:
+        embedder: Embedder = await open_store("embedder", OFFLINE_EMBEDDER)
+        return embedder
+    options = f"model={settings.embedder_model}&dimensions={settings.embedder_dimensions}"
+    joined = f"{url}{'&' if '?' in url else '?'}{options}"
+    remote: Embedder = await open_store(
+        "embedder", joined, api_key=settings.url("embedder_api_key") or ""
+    )
+    return remote
+
+
+def cast_dimensions(projection: type[Projection[Any]]) -> int | None:
+    """The dimensions a `Vectors` projection declares, or None when the embedder decides."""
+    return projection.dimensions if issubclass(projection, Vectors) else None
+
+
+async def _prepare_collections(declared: Declared, opened: Open) -> None:
+    known = await opened.journal.collections()
+    for projection in declared.projections:
+        target = _target(projection, opened.stores)
+        row = known.get(target.collection.target)
+        if row is not None and row.definition != target.deriver.definition:
+            raise Misconfigured(
+                f"{target.collection.target} was built as {row.definition!r}, but is now declared"
+                f" as {target.deriver.definition!r}.",
+                fix=f"Raise the version of {projection.__name__}, or go back to the old embedder.",
+            )
+        await target.store.prepare(target.collection)
+        opened.targets[target.name] = target
+    if opened.stores.series is not None:
+        for stream in declared.streams:
+            await opened.stores.series.prepare(stream)
+
+
+def _target(projection: type[Projection[Any]], stores: Stores) -> Target:
+    source = source_of(projection.model)
+    deriver: Deriver
+    if issubclass(projection, Vectors):
+        embedder = None if projection.dimensions else stores.embedder
+        assert stores.vector is not None
+        deriver = VectorDeriver(projection(), embedder)
+        collection = Collection(
+            name=projection.name,
+            version=projection.version,
+            kind="vector",
+            dimensions=embedder.dimensions if embedder else projection.dimensions or 0,
+            tag_types=projection.tag_types(),
+            indexes=projection.indexes,
+            text_name=projection.text_name,
+        )
+        return Target(projection.name, source, deriver, stores.vector, collection)
+    if issubclass(projection, Cached):
+        assert stores.cache is not None
+        collection = Collection(
+            name=projection.name,
+            version=projection.version,
+            kind="cache",
+            key_prefix=projection.key_prefix,
+            ttl_s=projection.ttl_s,
+        )
+        return Target(projection.name, source, EntryDeriver(projection()), stores.cache, collection)
+    raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")
+
+
+def start_flow(declared: Declared, opened: Open, plane: Any, stack: AsyncExitStack) -> None:
+    """Start relay, projectors, ingest and inbound followers in this process."""
+    subjects, feed, journal = opened.feed.subjects, opened.feed, opened.journal
+
+    async def all_applied() -> bool:
+        return not await journal.behind(opened.epoch, opened.reads())
+
+    opened.relay = Relay(
+        opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=all_applied
+    )
+    stack.push_async_callback(opened.relay.stop)
+    stack.push_async_callback(opened.crew.stop)  # runs first: the last one pushed
+    opened.crew.add("relay", opened.relay.run)
+    for name, target in opened.targets.items():
+        projector = Projector(target, opened.database, journal, feed, subjects, epoch=opened.epoch)
+        opened.projectors[name] = projector
+        opened.crew.add(f"projector {name}", partial(_fill_and_project, opened, projector))
+    for stream in declared.streams:
+        assert opened.stores.series is not None
+        ingest = Ingest(
+            stream,
+            opened.stores.series,
+            journal,
+            feed,
+            subjects,
+            decode_message,
+            epoch=opened.epoch,
+        )
+        opened.ingests[stream.name] = ingest
+        opened.crew.add(f"ingest {stream.name}", ingest.run)
+    for application in declared.applications:
+        for inbound in application.inbound:
+            follower = Follower(application.name, inbound, plane, feed, subjects)
+            opened.followers[follower.name] = follower
+            opened.crew.add(f"inbound {follower.name}", follower.run)
+
+
+async def _fill_and_project(opened: Open, projector: Projector) -> None:
+    """Backfill a collection that was never filled, then follow the changes."""
+    target = projector.target
+    row = (await opened.journal.collections()).get(target.collection.target)
+    if row is None or row.filled_at is None:
+        await backfill(
+            target,
+            opened.database,
+            opened.journal,
+            opened.feed,
+            opened.feed.subjects,
+            epoch=opened.epoch,
+            progress=projector.filling,
+        )
+    await projector.run()

@@ -1,0 +1,259 @@
+"""The plane: the composition root, and what applications hold in their hands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, overload
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from polyplane.access import CacheReader, StreamAccess, TruthOfTarget, VectorReader
+from polyplane.errors import Misconfigured, NotFound
+from polyplane.flow.settling import caught_up, settled
+from polyplane.model.application import Application
+from polyplane.model.drift import Drift
+from polyplane.model.position import Token
+from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.model.stream import Stream
+from polyplane.model.table import Model
+from polyplane.opening import Declared, Open, open_all, start_flow
+from polyplane.ops.health import Check, Health, examine
+from polyplane.ops.lag import ProjectionLag, lags
+from polyplane.reconcile.verify import verify
+from polyplane.settings import Settings
+from polyplane.stores.protocol import CacheStore
+from polyplane.truth import session
+from polyplane.truth.database import in_our_words
+
+_log = structlog.get_logger(__name__)
+
+V = TypeVar("V", bound=Vectors[Any, Any])
+C = TypeVar("C", bound=Cached[Any])
+S = TypeVar("S", bound=Stream)
+
+VERIFY_TIMEOUT_S: Final = 60.0
+
+
+class Plane:
+    """Truth, feed, stores and what keeps them equal.
+
+    Declare what there is, then `async with plane:` starts the embedded engines that no URL
+    replaces, migrates, captures, and (with `flows`) moves data in this process until the block
+    ends. Two planes in one process do not know each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Sequence[type[Model]] = (),
+        projections: Sequence[type[Projection[Any]]] = (),
+        streams: Sequence[type[Stream]] = (),
+        applications: Sequence[Application] = (),
+        home: str | Path | None = None,
+        settings: Settings | None = None,
+        flows: bool = True,
+    ) -> None:
+        """Raises Misconfigured when the declarations contradict each other."""
+        self.declared = Declared.of(applications, models, projections, streams)
+        self.settings = settings or Settings.load(home=Path(home) if home else None)
+        self._flows = flows
+        self._stack: AsyncExitStack | None = None
+        self._open: Open | None = None
+
+    # Opening and closing
+
+    async def open(self, tell: Callable[[str], None] | None = None) -> None:
+        """Open everything; `tell` hears what happens. On failure nothing is left open."""
+        if self._stack is not None:
+            raise Misconfigured("This plane is open already.")
+        async with AsyncExitStack() as stack:
+            opened = await open_all(self.declared, self.settings, stack, tell or _silently)
+            if self._flows:
+                start_flow(self.declared, opened, self, stack)
+            self._open = opened
+            self._stack = stack.pop_all()
+
+    async def close(self) -> None:
+        """Stop moving data, close every connection, stop the engines. Safe to call twice."""
+        stack, self._stack = self._stack, None
+        try:
+            if stack is not None:
+                await stack.aclose()
+        finally:
+            self._open = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def opened(self) -> Open:
+        """What is open; Misconfigured before and after."""
+        if self._open is None:
+            raise Misconfigured("This plane is not open.", fix="Use it inside: async with plane:")
+        return self._open
+
+    @property
+    def namespace(self) -> str:
+        """The prefix of streams, subjects and cache keys."""
+        return self.settings.namespace
+
+    # Truth
+
+    @asynccontextmanager
+    async def write(self, *, actor: str, tenant: str = "default") -> AsyncIterator[session.Write]:
+        """One transaction of truth, committed when the block ends; then `tx.token` is known.
+
+        Raises Conflict or Refused for what constraints refuse, TruthDown when PostgreSQL does not
+        answer.
+        """
+        opened = self.opened
+        async with session.write(
+            opened.database, actor=actor, tenant=tenant, epoch=opened.epoch
+        ) as tx:
+            yield tx
+        await opened.feed.hint()
+
+    def read(self, *, tenant: str = "default") -> AbstractAsyncContextManager[AsyncSession]:
+        """A read-only session on one snapshot of truth."""
+        return session.read(self.opened.database, tenant=tenant)
+
+    async def settled(
+        self,
+        token: Token | None,
+        *projections: type[Projection[Any]],
+        timeout_s: float = 10.0,
+    ) -> None:
+        """Return when `projections` (default: all) show the write that gave `token`.
+
+        Raises NotSettled when they do not within `timeout_s` seconds. A token of an older epoch,
+        or None (nothing was written), is settled.
+        """
+        opened = self.opened
+        if token is None or token.epoch != opened.epoch:
+            return
+        reads = opened.reads([projection.name for projection in projections])
+        await settled(opened.journal, token, reads, timeout_s=timeout_s)
+
+    async def caught_up(self, *projections: type[Projection[Any]], timeout_s: float = 60.0) -> None:
+        """Return when `projections` (default: all) have applied all that is committed by now.
+
+        Raises NotSettled when they have not within `timeout_s` seconds.
+        """
+        opened = self.opened
+        reads = opened.reads([projection.name for projection in projections])
+        await caught_up(opened.journal, opened.epoch, reads, timeout_s=timeout_s)
+
+    # Stores
+
+    @overload
+    def __getitem__(self, declared: type[V]) -> VectorReader[V]: ...
+    @overload
+    def __getitem__(self, declared: type[C]) -> CacheReader[C]: ...
+    @overload
+    def __getitem__(self, declared: type[S]) -> StreamAccess: ...
+    def __getitem__(self, declared: Any) -> Any:
+        """The reader of a projection, or the access to a stream, that this plane declares."""
+        opened = self.opened
+        if isinstance(declared, type) and issubclass(declared, Stream):
+            if declared not in self.declared.streams or opened.stores.series is None:
+                raise NotFound(f"This plane does not declare the stream {declared.__name__}.")
+            return StreamAccess(declared, opened.stores.series, opened.feed, opened.feed.subjects)
+        target = (
+            opened.targets.get(declared.name) if declared in self.declared.projections else None
+        )
+        if target is None:
+            raise NotFound(f"This plane does not declare {declared.__name__}.")
+        if issubclass(declared, Vectors):
+            assert opened.stores.vector is not None
+            embedder = None if declared.dimensions else opened.stores.embedder
+            return VectorReader(target, opened.stores.vector, embedder)
+        assert opened.stores.cache is not None
+        return CacheReader(
+            target,
+            opened.stores.cache,
+            opened.database,
+            opened.feed,
+            opened.feed.subjects.changes,
+            opened.epoch,
+        )
+
+    @property
+    def cache(self) -> CacheStore:
+        """The cache itself; Misconfigured when the plane has none."""
+        if self.opened.stores.cache is None:
+            raise Misconfigured("This plane has no cache.", fix="Set REDIS_URL or a home.")
+        return self.opened.stores.cache
+
+    # Proof and state
+
+    async def verify(
+        self,
+        *projections: type[Projection[Any]],
+        timeout_s: float = VERIFY_TIMEOUT_S,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> Drift:
+        """Compare what stores really hold with derive(truth), for `projections` or for all.
+
+        `progress` hears (projection, rows compared). Raises NotSettled when a projection has not
+        applied what is committed within `timeout_s` seconds.
+        """
+        opened = self.opened
+        wanted = [p.name for p in projections] or list(opened.targets)
+        parts = []
+        for name in wanted:
+            target = opened.targets[name]
+            truth = TruthOfTarget(target, opened.database, opened.journal, opened.epoch, timeout_s)
+            with in_our_words():
+                parts.append(
+                    await verify(
+                        name,
+                        truth,
+                        target.store,
+                        target.collection,
+                        progress=_named(progress, name),
+                    )
+                )
+        return Drift.of(tuple(parts))
+
+    async def health(self) -> Health:
+        """Every engine asked at once, each with its own deadline."""
+        opened = self.opened
+        checks = [
+            Check("postgres", "truth", opened.database.ping, essential=True),
+            Check("nats", "feed", opened.feed.ping, essential=True),
+        ]
+        for role, store in (
+            ("vector", opened.stores.vector),
+            ("series", opened.stores.series),
+            ("cache", opened.stores.cache),
+        ):
+            if store is not None:
+                durable = getattr(store, "durable", True)
+                checks.append(Check(type(store).__name__, role, store.ping, durable=durable))
+        return await examine(checks)
+
+    async def lag(self) -> list[ProjectionLag]:
+        """How far each projection is behind what is committed."""
+        opened = self.opened
+        return await lags(opened.journal, opened.epoch, opened.targets, opened.projectors)
+
+
+def _silently(_: str) -> None:
+    """For who does not want to hear."""
+
+
+def _named(progress: Callable[[str, int], None] | None, name: str) -> Callable[[int], None] | None:
+    return None if progress is None else lambda rows: progress(name, rows)
