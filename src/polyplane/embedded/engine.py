@@ -72,12 +72,16 @@ class Engine(ABC):
     async def ready(self, site: Site) -> None:
         """Return once it serves a client that has the site's secrets.
 
-        Raises NotReady or OSError until then.
+        Raises NotReady, OSError or ValueError until then.
         """
 
     @abstractmethod
     def url(self, site: Site) -> str:
         """Where its clients find it, secrets included."""
+
+    def litter(self, site: Site) -> list[Path]:
+        """What the server may leave outside its folder when it ends."""
+        return []
 
     def fingerprint(self, site: Site) -> str:
         """A digest of all that a running server depends on."""

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -81,7 +82,7 @@ class Home:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        self.path = path.resolve()  # as the kernel names it
         self.engines = self.path / "engines"
         self._held: int | None = None
 
@@ -152,10 +153,11 @@ class Home:
         _private_folder(self.engines, account)
         sockets = self.engines / "run"
         if len(os.fsencode(sockets)) + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX:
-            sockets = Path(ledger.sockets or tempfile.mkdtemp(prefix="polyplane-"))
-            if sockets.exists() and sockets.stat().st_uid not in _ours(account):
+            sockets = Path(ledger.sockets)
+            if not ledger.sockets or not _is_own_folder(sockets, account):
                 sockets = Path(tempfile.mkdtemp(prefix="polyplane-"))
             ledger.sockets = str(sockets)
+            ledger.write()
         _private_folder(sockets, account)
         return sockets
 
@@ -212,8 +214,14 @@ def _write_owner(fd: int, owner: Owner) -> None:
     os.pwrite(fd, json.dumps(content).encode(), 0)
 
 
-def _ours(account: Account | None) -> set[int]:
-    return {os.geteuid()} if account is None else {os.geteuid(), account.uid}
+def _is_own_folder(folder: Path, account: Account | None) -> bool:
+    """Whether nobody else made `folder`, nor a link of its name, since we did."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    uid = os.geteuid() if account is None else account.uid
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid
 
 
 def _private_folder(folder: Path, account: Account | None) -> None:

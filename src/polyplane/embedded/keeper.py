@@ -6,9 +6,12 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
+
+import structlog
 
 from polyplane.embedded import ports
 from polyplane.embedded.engine import Engine, NotReady, Site
@@ -16,6 +19,8 @@ from polyplane.embedded.files import write_file
 from polyplane.embedded.home import Ledger, Record
 from polyplane.embedded.process import Child, find, identify, spawn, sweep, tail, trim
 from polyplane.errors import EngineFailed, PolyplaneError
+
+_log = structlog.get_logger(__name__)
 
 State = Literal["starting", "up", "restarting", "failed", "stopped"]
 
@@ -26,6 +31,7 @@ PORT_TRIES_MAX = 3
 TRIM_PERIOD_S = 10.0
 BACKOFF_MIN_S = 0.2
 BACKOFF_MAX_S = 10.0
+BACKOFF_DOUBLINGS_MAX = 10
 STEADY_S = 60.0  # up for so long, the next death counts as the first
 FAILED_AFTER = 5  # restarts in vain until its state is "failed"; the attempts go on
 
@@ -83,11 +89,11 @@ class Keeper:
             why = await self._death()
             deaths = 1 if time.monotonic() - began > STEADY_S else deaths + 1
             self._enter("restarting", why)
-            self._tell(f"{self._engine.name}: {why}; restarting")
+            _log.warning("engine_died", engine=self._engine.name, why=why)
             while not await self._revive(deaths):
                 deaths += 1
             self._enter("up", restarts=self.health.restarts + 1)
-            self._tell(f"{self._engine.name}: up again")
+            _log.info("engine_restarted", engine=self._engine.name, deaths=deaths)
 
     async def stop(self) -> None:
         """End the server: in order if it lets us, by force after its time is up."""
@@ -98,8 +104,10 @@ class Keeper:
         elif self._child is not None:
             clean = False
         # What a killed server, or a start cut short, leaves behind.
-        if not await self._sweep():
+        if not await sweep(self._site.folder, self._engine):
             clean = False
+        for path in engine.litter(self._site):
+            path.unlink(missing_ok=True)
         if clean and engine.name in self._ledger.records:
             del self._ledger.records[engine.name]
             self._ledger.write()
@@ -127,7 +135,7 @@ class Keeper:
 
     async def _start_anew(self) -> None:
         name = self._engine.name
-        if not await self._sweep():
+        if not await sweep(self._site.folder, self._engine):
             self._tell(f"{name}: ended what the last run left")
         for attempt in range(1, PORT_TRIES_MAX + 1):
             self._settle_ports()
@@ -156,7 +164,7 @@ class Keeper:
         for name, text in engine.files(site).items():
             write_file(site.folder / name, text, site.account)
         await engine.prepare(site, clean=engine.name not in self._ledger.records)
-        child = self._child = spawn(engine.argv(site), site)
+        child = self._child = spawn(engine.name, engine.argv(site), site)
         if (identity := identify(child.pid)) is not None:
             self._ledger.records[engine.name] = Record(identity, engine.fingerprint(site))
             self._ledger.write()
@@ -175,10 +183,11 @@ class Keeper:
                     await self._engine.ready(self._site)
                 if not child.gone:  # else it was a stranger who answered
                     return
-            except (NotReady, OSError) as error:  # a TimeoutError is an OSError
-                why = f"{error}"
+            # A TimeoutError is an OSError; a stranger on our port may say what does not parse.
+            except (NotReady, OSError, ValueError) as error:
+                why = str(error) or type(error).__name__
             if child.gone:
-                raise EngineFailed(name, f"{child.ending}: {tail(self._site.log)}")
+                raise EngineFailed(name, f"{child.ending}: {tail(self._site.log, child.log_start)}")
             if time.monotonic() > deadline:
                 raise EngineFailed(name, f"not ready in {timeout_s:.0f} s: {why}")
             await asyncio.sleep(READY_POLL_S)
@@ -187,29 +196,26 @@ class Keeper:
         """Wait until the server has died; how it did. Keeps its log short meanwhile."""
         assert self._child is not None
         while not self._child.gone:
-            trim(self._site.log)
             try:
+                trim(self._site.log)
+            except OSError as error:  # a full disk must not end the watch
+                _log.warning("log_not_trimmed", engine=self._engine.name, error=str(error))
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._child.exited(), TRIM_PERIOD_S)
-            except TimeoutError:
-                continue
         return self._child.ending
 
     async def _revive(self, deaths: int) -> bool:
         """One attempt to restart, on the same ports, after the back-off for so many deaths."""
-        delay_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** (deaths - 1))
+        delay_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(deaths - 1, BACKOFF_DOUBLINGS_MAX))
         await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
         try:
-            await self._sweep()
+            await sweep(self._site.folder, self._engine)
             await self._launch()
         except (PolyplaneError, OSError) as error:
+            _log.warning("engine_not_restarted", engine=self._engine.name, error=str(error))
             self._enter("failed" if deaths >= FAILED_AFTER else "restarting", str(error))
             return False
         return True
-
-    async def _sweep(self) -> bool:
-        engine = self._engine
-        programs = (engine.program_name, *engine.tools)
-        return await sweep(self._site.folder, programs, engine.stop_signal, engine.stop_timeout_s)
 
     def _enter(
         self, state: State, error: str | None = None, *, restarts: int | None = None

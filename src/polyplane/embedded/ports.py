@@ -6,7 +6,6 @@ import random
 import socket
 from collections.abc import Collection, Mapping
 
-from polyplane.embedded.engine import HOST
 from polyplane.errors import Unavailable
 
 # Below the ports that the kernel gives to outgoing connections, lest one of those sits on ours.
@@ -15,11 +14,11 @@ TRIES_MAX = 500
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` of the loopback interface."""
+    """Whether a server could listen on `port`: nobody does, on any interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as every server does
         try:
-            probe.bind((HOST, port))
+            probe.bind(("", port))
         except OSError:
             return False
     return True

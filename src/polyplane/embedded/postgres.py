@@ -112,10 +112,10 @@ class Postgres(Engine):
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT_S,
             )
-        except psycopg.OperationalError as error:
+            async with connection:
+                await _ensure_database(connection, site.secrets["owner"])
+        except psycopg.Error as error:
             raise NotReady(str(error)) from error
-        async with connection:
-            await _ensure_database(connection, site.secrets["owner"])
 
     def url(self, site: Site) -> str:
         """The owner's view of the database."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyplane.embedded.engine import Site
+from polyplane.embedded.engine import Engine, Site
 from polyplane.errors import EngineFailed
 
 KILL_TIMEOUT_S = 5.0
@@ -43,9 +43,15 @@ def identify(pid: int) -> Identity | None:
 class Child:
     """A running process, ours or adopted. Make it inside a running event loop."""
 
-    def __init__(self, pid: int, popen: subprocess.Popen[bytes] | None = None) -> None:
-        """Raises ProcessLookupError if there is no such process."""
+    def __init__(
+        self, pid: int, popen: subprocess.Popen[bytes] | None = None, log_start: int = 0
+    ) -> None:
+        """Raises ProcessLookupError if there is no such process.
+
+        `log_start` is where in the log, in bytes, its own lines begin.
+        """
         self.pid = pid
+        self.log_start = log_start
         self.exit_status: int | None = None
         self._popen = popen
         self._fd = os.pidfd_open(pid)
@@ -100,16 +106,17 @@ class Child:
         return True
 
 
-def spawn(argv: Sequence[str | Path], site: Site) -> Child:
-    """Start a program in the site's folder, as its account, its output appended to its log.
+def spawn(name: str, argv: Sequence[str | Path], site: Site) -> Child:
+    """Start a program of engine `name` in the site's folder, as its account, writing to its log.
 
     It gets a session of its own, so a Ctrl-C in our terminal does not reach it, and a fixed
-    environment, so it does not depend on who started us.
+    environment, so it does not depend on who started us. Raises EngineFailed if it cannot be run.
     """
     account = site.account
     environment = {"PATH": os.defpath, "HOME": str(site.folder), "LC_ALL": "C", "TZ": "UTC"}
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     output = os.open(site.log, flags, 0o600)
+    log_start = os.fstat(output).st_size
     try:
         popen = subprocess.Popen(
             [str(arg) for arg in argv],
@@ -124,14 +131,16 @@ def spawn(argv: Sequence[str | Path], site: Site) -> Child:
             group=None if account is None else account.gid,
             extra_groups=None if account is None else [],
         )
+    except OSError as error:
+        raise EngineFailed(name, f"cannot run {argv[0]}: {error}.") from error
     finally:
         os.close(output)
-    return Child(popen.pid, popen)
+    return Child(popen.pid, popen, log_start)
 
 
 async def run(name: str, argv: Sequence[str | Path], site: Site, timeout_s: float) -> None:
     """Run a program of engine `name` to its end. Raises EngineFailed if it fails or is too slow."""
-    child = spawn(argv, site)
+    child = spawn(name, argv, site)
     try:
         await asyncio.wait_for(child.exited(), timeout_s)
     except TimeoutError as error:
@@ -139,7 +148,7 @@ async def run(name: str, argv: Sequence[str | Path], site: Site, timeout_s: floa
     finally:
         child.send(signal.SIGKILL)
     if child.exit_status != 0:
-        raise EngineFailed(name, f"{argv[0]} {child.ending}: {tail(site.log)}")
+        raise EngineFailed(name, f"{argv[0]} {child.ending}: {tail(site.log, child.log_start)}")
 
 
 def find(folder: Path, programs: Collection[str]) -> list[int]:
@@ -162,13 +171,14 @@ def find(folder: Path, programs: Collection[str]) -> list[int]:
     return found
 
 
-async def sweep(
-    folder: Path, programs: Collection[str], number: signal.Signals, timeout_s: float
-) -> bool:
-    """End every process that `find` finds. Whether all ended of themselves."""
+async def sweep(folder: Path, engine: Engine | type[Engine]) -> bool:
+    """End every process of `engine` in its `folder`. Whether all ended of themselves."""
+    programs = (engine.program_name, *engine.tools)
     children = _open_all(find(folder, programs))
-    heads = [child for child in children if _parent(child.pid) not in {c.pid for c in children}]
-    clean = all(await asyncio.gather(*(head.stop(number, timeout_s) for head in heads)))
+    pids = {child.pid for child in children}
+    heads = [child for child in children if _parent(child.pid) not in pids]
+    stops = (head.stop(engine.stop_signal, engine.stop_timeout_s) for head in heads)
+    clean = all(await asyncio.gather(*stops))
     # What a killed server leaves: its own children, also those born meanwhile.
     left = _open_all(find(folder, programs))
     for child in (*children, *left):
@@ -194,10 +204,10 @@ def _parent(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[1])
 
 
-def tail(log: Path) -> str:
-    """The last lines of a log."""
+def tail(log: Path, start: int = 0) -> str:
+    """The last lines of a log, none from before `start`."""
     with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        file.seek(max(start, os.fstat(file.fileno()).st_size - TAIL_BYTES))
         return file.read().decode(errors="replace").strip()
 
 

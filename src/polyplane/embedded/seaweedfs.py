@@ -101,6 +101,11 @@ class Seaweedfs(Engine):
         if not clean and (site.folder / "data").exists():
             await run(self.name, [self.program, "fix", site.folder / "data"], site, FIX_TIMEOUT_S)
 
+    def litter(self, site: Site) -> list[Path]:
+        """Sockets, whose place cannot be chosen."""
+        ports = ((name.partition(".")[0], port) for name, port in site.ports.items())
+        return [Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock") for part, port in ports]
+
     async def ready(self, site: Site) -> None:
         """S3 lists the buckets to the holder of the keys."""
         date = formatdate(usegmt=True)

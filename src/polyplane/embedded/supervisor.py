@@ -12,6 +12,7 @@ from polyplane.embedded.home import Home
 from polyplane.embedded.keeper import EngineHealth, Keeper
 from polyplane.embedded.nats import Nats
 from polyplane.embedded.postgres import Postgres
+from polyplane.embedded.process import sweep
 from polyplane.embedded.seaweedfs import Seaweedfs
 from polyplane.embedded.valkey import Valkey
 from polyplane.errors import Misconfigured
@@ -41,6 +42,7 @@ class Engines:
             )
         self._home = Home(home)
         self._wanted = [engine for engine in ENGINES if engine.name in wanted]
+        self._unwanted = [engine for engine in ENGINES if engine.name not in wanted]
         self._keepers: dict[str, Keeper] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -59,15 +61,16 @@ class Engines:
     async def start(self, progress: Callable[[str], None] | None = None) -> None:
         """Hold the home, start or adopt every engine, and wait until all serve.
 
-        `progress` is told what happens, a line at a time, now and later. Raises HomeBusy if
-        another process holds the home, EngineMissing or EngineFailed if an engine is not there
+        `progress` is told what happens, a line at a time. Raises HomeBusy if another process
+        holds the home, EngineMissing or EngineFailed if an engine is not there
         or does not come up; then nothing is left running.
         """
         tell = progress or _ignore
         engines = [engine() for engine in self._wanted]
         self._home.take()
         try:
-            await self._make_keepers(engines, tell)
+            self._keepers = self._make_keepers(engines, tell)
+            await self._end_unwanted()
             try:
                 async with asyncio.TaskGroup() as group:
                     for keeper in self._keepers.values():
@@ -94,13 +97,21 @@ class Engines:
         """Let `running` tell others where this process serves."""
         self._home.publish(api_url)
 
-    async def _make_keepers(self, engines: list[Engine], tell: Callable[[str], None]) -> None:
+    async def _end_unwanted(self) -> None:
+        """Stop what the last run left of engines that this one does not want."""
+        for engine in self._unwanted:
+            await sweep(self._home.engines / engine.name, engine)
+
+    def _make_keepers(
+        self, engines: list[Engine], tell: Callable[[str], None]
+    ) -> dict[str, Keeper]:
         home, ledger = self._home, self._home.ledger()
         account = engine_account(home.engines)
         sockets = home.prepare(account, ledger)
         for path in (home.engines, sockets, *(engine.program for engine in engines)):
             let_pass(path, account, tell)
         secrets = home.secrets({engine.name: engine.secrets for engine in engines})
+        keepers = {}
         for engine in engines:
             site = Site(
                 folder=home.folder(engine.name, account),
@@ -109,7 +120,8 @@ class Engines:
                 secrets=secrets[engine.name],
                 account=account,
             )
-            self._keepers[engine.name] = Keeper(engine, site, ledger, tell)
+            keepers[engine.name] = Keeper(engine, site, ledger, tell)
+        return keepers
 
 
 def _ignore(_: str) -> None:
