@@ -41,32 +41,44 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    home: Path = Field(Path("var/polyplane"), description="Folder of the embedded engines.")
+    home: Path = Field(default=Path("var/polyplane"), description="Folder of the embedded engines.")
     namespace: str = Field(
-        "pp",
+        default="pp",
         pattern=r"^[a-z][a-z0-9_]{0,30}$",
         description="Prefix of NATS streams and subjects and of cache keys.",
     )
-    database_url: SecretStr | None = Field(None, description="PostgreSQL, the truth.")
-    db_max_connections: int = Field(20, ge=4, le=1000, description="Connections of this process.")
-    db_pool_timeout_s: float = Field(30, gt=0, description="Wait for a free connection.")
-    db_call_timeout_s: float = Field(5, gt=0, description="Deadline of one call to PostgreSQL.")
-    nats_url: SecretStr | None = Field(None, description="NATS with JetStream, the feed.")
-    cache_url: SecretStr | None = Field(None, description="Redis or Valkey.")
-    vector_url: SecretStr | None = Field(None, description="lancedb:// or qdrant:// or http(s)://.")
-    vector_api_key: SecretStr | None = Field(None, description="Key of a Qdrant server.")
-    series_url: SecretStr | None = Field(None, description="chdb:// or clickhouse(s)://.")
-    objects_url: SecretStr | None = Field(None, description="S3 endpoint.")
-    embedder_url: SecretStr | None = Field(
-        None, description="OpenAI-compatible endpoint; without it the offline embedder is used."
+    database_url: SecretStr | None = Field(default=None, description="PostgreSQL, the truth.")
+    db_max_connections: int = Field(
+        default=20, ge=4, le=1000, description="Connections of this process."
     )
-    embedder_api_key: SecretStr | None = Field(None, description="Key of that endpoint.")
-    embedder_model: str = Field("text-embedding-3-small", description="Model at that endpoint.")
-    embedder_dimensions: int = Field(1536, ge=2, le=8192, description="Its vectors' length.")
-    api_host: str = Field("127.0.0.1", description="Address the API binds to.")
-    api_port: int = Field(8765, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    db_pool_timeout_s: float = Field(default=30, gt=0, description="Wait for a free connection.")
+    db_call_timeout_s: float = Field(
+        default=5, gt=0, description="Deadline of one call to PostgreSQL."
+    )
+    nats_url: SecretStr | None = Field(default=None, description="NATS with JetStream, the feed.")
+    cache_url: SecretStr | None = Field(default=None, description="Redis or Valkey.")
+    vector_url: SecretStr | None = Field(
+        default=None, description="lancedb:// or qdrant:// or http(s)://."
+    )
+    vector_api_key: SecretStr | None = Field(default=None, description="Key of a Qdrant server.")
+    series_url: SecretStr | None = Field(default=None, description="chdb:// or clickhouse(s)://.")
+    objects_url: SecretStr | None = Field(default=None, description="S3 endpoint.")
+    embedder_url: SecretStr | None = Field(
+        default=None,
+        description="OpenAI-compatible endpoint; without it the offline embedder is used.",
+    )
+    embedder_api_key: SecretStr | None = Field(default=None, description="Key of that endpoint.")
+    embedder_model: str = Field(
+        default="text-embedding-3-small", description="Model at that endpoint."
+    )
+    embedder_dimensions: int = Field(
+        default=1536, ge=2, le=8192, description="Its vectors' length."
+    )
+    api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
+    api_port: int = Field(default=8765, ge=0, le=65535, description="Its port; 0 takes a free one.")
     api_hosts: str = Field(
-        "", description="Further host names the API answers to on loopback, comma-separated."
+        default="",
+        description="Further host names the API answers to on loopback, comma-separated.",
     )
 
     @classmethod

@@ -86,12 +86,14 @@ class Page(BaseModel, Generic[T]):
     model_config = ConfigDict(from_attributes=True)
 
     items: list[T]
-    next: str | None = Field(None, description="Pass as `after` for the next page; null: no more.")
+    next: str | None = Field(
+        default=None, description="Pass as `after` for the next page; null: no more."
+    )
 
 
 async def paginate(
     session: AsyncSession,
-    select: Select[tuple[M]],
+    select: Select[M],
     model: type[M],
     after: str | None,
     limit: int,
@@ -226,8 +228,10 @@ class FieldProblem(BaseModel):
     """One field of the request that is wrong."""
 
     field: str = Field(description="Its dotted name.", examples=["points.3.value"])
-    pointer: str = Field("", description="JSON pointer into the body.", examples=["#/points/3"])
-    location: str = Field("body", description="body, query, path, header or cookie.")
+    pointer: str = Field(
+        default="", description="JSON pointer into the body.", examples=["#/points/3"]
+    )
+    location: str = Field(default="body", description="body, query, path, header or cookie.")
     detail: str = Field(examples=["Input should be a finite number"])
 
 
@@ -238,10 +242,10 @@ class Problem(BaseModel):
     title: str = Field(examples=["Conflict"])
     status: int = Field(examples=[409])
     detail: str = Field(examples=["An experiment has this name already."])
-    instance: str = Field("", examples=["/api/v1/laboratory/experiments"])
-    request_id: str = Field("", description="What our log calls this request.")
-    fix: str = Field("", description="What to do about it.")
-    field: str = Field("", description="The first field that is wrong.", examples=["name"])
+    instance: str = Field(default="", examples=["/api/v1/laboratory/experiments"])
+    request_id: str = Field(default="", description="What our log calls this request.")
+    fix: str = Field(default="", description="What to do about it.")
+    field: str = Field(default="", description="The first field that is wrong.", examples=["name"])
     errors: list[FieldProblem] = Field(default_factory=list)
 
 

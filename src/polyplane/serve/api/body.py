@@ -27,7 +27,7 @@ async def storable(request: Request) -> None:
 
     Python's JSON parser accepts all of them; PostgreSQL and the stores accept none.
     """
-    offenders = [
+    offenders: list[tuple[Path, str]] = [
         (("path", name), TEXT)
         for name, value in request.path_params.items()
         if _UNSTORABLE.search(str(value))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import structlog
+
+from polyplane.errors import Unavailable
 from polyplane.ops.metrics import Sample
 from polyplane.plane import Plane
+
+log = structlog.get_logger("polyplane.api")
 
 
 async def samples(plane: Plane) -> list[Sample]:
     """Everything the plane can say about itself at this moment."""
-    health = await plane.health()
-    return [
+    found = [
         Sample(
             "polyplane_engine_up",
             "gauge",
@@ -17,5 +23,92 @@ async def samples(plane: Plane) -> list[Sample]:
             float(engine.status != "failed"),
             (("engine", engine.engine), ("role", engine.role)),
         )
-        for engine in health.engines
+        for engine in (await plane.health()).engines
     ]
+    found += _flow(plane)
+    try:
+        found += await _projections(plane)
+    except Unavailable:  # polyplane_engine_up says so; a monitor needs that one most of all
+        log.warning("figures_incomplete")
+    return found
+
+
+def _flow(plane: Plane) -> Iterator[Sample]:
+    relay = plane.opened.relay
+    if relay is not None:
+        yield Sample(
+            "polyplane_relay_leading",
+            "gauge",
+            "Whether this process publishes the outbox.",
+            float(relay.leading),
+        )
+        yield Sample(
+            "polyplane_relay_published_keys",
+            "counter",
+            "Changed rows published by this process.",
+            relay.published_keys,
+        )
+        yield Sample(
+            "polyplane_relay_published_events",
+            "counter",
+            "Domain events published by this process.",
+            relay.published_events,
+        )
+    for name, ingest in plane.opened.ingests.items():
+        yield Sample(
+            "polyplane_ingest_points",
+            "counter",
+            "Points stored by this process.",
+            ingest.stored_points,
+            (("stream", name),),
+        )
+    for name, follower in plane.opened.followers.items():
+        yield Sample(
+            "polyplane_inbound_messages",
+            "counter",
+            "Inbound messages handled by this process.",
+            follower.handled_messages,
+            (("inbound", name),),
+        )
+
+
+async def _projections(plane: Plane) -> list[Sample]:
+    opened = plane.opened
+    waiting_rows, waiting_s = await opened.journal.pending()
+    found = [
+        Sample("polyplane_outbox_waiting_rows", "gauge", "Rows not published yet.", waiting_rows),
+        Sample("polyplane_outbox_waiting_seconds", "gauge", "Age of the oldest.", waiting_s),
+    ]
+    for lag in await plane.lag():
+        labels = (("projection", lag.projection),)
+        found += [
+            Sample(
+                "polyplane_projection_published_order",
+                "gauge",
+                "The last order published for the projection's table.",
+                lag.published,
+                labels,
+            ),
+            Sample(
+                "polyplane_projection_applied_order",
+                "gauge",
+                "The order up to which the store is durable.",
+                lag.order,
+                labels,
+            ),
+            Sample(
+                "polyplane_projection_buckets_behind",
+                "gauge",
+                "Buckets with changes that are not applied.",
+                lag.buckets_behind,
+                labels,
+            ),
+            Sample(
+                "polyplane_projection_items",
+                "counter",
+                "Items applied by this process.",
+                lag.applied_items,
+                labels,
+            ),
+        ]
+    return found

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hmac import compare_digest
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
 
+from polyplane.errors import NotFound
+from polyplane.flow import backfill as flow
+from polyplane.model.drift import Drift
+from polyplane.model.projection import Projection
+from polyplane.ops.health import EngineHealth, Status
+from polyplane.ops.lag import ProjectionLag
+from polyplane.plane import Plane
 from polyplane.serve.token import NAME, ops_token
-from polyplane.web import PlaneOf, problem_responses
+from polyplane.web import PlaneOf, problem_responses, within
+
+LONG_TIMEOUT_S: Final = 3600.0
 
 _bearer = HTTPBearer(auto_error=False, description=f"The secret in the home's file {NAME}.")
 
@@ -31,7 +42,127 @@ router = APIRouter(
 )
 
 
-@router.get("/status", summary="What runs")
-async def status(plane: PlaneOf) -> dict[str, str]:
-    """Engines, projections and streams."""
-    return {"namespace": plane.namespace}
+class RelayStatus(BaseModel):
+    """The way from the outbox to the feed."""
+
+    leading: bool = Field(description="Whether this process publishes.")
+    waiting_rows: int = Field(description="Outbox rows not published yet, at most 10,000 counted.")
+    waiting_s: float = Field(description="Age of the oldest of them.")
+    published_keys: int = Field(description="By this process, since its start.")
+
+
+class FlowStatus(BaseModel):
+    """A stream's ingest, or an inbound stream's receiver, in this process."""
+
+    name: str
+    done: int = Field(description="Points stored, or messages handled, since the start.")
+    error: str = Field(
+        default="", description="What it met last; empty: nothing since it last worked."
+    )
+
+
+class PlaneStatus(BaseModel):
+    """The whole plane at one moment."""
+
+    status: Status
+    home: str
+    namespace: str
+    epoch: int
+    engines: list[EngineHealth]
+    relay: RelayStatus
+    projections: list[ProjectionLag]
+    streams: list[FlowStatus]
+    inbound: list[FlowStatus]
+
+
+class Backfilled(BaseModel):
+    """What a backfill did."""
+
+    projection: str
+    items: int = Field(description="Items put or dropped.")
+
+
+@router.get("/status", summary="What runs, and how far it is")
+async def status(plane: PlaneOf) -> PlaneStatus:
+    """Engines, relay, projections, streams and inbound streams of this process."""
+    health, opened = await plane.health(), plane.opened
+    waiting_rows, waiting_s = await opened.journal.pending()
+    return PlaneStatus(
+        status=health.status,
+        home=str(plane.settings.home),
+        namespace=plane.namespace,
+        epoch=opened.epoch,
+        engines=list(health.engines),
+        relay=RelayStatus(
+            leading=opened.relay is not None and opened.relay.leading,
+            waiting_rows=waiting_rows,
+            waiting_s=waiting_s,
+            published_keys=opened.relay.published_keys if opened.relay else 0,
+        ),
+        projections=await plane.lag(),
+        streams=[
+            FlowStatus(name=name, done=it.stored_points, error=it.last_error)
+            for name, it in opened.ingests.items()
+        ],
+        inbound=[
+            FlowStatus(name=name, done=it.handled_messages, error=it.last_error)
+            for name, it in opened.followers.items()
+        ],
+    )
+
+
+@router.get("/urls", summary="Where the engines are, secrets included")
+async def urls(plane: PlaneOf) -> dict[str, str]:
+    """For programs of the operator that work on an engine directly."""
+    return dict(plane.opened.urls)
+
+
+@router.get("/projections", summary="Every projection, and how far it is behind")
+async def projections(plane: PlaneOf) -> list[ProjectionLag]:
+    """From the journal: also what other processes apply."""
+    return await plane.lag()
+
+
+@router.post(
+    "/verify", summary="Compare every store with truth", dependencies=[within(LONG_TIMEOUT_S)]
+)
+async def verify(
+    plane: PlaneOf,
+    projection: Annotated[list[str], Query(description="Only these; none: all.")] = [],  # noqa: B006
+) -> Drift:
+    """Counts and digests of each projection, and the key of every missing, stale or extra item."""
+    return await plane.verify(*(named(plane, name) for name in projection))
+
+
+@router.post(
+    "/projections/{name}/backfill",
+    summary="Derive all of one projection anew",
+    dependencies=[within(LONG_TIMEOUT_S)],
+    responses=problem_responses(404),
+)
+async def backfill(plane: PlaneOf, name: str) -> Backfilled:
+    """Beside the running flow; what is newer in the store stays."""
+    return Backfilled(projection=name, items=await refill(plane, name))
+
+
+async def refill(plane: Plane, name: str) -> int:
+    """Backfill the projection `name`; the number of items put or dropped."""
+    opened, projection = plane.opened, named(plane, name)
+    return await flow.backfill(
+        opened.targets[projection.name],
+        opened.database,
+        opened.journal,
+        opened.feed,
+        opened.feed.subjects,
+        epoch=opened.epoch,
+    )
+
+
+def named(plane: Plane, name: str) -> type[Projection[Any]]:
+    """The projection called `name`; NotFound when the plane declares none."""
+    known: Sequence[type[Projection[Any]]] = plane.declared.projections
+    for projection in known:
+        if projection.name == name:
+            return projection
+    listed = ", ".join(projection.name for projection in known)
+    raise NotFound(f"There is no projection {name!r}.", field="projection", fix=f"Known: {listed}.")

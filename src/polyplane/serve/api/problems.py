@@ -106,7 +106,8 @@ async def _of_ours(request: Request, error: Exception) -> Response:
 
 
 def _located(field: str, detail: str) -> FieldProblem:
-    return FieldProblem(field=field, pointer="#/" + field.replace(".", "/"), detail=detail)
+    pointer = "#/" + field.replace(".", "/")
+    return FieldProblem(field=field, pointer=pointer, location="body", detail=detail)
 
 
 async def _of_validation(request: Request, error: Exception) -> Response:

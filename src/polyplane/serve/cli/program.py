@@ -7,11 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+
+if TYPE_CHECKING:
+    from polyplane.model.application import Application
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("polyplane.serve.cli.init:init", "Write polyplane.toml and make the home folder."),
@@ -38,6 +42,10 @@ class Program:
     demo: str
     controller: str
 
+    def load_applications(self) -> list[Application]:
+        """The applications themselves: what each package exports as `application`."""
+        return [load(f"{package}:application") for package in self.applications.values()]
+
 
 def run(program: Program) -> None:
     """Run the command that `sys.argv` names; exits with its code."""
@@ -49,8 +57,8 @@ def run(program: Program) -> None:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.callback()(_root)
-    get_command(app)(obj=program)
+    app.callback(invoke_without_command=True)(_root)
+    get_command(app)(obj=program, prog_name="polyplane")
 
 
 def load(path: str) -> Any:
@@ -59,8 +67,15 @@ def load(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _root() -> None:
+def _root(
+    wants_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
     """The program itself does nothing without a command."""
+    if wants_version:
+        typer.echo(version("polyplane"))
+        raise typer.Exit
 
 
 class _Commands(TyperGroup):

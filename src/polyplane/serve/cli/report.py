@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -57,6 +59,15 @@ class Report:
         if not self.as_json:
             for thing in things:
                 self.console.print(thing)
+
+    @contextmanager
+    def waiting(self, doing: str) -> Iterator[None]:
+        """Show that something takes a while, when somebody watches."""
+        if self.as_json or not sys.stdout.isatty():
+            yield
+            return
+        with self.console.status(f"{doing} ..."):
+            yield
 
     def tell(self) -> None:
         """Print the envelope or the `Next:` line now; leaving the context does it otherwise."""

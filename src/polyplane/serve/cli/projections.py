@@ -1,0 +1,75 @@
+"""`polyplane projections`: list them, fill one anew."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from polyplane.plane import Plane
+from polyplane.serve.api.operator import refill
+from polyplane.serve.cli.opening import on_plane
+from polyplane.serve.cli.remote import find_running
+from polyplane.serve.cli.report import Home, Json, Report
+from polyplane.settings import Settings
+
+app = typer.Typer(help="List and refill projections.", no_args_is_help=True, add_completion=False)
+
+
+@app.command("list")
+def list_(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """Show every projection: what it reads, where its items are, how far behind it is."""
+    with Report("projections list", as_json) as report:
+        settings = Settings.load(home=home)
+
+        async def work(plane: Plane) -> list[dict[str, Any]]:
+            return [asdict(lag) for lag in await plane.lag()]
+
+        remote = find_running(settings)
+        if remote is not None:
+            found = remote.get("status")["projections"]
+        else:
+            found = on_plane(report, ctx.obj, settings, work)
+        report.data = {"projections": found}
+        report.show(table_of(found))
+        report.next = "polyplane verify"
+
+
+@app.command()
+def backfill(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The projection.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Derive all of one projection anew from truth, beside the running flow."""
+    with Report("projections backfill", as_json) as report:
+        settings = Settings.load(home=home)
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            return {"projection": name, "items": await refill(plane, name)}
+
+        remote = find_running(settings)
+        with report.waiting("deriving"):
+            if remote is not None:
+                report.data = remote.post(f"projections/{name}/backfill")
+            else:
+                report.data = on_plane(report, ctx.obj, settings, work)
+        report.show(f"{report.data['items']:,} items of {name} derived.")
+        report.next = f"polyplane verify {name}"
+
+
+def table_of(projections: list[dict[str, Any]]) -> Table:
+    """Projections as people read them."""
+    table = Table("projection", "reads", "in", "applied", "published", "state", box=None)
+    for it in projections:
+        state = it["error"] or ("filling" if not it["filled"] else "")
+        state = state or (
+            f"{it['buckets_behind']} buckets behind" if it["buckets_behind"] else "up"
+        )
+        where = f"{it['engine']} {it['collection']}"
+        applied, published = f"{it['order']:,}", f"{it['published']:,}"
+        table.add_row(it["projection"], it["table"], where, applied, published, state)
+    return table

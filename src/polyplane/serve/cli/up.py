@@ -1,0 +1,153 @@
+"""`polyplane up`: engines, flows and API in one process, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.table import Table
+
+from polyplane.plane import Plane
+from polyplane.serve.api.app import create_app
+from polyplane.serve.api.server import Server, bind
+from polyplane.serve.cli import logs
+from polyplane.serve.cli.program import Program
+from polyplane.serve.cli.report import Home, Json, Report
+from polyplane.settings import Settings
+
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port of the API; without it, a taken one is replaced."),
+]
+
+
+def up(
+    ctx: typer.Context,
+    port: Port = None,
+    home: Home = None,
+    as_json: Json = False,
+    with_stdin: Annotated[
+        bool, typer.Option("--with-stdin", help="Stop, too, when standard input ends.")
+    ] = False,
+) -> None:
+    """Run the engines, the flows and the API until stopped.
+
+    Engines that have a URL in the settings are used, the others run embedded under the home.
+    SIGTERM or Ctrl-C finishes the requests at hand, stops everything in order and exits 0. With
+    `--json` the envelope is printed once all is ready.
+    """
+    with Report("up", as_json) as report:
+        settings = Settings.load(home=home, api_port=port)
+        logs.configure(logging.INFO)
+        asyncio.run(_Run(report, ctx.obj, settings).until_stopped(port is None, with_stdin))
+        report.show("Stopped.")
+
+
+class _Run:
+    """One run of `up`. A signal gives up what is being opened, or ends what is being served."""
+
+    def __init__(self, report: Report, program: Program, settings: Settings) -> None:
+        self._report = report
+        self._program = program
+        self._settings = settings
+        self._opening: asyncio.Task[None] | None = None
+        self._server: Server | None = None
+        self._is_stopping = False
+
+    async def until_stopped(self, may_move: bool, with_stdin: bool) -> None:
+        """Open everything, serve until a signal, close everything."""
+        applications = self._program.load_applications()
+        plane = Plane(applications=applications, settings=self._settings)
+        host = self._settings.api_host
+        with self._signals(with_stdin), bind(host, self._settings.api_port, or_any=may_move) as at:
+            self._opening = asyncio.current_task()
+            try:
+                await plane.open(lambda line: self._report.show(f"[dim]{line}[/]"))
+                try:
+                    self._server = Server(create_app(plane, applications, hosts=self._hosts()))
+                    self._announce(plane, _url(at.getsockname()))
+                    await self._server.serve(sockets=[at])
+                finally:
+                    await plane.close()
+            except asyncio.CancelledError:
+                if not self._is_stopping:
+                    raise
+
+    def stop(self) -> None:
+        """Stop in order; asked again, do not wait for requests at hand."""
+        if self._server is not None:
+            self._server.force_exit = self._is_stopping
+            self._server.should_exit = True
+        elif not self._is_stopping and self._opening is not None:
+            self._opening.cancel()
+        self._is_stopping = True
+
+    @contextmanager
+    def _signals(self, with_stdin: bool) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        if with_stdin:
+            loop.add_reader(sys.stdin.fileno(), self._on_stdin)
+        try:
+            yield
+        finally:
+            if with_stdin:
+                loop.remove_reader(sys.stdin.fileno())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _on_stdin(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self.stop()
+
+    def _hosts(self) -> list[str]:
+        """On loopback, only our own names: see `Gate`. Elsewhere, whatever leads here."""
+        if not _is_loopback(self._settings.api_host):
+            return []
+        further = [host.strip() for host in self._settings.api_hosts.split(",") if host.strip()]
+        return ["127.0.0.1", "::1", "localhost", self._settings.api_host, *further]
+
+    def _announce(self, plane: Plane, url: str) -> None:
+        if plane.opened.engines is not None:
+            plane.opened.engines.publish_owner(url)
+        shown = {name: without_secrets(engine) for name, engine in plane.opened.urls.items()}
+        self._report.data = {
+            "api_url": url,
+            "home": str(self._settings.home),
+            "engines": shown,
+        }
+        table = Table("engine", "where", box=None)
+        for name, engine in shown.items():
+            table.add_row(name, engine)
+        self._report.show(table, f"API {url}, its documentation {url}/docs. Ctrl-C stops it all.")
+        self._report.next = "polyplane demo (in another terminal), or polyplane status"
+        self._report.tell()
+
+
+def without_secrets(url: str) -> str:
+    """`url` without its user, password and query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
