@@ -26,6 +26,7 @@ from polyplane.model.stream import Stream
 from polyplane.model.table import Model, key, metadata
 from polyplane.plane import Plane
 from polyplane.settings import Settings
+from polyplane.truth.session import Write
 
 __all__ = [
     "Application",
@@ -52,6 +53,7 @@ __all__ = [
     "Unavailable",
     "Vector",
     "Vectors",
+    "Write",
     "blocking",
     "key",
     "metadata",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
+from uuid import uuid4
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.access import CacheReader, StreamAccess, TruthOfTarget, VectorReader
 from polyplane.errors import Misconfigured, NotFound
+from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
 from polyplane.model.application import Application
 from polyplane.model.drift import Drift
@@ -189,6 +191,19 @@ class Plane:
             opened.feed.subjects.changes,
             opened.epoch,
         )
+
+    async def publish(
+        self, subject: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> Ack:
+        """Put a message on an inbound stream, durably, as an outside program would.
+
+        `subject` is `<application>.<inbound>.<rest>`. The header Nats-Msg-Id, when given, lets the
+        feed drop a quick repetition. Raises FeedDown when NATS does not answer.
+        """
+        feed, named = self.opened.feed, dict(headers or {})
+        message_id = named.pop("Nats-Msg-Id", "") or str(uuid4())
+        full = f"{self.namespace}.inbound.{subject}"
+        return await feed.publish(Outgoing(full, body, message_id, named))
 
     @property
     def cache(self) -> CacheStore:

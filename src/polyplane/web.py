@@ -175,9 +175,10 @@ class TokenExchange:
         self._response = response
         self._wanted = wanted
 
-    def give(self, token: Token) -> None:
-        """Send `token` with the response."""
-        self._response.headers[TOKEN_HEADER] = str(token)
+    def give(self, token: Token | None) -> None:
+        """Send `token` with the response, if the write had one: it changed something."""
+        if token is not None:
+            self._response.headers[TOKEN_HEADER] = str(token)
 
     async def wait(self, *projections: type[Projection[Any]]) -> None:
         """Return when `projections` show the write the caller named, if one was named.
