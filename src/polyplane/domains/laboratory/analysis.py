@@ -1,0 +1,178 @@
+"""Analysis complete -> learnings: from an experiment's telemetry to rows of truth.
+
+It runs when all activities are over, on a durable stream of its own, and again whenever asked:
+what it finds has an id made of experiment and rule, so that it is written once and corrected
+afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+import orjson
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects.postgresql import insert
+
+import polyplane as pp
+from polyplane.domains.laboratory import compression, findings, lifecycle
+from polyplane.domains.laboratory.findings import Finding, Point
+from polyplane.domains.laboratory.models import ActivityCorrelation, Experiment, Learning
+from polyplane.domains.laboratory.rows import locked, row_of
+from polyplane.domains.laboratory.streams import Telemetry
+
+ANALYSED: Final = "laboratory.experiment.analysed"
+ACTOR: Final = "laboratory.analysis"
+REQUESTS: Final = "analysis"
+"""Name of the inbound stream that takes requests for an analysis."""
+
+POINTS_MAX: Final = 100_000
+"""Most points of one metric that are looked at."""
+METRICS_MAX: Final = 100
+OVERDUE: Final = timedelta(seconds=60)
+"""How long after the last activity telemetry may still be on its way."""
+
+log = structlog.get_logger(__name__)
+
+
+class TelemetryPending(pp.Unavailable):
+    """Telemetry that a controller has published is not stored yet; try again."""
+
+
+def learning_id(experiment_id: UUID, rule: str) -> UUID:
+    """The id of what `rule` finds in an experiment."""
+    return uuid5(experiment_id, rule)
+
+
+async def request_analysis(plane: pp.Plane, tenant: str, experiment_id: UUID) -> None:
+    """Ask for an analysis, durably; `analyse_requested` does it."""
+    body = orjson.dumps({"tenant": tenant, "experiment_id": str(experiment_id)})
+    await plane.publish(f"laboratory.{REQUESTS}.{experiment_id}", body, {})
+
+
+async def analyse_requested(plane: pp.Plane, messages: Sequence[pp.Message]) -> None:
+    """Do the analyses asked for. Raises TelemetryPending, to be asked again, when it is early."""
+    for body in dict.fromkeys(message.body for message in messages):
+        try:
+            request = orjson.loads(body)
+            tenant, experiment_id = str(request["tenant"]), UUID(request["experiment_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("not a request for an analysis", reason=repr(error))
+            continue
+        try:
+            await analyse(plane, experiment_id, tenant=tenant)
+        except pp.Refused as error:  # deleted meanwhile
+            log.warning("nothing to analyse", experiment=str(experiment_id), reason=error.message)
+
+
+async def analyse(
+    plane: pp.Plane, experiment_id: UUID, *, tenant: str = "default"
+) -> tuple[list[Finding], pp.Token | None]:
+    """Write what the telemetry of an experiment proves; the findings and the write's token.
+
+    Raises NotFound, Conflict when activities are not over, TelemetryPending.
+    """
+    activities = await _activities(plane, experiment_id, tenant)
+    points = await _points(plane, experiment_id, activities)
+    measured = findings.measured(
+        {each.activity_id: (each.activity_name, each.parameters) for each in activities}, points
+    )
+    usable = [each for each in measured if each.samples]
+    found = compression.learned(usable) or findings.rankings(usable)
+    async with plane.write(actor=ACTOR, tenant=tenant) as tx:
+        experiment = await locked(tx, Experiment, experiment_id)
+        await _write(tx, experiment_id, found)
+        if experiment.status == "analysing":
+            completed = any(each.status == "completed" for each in activities)
+            experiment.status = "completed" if completed else "failed"
+            tx.emit(
+                ANALYSED,
+                {"experiment_id": str(experiment_id), "learnings": len(found)},
+                subject=str(experiment_id),
+            )
+    return found, tx.token
+
+
+async def _activities(
+    plane: pp.Plane, experiment_id: UUID, tenant: str
+) -> list[ActivityCorrelation]:
+    async with plane.read(tenant=tenant) as session:
+        await row_of(session, Experiment, experiment_id, tenant=tenant)
+        found = await session.scalars(
+            sa.select(ActivityCorrelation)
+            .where(ActivityCorrelation.experiment_id == experiment_id)
+            .order_by(ActivityCorrelation.created_at, ActivityCorrelation.activity_id)
+        )
+        activities = list(found)
+    if not activities or any(each.status not in lifecycle.TERMINAL for each in activities):
+        raise pp.Conflict("Its activities are not over yet.", field="status")
+    return activities
+
+
+async def _points(
+    plane: pp.Plane, experiment_id: UUID, activities: Sequence[ActivityCorrelation]
+) -> list[Point]:
+    """What was measured. Of points with the same tags the newest counts: a controller that died
+    and measured again is not counted twice."""
+    telemetry = plane[Telemetry]
+    where: dict[str, Any] = {"experiment_id": experiment_id}
+    promised = sum(_promised(each.result) for each in activities)
+    stored = await telemetry.count(where)
+    last = max((each.completed_at for each in activities if each.completed_at), default=None)
+    if stored < promised and last is not None and datetime.now(UTC) - last < OVERDUE:
+        raise TelemetryPending(f"{stored:,} of {promised:,} telemetry points are stored.")
+    metrics = await telemetry.latest(by="metric_name", where=where, limit=METRICS_MAX)
+    points: list[Point] = []
+    for metric in metrics["metric_name"].to_pylist():
+        table = await telemetry.latest(
+            by="tags", where={**where, "metric_name": metric}, limit=POINTS_MAX
+        )
+        rows = zip(
+            table["activity_id"].to_pylist(),
+            table["value"].to_pylist(),
+            table["tags"].to_pylist(),
+            strict=True,
+        )
+        points += [Point(name, metric, value, _unit(tags)) for name, value, tags in rows if name]
+    return points
+
+
+def _promised(result: Mapping[str, Any] | None) -> int:
+    """How many points a controller says it has published."""
+    points = (result or {}).get("points")
+    return points if isinstance(points, int) and 0 < points < 10**9 else 0
+
+
+def _unit(tags: str | None) -> int | None:
+    """Which unit of the material a point is about."""
+    block = orjson.loads(tags).get("block") if tags else None
+    return block if isinstance(block, int) else None
+
+
+async def _write(tx: pp.Write, experiment_id: UUID, found: Sequence[Finding]) -> None:
+    if not found:
+        return
+    rows = [
+        {
+            "id": learning_id(experiment_id, each.rule),
+            "tenant_id": tx.tenant,
+            "experiment_id": experiment_id,
+            "type": each.type,
+            "insight": each.insight,
+            "confidence": each.confidence,
+        }
+        for each in found
+    ]
+    statement = insert(Learning).values(rows)
+    changed = {name: statement.excluded[name] for name in ("type", "insight", "confidence")}
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["id"],
+            set_={**changed, "updated_at": sa.func.now()},
+            # What is found again unchanged is no change for anyone.
+            where=sa.or_(*(getattr(Learning, name) != value for name, value in changed.items())),
+        )
+    )

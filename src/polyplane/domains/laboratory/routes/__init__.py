@@ -1,0 +1,1 @@
+"""The laboratory's HTTP API, one file per kind of thing."""
