@@ -2,10 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any, Protocol
+from uuid import uuid4
+
+import psycopg
+import pytest
+from httpx import ASGITransport, AsyncClient
 from hypothesis import settings
+from sqlalchemy import make_url
+
+from polyplane import Plane, Settings
+from polyplane.embedded import Engines
+from polyplane.serve.api.app import create_app
 
 # A failing example prints the blob that replays it exactly (`@reproduce_failure`). Examples that
 # talk to engines have no sensible deadline of their own; pytest-timeout bounds the test.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("long", settings.get_profile("default"), max_examples=2_000)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+async def engines() -> AsyncIterator[Engines]:
+    """One set of real engines for the whole run; each test has its own names in them.
+
+    Not below pytest's own folder: each start of pytest closes that to other users, and
+    PostgreSQL runs as one.
+    """
+    home = Path(mkdtemp(prefix="polyplane-test-"))
+    engines = Engines(home)
+    try:
+        await engines.start()
+        yield engines
+        await engines.stop()
+    finally:
+        rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chdb_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One folder for all of a session: a process may have one chdb path open at a time."""
+    return f"chdb://{tmp_path_factory.mktemp('chdb')}"
+
+
+class PlaneOf(Protocol):
+    """Opens a plane on the shared engines, with a database and a namespace of its own."""
+
+    async def __call__(self, *, settings: Settings | None = None, **declared: Any) -> Plane: ...
+
+
+@pytest.fixture
+async def own_settings(engines: Engines, tmp_path: Path, chdb_url: str) -> Settings:
+    """Settings of a plane that shares nothing with another test's but the servers."""
+    name = f"t{uuid4().hex[:12]}"
+    url = make_url(engines.urls["postgres"])
+    admin = await psycopg.AsyncConnection.connect(
+        url.render_as_string(hide_password=False), autocommit=True
+    )
+    async with admin:
+        await admin.execute(f"CREATE DATABASE {name}")
+    return Settings.load(
+        environ={},
+        home=tmp_path,
+        namespace=name,
+        database_url=url.set(database=name).render_as_string(hide_password=False),
+        nats_url=engines.urls["nats"],
+        cache_url=engines.urls["valkey"],
+        objects_url=engines.urls["s3"],
+        vector_url=f"lancedb://{tmp_path / 'lancedb'}",
+        series_url=chdb_url,
+    )
+
+
+@pytest.fixture
+async def plane_of(own_settings: Settings) -> AsyncIterator[PlaneOf]:
+    """`plane = await plane_of(models=[...], ...)`; closed after the test."""
+    opened: list[Plane] = []
+
+    async def open_plane(*, settings: Settings | None = None, **declared: Any) -> Plane:
+        plane = Plane(settings=settings or own_settings, **declared)
+        await plane.open()
+        opened.append(plane)
+        return plane
+
+    yield open_plane
+    for plane in reversed(opened):
+        await plane.close()
+
+
+@pytest.fixture
+async def client_of() -> AsyncIterator[Callable[[Plane], AsyncClient]]:
+    """`client = client_of(plane)`: an HTTP client of the plane's API, without a socket."""
+    clients: list[AsyncClient] = []
+
+    def make(plane: Plane) -> AsyncClient:
+        app = create_app(plane, plane.declared.applications)
+        client = AsyncClient(transport=ASGITransport(app=app), base_url="http://127.0.0.1")
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        await client.aclose()

@@ -233,9 +233,11 @@ async def _open_stores(
         stack.push_async_callback(stores.embedder.close)
     if declared.streams:
         url = settings.url("series_url") or f"chdb://{home / 'clickhouse'}"
-        stores.series = await open_store("series", url)
+        # In process there is one folder for all planes: each has its own database in it.
+        options = {"database": settings.namespace} if url.startswith("chdb:") else {}
+        stores.series = await open_store("series", url, **options)
         stack.push_async_callback(stores.series.close)
-    if "valkey" in urls:
+    if "valkey" in declared.engines():
         prefix = f"{settings.namespace}:default:"
         stores.cache = await open_store("cache", urls["valkey"], prefix=prefix)
         stack.push_async_callback(stores.cache.close)

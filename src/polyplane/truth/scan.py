@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
@@ -70,8 +71,10 @@ def source_of(model: type[Model]) -> Source:
     for index, column in enumerate(columns, start=1):
         if not isinstance(column, sa.Column):
             raise Misconfigured(f"{model.__name__}.{column} is not a plain column.")
+        if _native(column.type):
+            continue
         processor = column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
-        if processor is not None and not _native(column.type):
+        if processor is not None:
             convert.append((index, processor))
     return Source(
         captured=captured,
@@ -86,7 +89,9 @@ def source_of(model: type[Model]) -> Source:
 
 def _native(kind: sa.types.TypeEngine[Any]) -> bool:
     """Types psycopg already gives as the Python value people expect."""
-    return isinstance(kind, sa.Uuid | sa.JSON | sa.Numeric | sa.DateTime | postgresql.UUID)
+    return isinstance(
+        kind, sa.Uuid | sa.JSON | sa.Numeric | sa.Float | sa.DateTime | postgresql.UUID
+    )
 
 
 def _row_class(name: str, fields: Sequence[str]) -> type[Any]:
@@ -107,11 +112,23 @@ def _row_class(name: str, fields: Sequence[str]) -> type[Any]:
 async def rows_by_key(
     connection: Connection, source: Source, keys: Sequence[str]
 ) -> dict[str, Any]:
-    """Canonical key -> row, for those of `keys` that exist, in one query."""
-    query = sql.SQL("SELECT {} FROM {} r WHERE {}").format(
-        source.columns, source.captured.identifier, source.captured.by_keys()
-    )
-    cursor = await connection.execute(query, {"keys": list(keys)}, binary=source.binary)
+    """Canonical key -> row, for those of `keys` that exist, in one query.
+
+    `keys` may hold what is no key of this table at all, as a store that somebody wrote into does.
+    """
+    query = sql.SQL("SELECT {} FROM {} r WHERE {}")
+    select = (source.columns, source.captured.identifier)
+    try:
+        cursor = await connection.execute(
+            query.format(*select, source.captured.by_keys()),
+            {"keys": list(keys)},
+            binary=source.binary,
+        )
+    except psycopg.DataError:  # not even of the key's type: compare texts, without an index
+        as_text = sql.SQL("{} = ANY(%(keys)s::text[])").format(source.captured.key())
+        cursor = await connection.execute(
+            query.format(*select, as_text), {"keys": list(keys)}, binary=source.binary
+        )
     return dict(map(source.row, await cursor.fetchall()))
 
 
