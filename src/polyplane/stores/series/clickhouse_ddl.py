@@ -82,13 +82,16 @@ def sorting_key(stream: type[Stream]) -> str:
 
 
 def ttl(stream: type[Stream]) -> str:
-    """The TTL clause without its keyword: recompression and retention; empty for neither."""
+    """The TTL clause without its keyword: recompression and retention; empty for neither.
+
+    As DateTime64: a DateTime ends in 2106 and would wrap around, and expire what is new.
+    """
     clauses = []
     if stream.compress_after_days is not None:
-        after = f"toDateTime(time) + toIntervalDay({stream.compress_after_days})"
+        after = f"time + toIntervalDay({stream.compress_after_days})"
         clauses.append(f"{after} RECOMPRESS CODEC(ZSTD({_ZSTD_LATER}))")
     if stream.retention_days is not None:
-        clauses.append(f"toDateTime(time) + toIntervalDay({stream.retention_days})")
+        clauses.append(f"time + toIntervalDay({stream.retention_days})")
     return ", ".join(clauses)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -19,6 +20,7 @@ LIST_MAX: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OPERATORS: Final = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 _QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`", re.DOTALL)
 # `readonly` stops everything that writes or connects, but not these: they reach the files and
 # the Python objects of the process the engine lives in.
@@ -122,10 +124,11 @@ def filters(stream: type[Stream], where: Where) -> tuple[list[str], dict[str, An
         if column.type is dict:
             raise Refused(f"{name} is JSON and cannot be filtered by.", field=name)
 
-        def bind(value: Any, column: Column = column) -> str:
+        def bind(value: Any, kind: type = column.type, name: str = name) -> str:
             place = f"p{len(parameters)}"
-            kind, parameters[place] = _bound(column, value)
-            return _place(kind, place)
+            parameters[place] = _bound(name, kind, value)
+            exact = int if kind is float and isinstance(value, int) else kind
+            return _place(exact, place)
 
         if isinstance(wanted, Range):
             if column.type in (bool, UUID, str):
@@ -133,7 +136,8 @@ def filters(stream: type[Stream], where: Where) -> tuple[list[str], dict[str, An
             for bound, operator in _OPERATORS.items():
                 limit = getattr(wanted, bound)
                 if limit is not None:
-                    conditions.append(f"{quoted(name)} {operator} {bind(limit)}")
+                    kind = float if column.type is int else column.type  # fractions bound too
+                    conditions.append(f"{quoted(name)} {operator} {bind(limit, kind)}")
         elif isinstance(wanted, list | tuple | set | frozenset):
             if len(wanted) > LIST_MAX:
                 raise Refused(f"{name}: at most {LIST_MAX} values.", field=name)
@@ -185,29 +189,25 @@ def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(name, value) for name, value in parameters.items()}
 
 
-def _bound(column: Column, value: Any) -> tuple[type, Any]:
-    """The type and form in which `value` travels to be compared with `column`."""
+def _bound(name: str, kind: type, value: Any) -> Any:
+    """`value` in the form in which it is compared with a column of Python type `kind`."""
     match value:
-        case bool() if column.type is bool:
-            return bool, value
-        case int() if column.type in (int, float) and not isinstance(value, bool):
+        case bool() if kind is bool:
+            return value
+        case int() if kind in (int, float) and not isinstance(value, bool):
             if -(2**63) <= value < 2**63:
-                return int, value
-        case float() if column.type in (int, float):
-            return float, value
-        case str() if column.type is str:
-            return str, value
-        case datetime() if column.type is datetime:
-            return datetime, _micros(value, column.name)
-        case UUID() if column.type is UUID:
-            return UUID, str(value)
-        case str() if column.type is UUID:
-            try:
-                return UUID, str(UUID(value))
-            except ValueError:
-                pass
-    expected = column.type.__name__
-    raise Refused(f"{column.name} is a {expected}, {value!r:.60} is not.", field=column.name)
+                return value
+        case float() if kind is float and isfinite(value):
+            return value
+        case str() if kind is str:
+            return value
+        case datetime() if kind is datetime:
+            return _micros(value, name)
+        case UUID() if kind is UUID:
+            return str(value)
+        case str() if kind is UUID and _UUID.fullmatch(value):
+            return value
+    raise Refused(f"{name} is a {kind.__name__}, {value!r:.60} is not.", field=name)
 
 
 def _place(kind: type, name: str) -> str:
