@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import nats
 import psutil
 import psycopg
 import pytest
 import redis.asyncio as redis
-from botocore.config import Config
 
 from polyplane.embedded import Engines, running
 from polyplane.errors import HomeBusy
+from tests.flow.embedded_s3 import client_of
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +46,7 @@ async def engines(home: Path) -> AsyncIterator[Engines]:
 
 @pytest.fixture(scope="module")
 def s3(engines: Engines) -> Any:
-    url = urlsplit(engines.urls["s3"])
-    return boto3.client(
-        "s3",
-        endpoint_url=f"http://{url.hostname}:{url.port}",
-        aws_access_key_id=url.username,
-        aws_secret_access_key=url.password,
-        region_name="us-east-1",
-        config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=10),
-    )
+    return client_of(engines.urls["s3"])
 
 
 async def test_postgres_is_safe_and_owned_by_an_ordinary_role(engines: Engines) -> None:

@@ -27,6 +27,7 @@ from polyplane import embedded
 from polyplane.embedded import Engines, running
 from polyplane.embedded.account import Account, let_pass
 from polyplane.errors import EngineFailed
+from tests.flow.embedded_s3 import client_of
 
 SOURCE = str(Path(embedded.__file__).parents[2])
 
@@ -79,11 +80,11 @@ def servers_of(home: Path) -> list[psutil.Process]:
 
 
 def start_owner(
-    home: Path, wanted: tuple[str, ...], **options: Any
+    home: Path, wanted: tuple[str, ...], *, before: tuple[str, ...] = (), **options: Any
 ) -> tuple[subprocess.Popen[str], dict[str, int]]:
     """A process that holds the home, and the pids of its servers."""
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(home), json.dumps(wanted), SOURCE],
+        [*before, sys.executable, "-c", OWNER, str(home), json.dumps(wanted), SOURCE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -126,6 +127,18 @@ async def test_servers_of_a_killed_owner_are_adopted(home: Path) -> None:
         await until(lambda: engines.health()["valkey"].restarts == 1)
     finally:
         await engines.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root only")
+def test_root_of_a_container_adopts_too(home: Path) -> None:
+    """Root without CAP_SYS_PTRACE, as in a container, sees less of its own servers."""
+    owner, left = start_owner(home, ("postgres", "valkey"))
+    kill(owner)
+    contained = ("setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace")
+    owner, adopted = start_owner(home, ("postgres", "valkey"), before=contained)
+    assert adopted == left
+    owner.communicate("", timeout=30)
+    assert owner.returncode == 0
 
 
 async def test_strays_that_cannot_be_adopted_are_stopped(home: Path) -> None:
@@ -243,6 +256,37 @@ async def test_a_cancelled_start_leaves_nothing(home: Path) -> None:
     await engines.stop()
 
 
+async def test_a_home_of_any_name_will_do(home: Path) -> None:
+    odd = home / 'it\'s ,"odd" = $HOME %s {0} 家'
+    engines = Engines(odd)
+    await engines.start()
+    await engines.stop()
+    assert {health.last_error for health in engines.health().values()} == {""}
+
+
+async def test_objects_outlive_a_killed_server(home: Path) -> None:
+    engines = Engines(home, wanted=["seaweedfs"])
+    await engines.start()
+    try:
+        s3 = client_of(engines.urls["s3"])
+        s3.create_bucket(Bucket="kept")
+        for n in range(30):
+            s3.put_object(Bucket="kept", Key=str(n), Body=str(n).encode() * 1_000)
+        # As after a power cut that took the index: it is made anew from the volumes.
+        data = home / "engines" / "seaweedfs" / "data"
+        os.kill(pids(engines)["seaweedfs"] or 0, signal.SIGKILL)
+        await until(lambda: engines.health()["seaweedfs"].state == "restarting")
+        for index in data.glob("kept_*.idx"):
+            os.truncate(index, 0)
+        await until(lambda: engines.health()["seaweedfs"].state == "up")
+        for n in range(30):
+            assert (
+                s3.get_object(Bucket="kept", Key=str(n))["Body"].read() == str(n).encode() * 1_000
+            )
+    finally:
+        await engines.stop()
+
+
 async def test_a_deep_home_gets_short_sockets(home: Path) -> None:
     deep = home.joinpath(*["a-rather-long-name-of-a-folder"] * 5)
     engines = Engines(deep, wanted=["postgres"])
@@ -263,7 +307,12 @@ async def test_an_ordinary_user_runs_them_all(home: Path) -> None:
     os.chown(home, nobody.pw_uid, nobody.pw_gid)
     for path in (sys.executable, Path(sys.executable).resolve(), SOURCE):
         let_pass(Path(path).absolute(), Account("nobody", nobody.pw_uid, nobody.pw_gid), print)
-    options = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [], "cwd": "/"}
+    options: dict[str, Any] = {
+        "user": nobody.pw_uid,
+        "group": nobody.pw_gid,
+        "extra_groups": [],
+        "cwd": "/",
+    }
     owner, servers = start_owner(home, ALL, **options)
     assert set(servers) == set(ALL)
     assert {psutil.Process(pid).uids().real for pid in servers.values()} == {nobody.pw_uid}

@@ -87,8 +87,11 @@ class Home:
         self._held: int | None = None
 
     def take(self) -> None:
-        """Hold this home, making it if need be. Raises HomeBusy if another process does."""
-        try:
+        """Hold this home, making it if need be.
+
+        Raises HomeBusy if another process holds it, Misconfigured if it is somebody else's.
+        """
+        with self._explained():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._gate():
                 fd = self._open("owner.json")
@@ -99,11 +102,6 @@ class Home:
                     raise HomeBusy(str(self.path), owner.pid, since)
                 self._held = fd
                 _write_owner(fd, Owner(os.getpid(), datetime.now(UTC)))
-        except PermissionError as error:
-            raise Misconfigured(
-                f"{self.path} belongs to somebody else: {error}.",
-                fix="Run as its owner, or choose another home with --home.",
-            ) from error
 
     def release(self) -> None:
         """Let go of this home."""
@@ -120,15 +118,16 @@ class Home:
             _write_owner(self._held, Owner(owner.pid, owner.started_at, api_url))
 
     def owner(self) -> Owner | None:
-        """Who holds this home now."""
-        if not (self.path / "owner.json").exists():
-            return None
-        with self._gate():
-            fd = self._open("owner.json")
-            try:
-                return None if _lock(fd, fcntl.LOCK_SH) else _read_owner(fd)
-            finally:
-                os.close(fd)
+        """Who holds this home now. Raises Misconfigured if it is somebody else's."""
+        with self._explained():
+            if not (self.path / "owner.json").exists():
+                return None
+            with self._gate():
+                fd = self._open("owner.json")
+                try:
+                    return None if _lock(fd, fcntl.LOCK_SH) else _read_owner(fd)
+                finally:
+                    os.close(fd)
 
     def ledger(self) -> Ledger:
         """What the last run left behind."""
@@ -148,8 +147,6 @@ class Home:
 
     def prepare(self, account: Account | None, ledger: Ledger) -> Path:
         """Make the engines' folder and the one for their sockets; the latter is returned."""
-        if account is not None:
-            self.path.chmod(0o711)  # to be passed through, not to be listed
         _private_folder(self.engines, account)
         sockets = self.engines / "run"
         if len(os.fsencode(sockets)) + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX:
@@ -181,6 +178,16 @@ class Home:
         finally:
             os.close(fd)
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise Misconfigured(
+                f"{self.path} belongs to somebody else: {error}.",
+                fix="Run as its owner, or choose another home with --home.",
+            ) from error
+
     def _open(self, name: str) -> int:
         return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
@@ -188,7 +195,7 @@ class Home:
 def running(home: Path) -> Owner | None:
     """The process that holds `home`; None if none does.
 
-    Decided by the kernel's lock, so it is right at the moment it is asked. Raises PermissionError
+    Decided by the kernel's lock, so it is right at the moment it is asked. Raises Misconfigured
     if `home` belongs to somebody else.
     """
     return Home(home).owner()

@@ -67,4 +67,4 @@ class Nats(Engine):
 
 
 def _quote(text: str) -> str:
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)

@@ -63,7 +63,8 @@ class Postgres(Engine):
 
     def files(self, site: Site) -> dict[str, str]:
         """Its settings."""
-        sockets = str(site.sockets).replace("'", "''")
+        sockets = '"{}"'.format(str(site.sockets).replace('"', '""'))  # one element of a list
+        sockets = sockets.replace("'", "''")
         port = site.ports["client"]
         return {"postgresql.conf": SETTINGS.format(host=HOST, port=port, sockets=sockets)}
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,16 +160,21 @@ def find(folder: Path, programs: Collection[str]) -> list[int]:
     """
     found = []
     for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            program = os.path.basename(os.readlink(f"{entry.path}/exe"))
-            place = Path(os.readlink(f"{entry.path}/cwd"))
-        except OSError:  # it ended meanwhile, is a kernel thread, or belongs to somebody else
-            continue
-        if program.removesuffix(" (deleted)") in programs and place.is_relative_to(folder):
-            found.append(int(entry.name))
+        if entry.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+                program = Path(entry.path, "comm").read_text(errors="replace").strip()
+                if program in programs and _works_in(folder, entry.path):
+                    found.append(int(entry.name))
     return found
+
+
+def _works_in(folder: Path, process: str) -> bool:
+    try:
+        return Path(os.readlink(f"{process}/cwd")).is_relative_to(folder)
+    except PermissionError:
+        # Somebody else's; or a container's root, who is not shown the places of our account.
+        words = Path(process, "cmdline").read_text(errors="replace").split("\0")
+        return any(f"={folder}/" in f"={word}" for word in words)
 
 
 async def sweep(folder: Path, engine: Engine | type[Engine]) -> bool:

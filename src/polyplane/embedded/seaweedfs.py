@@ -75,7 +75,7 @@ class Seaweedfs(Engine):
             self.program,
             "-logtostderr=true",
             "mini",
-            f"-dir={site.folder / 'data'}",
+            "-dir=data",  # a comma in the full path would make two of it
             f"-s3.config={site.folder / 's3.json'}",
             f"-filer.localSocket={site.sockets / 'filer.sock'}",
             f"-s3.localSocket={site.sockets / 's3.sock'}",
@@ -98,6 +98,7 @@ class Seaweedfs(Engine):
 
     async def prepare(self, site: Site, *, clean: bool) -> None:
         """After an unclean stop, rebuild the volumes' indexes from the volumes."""
+        (site.folder / "data" / "mini.options").unlink(missing_ok=True)  # the last run's flags
         if not clean and (site.folder / "data").exists():
             await run(self.name, [self.program, "fix", site.folder / "data"], site, FIX_TIMEOUT_S)
 
