@@ -127,9 +127,10 @@ class SeriesReadingContract:
         assert answer["bucket"].to_pylist() == [START + timedelta(seconds=i) for i in range(3)]
 
     async def test_latest(self, store: SeriesStore) -> None:
-        tables = [batch(name, 50) for name in ("b", "c", "a")]  # equal times: identity decides
-        for name, points in zip("bca", tables, strict=True):
-            await store.append(Reading, points, token=name)
+        tables = []
+        for i, name in enumerate(("b", "c", "a", "d")):  # equal times: identity decides
+            tables.append(table(name, readings(50) | {"value": [float(i)] * 50}))
+            await store.append(Reading, tables[-1], token=name)
         for by in ("metric", "run", "note", "level", "good"):
             answer = (await store.latest(Reading, by=by, where={})).to_pylist()
             expected = newest(rows(pa.concat_tables(tables)), by)

@@ -81,18 +81,18 @@ class Lane:
 
         `sql_is_callers`: what the engine finds wrong with the SQL is Refused.
         """
-
-        def guarded() -> T:
-            try:
-                return call(self._client)
-            except ClickHouseError:
-                # A chdb handle puts what a failed query had already written in front of its next
-                # answer. Let that be an answer that nobody reads.
-                self._client.ping()
-                raise
-
-        running = asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, self._call, call)
         return await _within(running, self._timeout_s, sql_is_callers)
+
+    def _call(self, call: Callable[[Client], T]) -> T:
+        try:
+            return call(self._client)
+        except ClickHouseError:
+            # A chdb handle puts what a failed query had already written in front of its next
+            # answer. Let that be an answer that nobody reads.
+            self._client.ping()
+            raise
 
     async def within_deadline(self, call: Awaitable[T]) -> T:
         """`call` within this lane's deadline, with its errors."""
