@@ -44,7 +44,7 @@ def respond(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """One problem document. `kind` is the last part of its type; both follow from `status`."""
-    known = _KINDS.get(status, ("http", f"HTTP status {status}"))
+    known = KINDS.get(status, ("http", f"HTTP status {status}"))
     problem = Problem(
         type=f"urn:polyplane:problem:{kind or known[0]}",
         title=title or known[1],
@@ -65,7 +65,7 @@ def respond(
 
 
 # Python's own phrases change from version to version; a client compares these.
-_KINDS: Final = {
+KINDS: Final = {
     400: ("malformed", "The request cannot be understood"),
     401: ("unauthorized", "A bearer token is needed"),
     404: ("not-found", "There is no such thing"),
@@ -80,11 +80,16 @@ _KINDS: Final = {
 }
 
 
+def kind_of(cls: type[PolyplaneError]) -> str:
+    """The last part of the type of the problem that an error becomes."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+
+
 async def _of_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, PolyplaneError)
     cls = type(error)
     title = (cls.__doc__ or cls.__name__).splitlines()[0].split(". ")[0].rstrip(".")
-    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+    kind = kind_of(cls)
     if isinstance(error, Refused):
         errors = [_located(error.field, error.message)] if error.field else []
         return respond(

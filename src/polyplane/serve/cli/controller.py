@@ -11,6 +11,7 @@ import typer
 from polyplane.errors import Misconfigured
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program, load
+from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
@@ -44,4 +45,10 @@ def controller(
 
 
 def _url_of_the_home(settings: Settings) -> str:
-    raise Misconfigured("No NATS is known.", fix="Run: polyplane up, or pass --nats-url.")
+    remote = find_running(settings)
+    if remote is None:
+        raise Misconfigured(
+            f"No NATS is known: nothing runs on {settings.home}.",
+            fix="Run: polyplane up (in another terminal), or pass --nats-url.",
+        )
+    return str(remote.get("urls")["nats"])

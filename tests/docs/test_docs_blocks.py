@@ -1,0 +1,50 @@
+"""Every Python block of the README and the docs runs, page by page, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+TIMEOUT_S = 100
+
+# Blocks may await at the top level, as in the REPL of asyncio.
+RUN = """
+import ast, asyncio, inspect, sys
+source = sys.stdin.read()
+code = compile(source, sys.argv[1], "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+import types
+page = types.ModuleType("page")
+sys.modules["page"] = page
+result = eval(code, page.__dict__)
+if inspect.iscoroutine(result):
+    asyncio.run(result)
+"""
+
+
+def _blocks(page: Path) -> list[str]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if _blocks(page)], ids=lambda page: page.name
+)
+def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("POLYPLANE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(page.relative_to(ROOT))],
+        input="\n".join(_blocks(page)),
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+        env=environ,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr
