@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.access import CacheReader, StreamAccess, TruthOfTarget, VectorReader
+from polyplane.checks import checks_of
 from polyplane.errors import Misconfigured, NotFound
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
@@ -23,7 +24,7 @@ from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.opening import Declared, Open, open_all, start_flow
-from polyplane.ops.health import Check, Health, examine
+from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.reconcile.verify import verify
 from polyplane.settings import Settings
@@ -245,20 +246,7 @@ class Plane:
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline."""
-        opened = self.opened
-        checks = [
-            Check("postgres", "truth", opened.database.ping, essential=True),
-            Check("nats", "feed", opened.feed.ping, essential=True),
-        ]
-        for role, store in (
-            ("vector", opened.stores.vector),
-            ("series", opened.stores.series),
-            ("cache", opened.stores.cache),
-        ):
-            if store is not None:
-                durable = getattr(store, "durable", True)
-                checks.append(Check(type(store).__name__, role, store.ping, durable=durable))
-        return await examine(checks)
+        return await examine(checks_of(self.opened))
 
     async def lag(self) -> list[ProjectionLag]:
         """How far each projection is behind what is committed."""

@@ -20,7 +20,8 @@ class Check:
     """One engine and how to ask it: `ping` returns when it answers and raises when not.
 
     Without an `essential` engine nothing works; without another, a part does not. An engine that
-    is not `durable` may lose items by design (a cache) or can give no barrier.
+    is not `durable` may lose items by design (a cache) or can give no barrier. `note` says what
+    else is known of it, as that it was restarted.
     """
 
     engine: str
@@ -28,6 +29,7 @@ class Check:
     ping: Callable[[], Awaitable[None]]
     essential: bool = False
     durable: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ async def examine(checks: Sequence[Check], *, timeout_s: float = PING_TIMEOUT_S)
 async def _ask(check: Check, timeout_s: float) -> EngineHealth:
     started = perf_counter()
     status: Status = "healthy"
-    detail = ""
+    detail = check.note
     try:
         async with asyncio.timeout(timeout_s):
             await check.ping()

@@ -85,14 +85,3 @@ CREATE TABLE polyplane.ingested (
   stored   boolean NOT NULL DEFAULT false,
   PRIMARY KEY (stream, epoch, first)
 );
-
--- A request's key and its outcome, written in the transaction that did the work.
-CREATE TABLE polyplane.idempotency (
-  tenant     text NOT NULL,
-  key        text NOT NULL,
-  request    text NOT NULL,
-  status     int NOT NULL,
-  response   jsonb NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tenant, key)
-);

@@ -1,0 +1,49 @@
+"""How each engine of an open plane is asked whether it is well."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from polyplane.embedded import EngineHealth
+from polyplane.errors import StoreDown
+from polyplane.opening import Open
+from polyplane.ops.health import Check
+
+
+def checks_of(opened: Open) -> list[Check]:
+    """One check per engine that is in use; embedded ones tell of their restarts too."""
+    kept = opened.engines.health() if opened.engines else {}
+    checks = [
+        Check("postgres", "truth", opened.database.ping, True, note=_note(kept, "postgres")),
+        Check("nats", "feed", opened.feed.ping, True, note=_note(kept, "nats")),
+    ]
+    for engine, role, store in (
+        ("", "vector", opened.stores.vector),
+        ("", "series", opened.stores.series),
+        ("valkey", "cache", opened.stores.cache),
+    ):
+        if store is not None:
+            name = engine or type(store).__name__
+            durable = getattr(store, "durable", True)
+            checks.append(Check(name, role, store.ping, durable=durable, note=_note(kept, engine)))
+    if "seaweedfs" in kept:
+        ping = _supervised(kept["seaweedfs"])
+        checks.append(Check("seaweedfs", "objects", ping, note=_note(kept, "seaweedfs")))
+    return checks
+
+
+def _note(kept: Mapping[str, EngineHealth], name: str) -> str:
+    known = kept.get(name)
+    if known is None or not known.restarts:
+        return ""
+    return f"Restarted {known.restarts} times; last: {known.last_error}"
+
+
+def _supervised(known: EngineHealth) -> Callable[[], Awaitable[None]]:
+    """What its supervisor knows, for an engine that nothing here speaks to yet."""
+
+    async def ping() -> None:
+        if known.state != "up":
+            raise StoreDown(f"{known.name} is {known.state}: {known.last_error}")
+
+    return ping
