@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,20 @@ def home() -> Iterator[Path]:
     assert servers_of(home) == []
     assert litter_of(home) == []
     shutil.rmtree(home)
+
+
+@pytest.fixture
+def nobody() -> Iterator[Account]:
+    """An ordinary user, who for a while may pass through the folders above Python and us."""
+    entry = pwd.getpwnam("nobody")
+    account = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    paths = [Path(sys.executable), Path(sys.executable).resolve(), Path(SOURCE)]
+    modes = {folder: folder.stat().st_mode for path in paths for folder in path.parents}
+    for path in paths:
+        let_pass(path, account, print)
+    yield account
+    for folder, mode in modes.items():
+        folder.chmod(stat.S_IMODE(mode))
 
 
 def litter_of(home: Path) -> list[Path]:
@@ -302,26 +317,24 @@ async def test_a_deep_home_gets_short_sockets(home: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="we are an ordinary user: the other tests show it")
-async def test_an_ordinary_user_runs_them_all(home: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
-    os.chown(home, nobody.pw_uid, nobody.pw_gid)
-    for path in (sys.executable, Path(sys.executable).resolve(), SOURCE):
-        let_pass(Path(path).absolute(), Account("nobody", nobody.pw_uid, nobody.pw_gid), print)
+async def test_an_ordinary_user_runs_them_all(home: Path, nobody: Account) -> None:
+    os.chown(home, nobody.uid, nobody.gid)
     options: dict[str, Any] = {
-        "user": nobody.pw_uid,
-        "group": nobody.pw_gid,
+        "user": nobody.uid,
+        "group": nobody.gid,
         "extra_groups": [],
         "cwd": "/",
     }
     owner, servers = start_owner(home, ALL, **options)
     assert set(servers) == set(ALL)
-    assert {psutil.Process(pid).uids().real for pid in servers.values()} == {nobody.pw_uid}
+    assert {psutil.Process(pid).uids().real for pid in servers.values()} == {nobody.uid}
     owner.communicate("", timeout=30)
     assert owner.returncode == 0
     # Root after the user: the files stay the user's, and so do the servers.
     engines = Engines(home, wanted=["postgres"])
     await engines.start()
     try:
-        assert psutil.Process(pids(engines)["postgres"]).uids().real == nobody.pw_uid
+        assert psutil.Process(pids(engines)["postgres"]).uids().real == nobody.uid
     finally:
         await engines.stop()
+    assert {path.owner() for path in (home, *home.rglob("*"))} == {"nobody"}

@@ -8,17 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from polyplane.embedded.account import Account
 from polyplane.errors import Misconfigured
 
 
-def write_file(path: Path, text: str, account: Account | None = None) -> None:
-    """Replace `path` by `text`: mode 0600, owned by `account`, on disk before this returns."""
+def write_file(path: Path, text: str) -> None:
+    """Replace `path` by `text`: mode 0600, on disk before this returns."""
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600, never a link
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
-            if account is not None:
-                os.fchown(fd, account.uid, account.gid)
+            give(fd, path.parent)
             file.write(text)
             file.flush()
             os.fsync(fd)
@@ -27,6 +25,13 @@ def write_file(path: Path, text: str, account: Account | None = None) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def give(fd: int, folder: Path) -> None:
+    """Give an open file that root may have made to the owner of its folder."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polyplane.embedded.account import Account
-from polyplane.embedded.files import read_json, write_file
+from polyplane.embedded.files import give, read_json, write_file
 from polyplane.embedded.process import Identity
 from polyplane.errors import HomeBusy, Misconfigured, Unavailable
 
@@ -95,13 +95,16 @@ class Home:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._gate():
                 fd = self._open("owner.json")
-                if not _lock(fd, fcntl.LOCK_EX):
-                    owner = _read_owner(fd)
+                try:
+                    if not _lock(fd, fcntl.LOCK_EX):
+                        owner = _read_owner(fd)
+                        since = owner.started_at.isoformat(timespec="seconds")
+                        raise HomeBusy(str(self.path), owner.pid, since)
+                    _write_owner(fd, Owner(os.getpid(), datetime.now(UTC)))
+                except BaseException:
                     os.close(fd)
-                    since = owner.started_at.isoformat(timespec="seconds")
-                    raise HomeBusy(str(self.path), owner.pid, since)
+                    raise
                 self._held = fd
-                _write_owner(fd, Owner(os.getpid(), datetime.now(UTC)))
 
     def release(self) -> None:
         """Let go of this home."""
@@ -189,7 +192,9 @@ class Home:
             ) from error
 
     def _open(self, name: str) -> int:
-        return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give(fd, self.path)
+        return fd
 
 
 def running(home: Path) -> Owner | None:
@@ -217,8 +222,7 @@ def _read_owner(fd: int) -> Owner:
 
 def _write_owner(fd: int, owner: Owner) -> None:
     content = {**asdict(owner), "started_at": owner.started_at.isoformat()}
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(content).encode(), 0)
+    os.ftruncate(fd, os.pwrite(fd, json.dumps(content).encode(), 0))
 
 
 def _is_own_folder(folder: Path, account: Account | None) -> bool:

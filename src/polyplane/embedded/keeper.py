@@ -162,7 +162,7 @@ class Keeper:
         engine, site = self._engine, self._site
         trim(site.log)
         for name, text in engine.files(site).items():
-            write_file(site.folder / name, text, site.account)
+            write_file(site.folder / name, text)
         await engine.prepare(site, clean=engine.name not in self._ledger.records)
         child = self._child = spawn(engine.name, engine.argv(site), site)
         if (identity := identify(child.pid)) is not None:

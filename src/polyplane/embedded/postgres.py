@@ -79,7 +79,7 @@ class Postgres(Engine):
         unfinished = site.folder / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         password = site.folder / "password"
-        write_file(password, site.secrets["admin"], site.account)
+        write_file(password, site.secrets["admin"])
         try:
             await run(self.name, self._initdb(unfinished, password), site, INITDB_TIMEOUT_S)
         finally:

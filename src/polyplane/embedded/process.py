@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyplane.embedded.engine import Engine, Site
+from polyplane.embedded.files import give
 from polyplane.errors import EngineFailed
 
 KILL_TIMEOUT_S = 5.0
@@ -117,6 +118,7 @@ def spawn(name: str, argv: Sequence[str | Path], site: Site) -> Child:
     environment = {"PATH": os.defpath, "HOME": str(site.folder), "LC_ALL": "C", "TZ": "UTC"}
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     output = os.open(site.log, flags, 0o600)
+    give(output, site.folder)
     log_start = os.fstat(output).st_size
     try:
         popen = subprocess.Popen(
