@@ -22,6 +22,8 @@ import psutil
 import psycopg
 import pytest
 import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from polyplane.embedded import Engines, running
 from polyplane.errors import HomeBusy
@@ -100,7 +102,8 @@ async def test_valkey_appends_and_refuses_strangers(engines: Engines) -> None:
         config = await client.config_get("append*")
     assert (config["appendonly"], config["appendfsync"]) == ("yes", "everysec")
     port = urlsplit(url).port or 0
-    async with redis.Redis(host="127.0.0.1", port=port, socket_timeout=5) as stranger:
+    once = Retry(NoBackoff(), 0)
+    async with redis.Redis(host="127.0.0.1", port=port, socket_timeout=5, retry=once) as stranger:
         with pytest.raises(redis.AuthenticationError):
             await stranger.get("key")
 

@@ -267,8 +267,9 @@ async def test_a_cancelled_start_leaves_nothing(home: Path) -> None:
         await task
     assert servers_of(home) == []
     assert running(home) is None
-    await engines.start()
-    await engines.stop()
+    again = Engines(home, wanted=["postgres"])
+    await again.start()
+    await again.stop()
 
 
 async def test_a_home_of_any_name_will_do(home: Path) -> None:
