@@ -180,6 +180,7 @@ def refusal(error: BaseException | None) -> PolyplaneError | None:
 
 
 def _column_of(detail: str | None) -> str:
-    """The column list of `Key (a, b)=(...) already exists.`, without the values."""
+    """The columns of `Key (a, b)=(...) already exists.`, without the values and the tenant."""
     found = re.match(r"Key \(([^)]*)\)=", detail or "")
-    return found[1] if found else ""
+    names = found[1].split(", ") if found else []
+    return ", ".join(name for name in names if name != "tenant_id" or len(names) == 1)
