@@ -29,8 +29,8 @@ ACTOR: Final = "laboratory.analysis"
 REQUESTS: Final = "analysis"
 """Name of the inbound stream that takes requests for an analysis."""
 
-POINTS_MAX: Final = 100_000
-"""Most points of one metric that are looked at."""
+POINTS_MAX: Final = 20_000
+"""Most points of one metric of one activity that are looked at."""
 METRICS_MAX: Final = 100
 OVERDUE: Final = timedelta(seconds=60)
 """How long after the last activity telemetry may still be on its way."""
@@ -115,8 +115,8 @@ async def _activities(
 async def _points(
     plane: pp.Plane, experiment_id: UUID, activities: Sequence[ActivityCorrelation]
 ) -> list[Point]:
-    """What was measured. Of points with the same tags the newest counts: a controller that died
-    and measured again is not counted twice."""
+    """What was measured. Of an activity's points with the same tags the newest counts: a
+    controller that died and measured again is not counted twice."""
     telemetry = plane[Telemetry]
     where: dict[str, Any] = {"experiment_id": experiment_id}
     promised = sum(_promised(each.result) for each in activities)
@@ -126,17 +126,18 @@ async def _points(
         raise TelemetryPending(f"{stored:,} of {promised:,} telemetry points are stored.")
     metrics = await telemetry.latest(by="metric_name", where=where, limit=METRICS_MAX)
     points: list[Point] = []
-    for metric in metrics["metric_name"].to_pylist():
-        table = await telemetry.latest(
-            by="tags", where={**where, "metric_name": metric}, limit=POINTS_MAX
-        )
-        rows = zip(
-            table["activity_id"].to_pylist(),
-            table["value"].to_pylist(),
-            table["tags"].to_pylist(),
-            strict=True,
-        )
-        points += [Point(name, metric, value, _unit(tags)) for name, value, tags in rows if name]
+    for activity in activities:
+        for metric in metrics["metric_name"].to_pylist():
+            table = await telemetry.latest(
+                by="tags",
+                where={**where, "activity_id": activity.activity_id, "metric_name": metric},
+                limit=POINTS_MAX,
+            )
+            values, tags = table["value"].to_pylist(), table["tags"].to_pylist()
+            points += [
+                Point(activity.activity_id, metric, value, _unit(said))
+                for value, said in zip(values, tags, strict=True)
+            ]
     return points
 
 
