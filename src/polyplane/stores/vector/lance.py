@@ -22,6 +22,7 @@ from lancedb.query import ColumnOrdering
 from polyplane.errors import Misconfigured, NotFound, StoreDown
 from polyplane.model.collection import Collection
 from polyplane.model.items import Hit, Item, Stamp, Where
+from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import lance_disk, lance_table
 from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge
 from polyplane.stores.vector.where import check_names, check_query, check_tags
@@ -64,7 +65,7 @@ async def connect(
     return LanceStore(database, folder, durable=durable, timeout_s=timeout_s)
 
 
-class LanceStore:
+class LanceStore(VectorStore):
     """The vector store over LanceDB; made by `connect`."""
 
     multi_process = True
@@ -105,12 +106,7 @@ class LanceStore:
         check_names(collection, tuple(collection.tag_types), reserved)
         wanted = lance_table.schema(collection)
         async with self._answering(f"create {collection.target}"):
-            table = await self._database.create_table(
-                collection.target,
-                schema=wanted,
-                exist_ok=True,
-                storage_options={"new_table_enable_v2_manifest_paths": "true"},
-            )
+            table = await self._open_or_create(collection.target, wanted)
             columns = await table.schema()
         self._tables[collection.target] = table
         if any(field not in columns for field in wanted):
@@ -130,7 +126,8 @@ class LanceStore:
         async with self._answering(f"apply to {collection.target}"):
             columns = await self._columns(table, collection, puts)
             rows = lance_table.batch(collection, columns, puts, drops, position)
-            await merge(table, rows, "target.position < source.position", insert=True)
+            older = "target.position < source.position"
+            await merge(table, rows, older, lock=self._lock(collection), insert=True)
 
     async def scan(
         self, collection: Collection, *, batch_size: int = 10_000
@@ -198,7 +195,7 @@ class LanceStore:
 
         May run beside `apply`, here and in other processes: both commit optimistically.
         """
-        upkeep = self._upkeep.setdefault(collection.target, Upkeep())
+        upkeep = self._upkeep.setdefault(collection.target, Upkeep(self._lock(collection)))
         async with self._answering(f"maintain {collection.target}", MAINTAIN_TIMEOUT_S):
             # A handle of its own, so that long work does not hold up the one that applies.
             table = await self._database.open_table(collection.target)
@@ -206,6 +203,25 @@ class LanceStore:
                 await upkeep.run(table, collection.indexes, full=full)
             finally:
                 table.close()  # type: ignore[no-untyped-call]
+
+    async def _open_or_create(self, name: str, columns: pa.Schema) -> lancedb.AsyncTable:
+        try:
+            return await self._database.open_table(name)
+        except ValueError:  # it is not there
+            pass
+        try:
+            table = await self._database.create_table(
+                name,
+                schema=columns,
+                storage_options={"new_table_enable_v2_manifest_paths": "true"},
+            )
+            await table.set_unenforced_primary_key("key")
+            return table
+        except ValueError:  # another process has just created it
+            return await self._database.open_table(name)
+
+    def _lock(self, collection: Collection) -> Path | None:
+        return self._folder / f"{collection.target}.lock" if self._folder else None
 
     async def _table(self, collection: Collection) -> lancedb.AsyncTable:
         """The open table; NotFound when the collection was never prepared."""

@@ -1,4 +1,4 @@
-"""What LanceDB leaves to its user on a local disk: durability, and repair after a power cut.
+"""What LanceDB leaves to its user on a local disk: durability, exclusion, repair.
 
 LanceDB never calls fsync. A power cut can therefore leave the newest manifests of a table empty
 or torn, and a table whose newest manifest cannot be read does not open. Nothing that `barrier`
@@ -7,12 +7,18 @@ has confirmed can be in them, so they are dropped and the version before becomes
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import fcntl
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import structlog
+
+LOCK_POLL_S: Final = 0.002
 
 _MAGIC: Final = b"LANC"
 _log = structlog.get_logger(__name__)
@@ -31,6 +37,25 @@ def sync(folder: Path) -> None:
             raise OSError(code, os.strerror(code), str(folder))
     finally:
         os.close(handle)
+
+
+@asynccontextmanager
+async def alone(lock: Path | None) -> AsyncIterator[None]:
+    """Keep every other holder of `lock` out, in any process; a dead one holds nothing.
+
+    The caller bounds the time. Without a lock (an object store) nobody is kept out.
+    """
+    if lock is None:
+        yield
+        return
+    with lock.open("wb") as file:  # closing it lets go
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_POLL_S)
+        yield
 
 
 def heal(folder: Path) -> list[Path]:

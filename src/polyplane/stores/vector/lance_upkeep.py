@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import lancedb
@@ -13,18 +14,21 @@ import pyarrow as pa
 import stamina
 from lancedb.index import Bitmap, BTree
 
+from polyplane.stores.vector.lance_disk import alone
+
 SMALL_ROWS: Final = 1_000
 """A fragment below this is folded with others; applies of single rows make nothing else."""
 SMALL_FRAGMENTS: Final = 16
 """Fold so many: each costs every look-up and merge about a quarter of a millisecond."""
 UNINDEXED_SHARE: Final = 0.05
 """Compact when so much of the table is not in the index of keys (and not below SMALL_ROWS)."""
-VERSIONS: Final = 1_000
-"""Compact, which also removes old versions, after so many commits."""
-COMPACT_SHARE: Final = 0.05
-"""Compacting takes at most this share of the time, however large the table is."""
+VERSIONS: Final = 5_000
+"""Compact, which also removes old versions, after so many commits: 1,000 cost a millisecond."""
+STALL_SHARE: Final = 0.01
+"""Merges wait for compaction at most this share of the time, however large the table is."""
 RETAIN: Final = timedelta(minutes=3)
 """How long an old version stays, for readers in other processes that still read it."""
+FOREVER: Final = timedelta(days=365_000)
 ATTEMPTS: Final = 10
 FRAGMENT_BITS: Final = 32
 """A row id is the number of its fragment, then the row's number in it."""
@@ -43,16 +47,28 @@ def _commits() -> Any:
 
 
 async def merge(
-    table: lancedb.AsyncTable, rows: pa.RecordBatch | pa.Table, where: str, *, insert: bool
+    table: lancedb.AsyncTable,
+    rows: pa.RecordBatch | pa.Table,
+    where: str,
+    *,
+    lock: Path | None,
+    insert: bool,
 ) -> None:
-    """Replace the rows that have the keys of `rows` and satisfy `where`, in one commit."""
-    async for attempt in _commits():
-        with attempt:
-            builder = table.merge_insert("key").when_matched_update_all(where=where)
-            if insert:
-                builder = builder.when_not_matched_insert_all()
-            # "null" only lets through the null vectors of tombstones: others have been checked.
-            await builder.execute(rows, on_bad_vectors="null")
+    """Replace the rows that have the keys of `rows` and satisfy `where`, in one commit.
+
+    Two merges that insert the same new key at once both succeed when they look keys up in the
+    index: LanceDB notices only without it. So merges of a table exclude each other by `lock`;
+    where there can be none, they do without the index and depend on the table's primary key.
+    """
+    async with alone(lock):
+        async for attempt in _commits():
+            with attempt:
+                builder = table.merge_insert("key").use_index(lock is not None)
+                builder = builder.when_matched_update_all(where=where)
+                if insert:
+                    builder = builder.when_not_matched_insert_all()
+                # "null" only lets through the null vectors of tombstones: others are checked.
+                await builder.execute(rows, on_bad_vectors="null")
 
 
 async def add_columns(table: lancedb.AsyncTable, wanted: pa.Schema) -> None:
@@ -68,7 +84,8 @@ async def add_columns(table: lancedb.AsyncTable, wanted: pa.Schema) -> None:
 class Upkeep:
     """Keeps one table fast. Remembers between calls what makes the next one cheap."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: Path | None) -> None:
+        self._lock = lock
         self._first_small = 0
         """No fragment below this number is worth folding."""
         self._compacted_version = 0
@@ -80,10 +97,7 @@ class Upkeep:
         """Fold when there are many small fragments; compact when it pays (`full`: in any case)."""
         await self._fold(table)
         if full or await self._compact_pays(table):
-            started_s = time.monotonic()
             await self._compact(table, indexes)
-            done_s = time.monotonic()
-            self._compact_not_before_s = done_s + (done_s - started_s) / COMPACT_SHARE
 
     async def _fold(self, table: lancedb.AsyncTable) -> None:
         """Rewrite the rows of the newest small fragments into one.
@@ -101,7 +115,8 @@ class Upkeep:
         if np.count_nonzero(fragments >= self._first_small) < SMALL_FRAGMENTS:
             return
         tail = table.query().where(f"_rowid >= {self._first_small << FRAGMENT_BITS}")
-        await merge(table, await tail.to_arrow(), "target.position = source.position", insert=False)
+        unmoved = "target.position = source.position"
+        await merge(table, await tail.to_arrow(), unmoved, lock=self._lock, insert=False)
 
     async def _compact_pays(self, table: lancedb.AsyncTable) -> bool:
         if time.monotonic() < self._compact_not_before_s:
@@ -114,16 +129,37 @@ class Upkeep:
         return unindexed > max(SMALL_ROWS, indexed * UNINDEXED_SHARE)
 
     async def _compact(self, table: lancedb.AsyncTable, indexes: Sequence[str]) -> None:
-        """Compact fragments, remove old versions, bring all indexes up to date."""
-        async for attempt in _commits():
-            with attempt:
-                await table.optimize(cleanup_older_than=RETAIN)
-        columns = await table.schema()
-        indexed = {name for index in await table.list_indices() for name in index.columns}
-        for name in ("key", *indexes):
-            if name in columns.names and name not in indexed:
-                flag = pa.types.is_boolean(columns.field(name).type)
-                async for attempt in _commits():
-                    with attempt:
-                        await table.create_index(name, config=Bitmap() if flag else BTree())
+        """Compact fragments, bring indexes up to date, remove old versions.
+
+        Compaction of a fragment loses against any update of its rows, so merges wait for it. It
+        keeps fragments apart that different indexes cover: the second round joins what the first
+        has indexed. With nothing left to compact, the third removes old versions, which takes
+        longest, beside the merges.
+        """
+        async with alone(self._lock):
+            started_s = time.monotonic()
+            await _optimize(table, keep=FOREVER)
+            await _create_indexes(table, ("key", *indexes))
+            await _optimize(table, keep=FOREVER)
+            stalled_s = time.monotonic() - started_s
+        await _optimize(table, keep=RETAIN)
+        self._compact_not_before_s = time.monotonic() + stalled_s / STALL_SHARE
         self._compacted_version = await table.version()
+
+
+async def _optimize(table: lancedb.AsyncTable, keep: timedelta) -> None:
+    async for attempt in _commits():
+        with attempt:
+            await table.optimize(cleanup_older_than=keep)
+
+
+async def _create_indexes(table: lancedb.AsyncTable, names: Sequence[str]) -> None:
+    """Index the columns that exist and have no index yet."""
+    columns = await table.schema()
+    indexed = {name for index in await table.list_indices() for name in index.columns}
+    for name in names:
+        if name in columns.names and name not in indexed:
+            flag = pa.types.is_boolean(columns.field(name).type)
+            async for attempt in _commits():
+                with attempt:
+                    await table.create_index(name, config=Bitmap() if flag else BTree())

@@ -68,7 +68,9 @@ def conditions(where: Where | None, tag_types: Mapping[str, type]) -> list[Condi
             raise Refused(f"There is no tag {name!r}.", field=name, fix=f"Known: {known}.")
         kind = tag_types.get(name)
         if isinstance(wanted, Range):
-            fit = all(_bound_fits(bound, kind) for bound in bounds(wanted).values())
+            limits = bounds(wanted).values()
+            fit = all(_bound_fits(bound, kind) for bound in limits)
+            fit = fit and len({isinstance(bound, datetime) for bound in limits}) <= 1
             condition = Condition(name, within=wanted)
         else:
             many = isinstance(wanted, (list, tuple, set, frozenset))
@@ -100,10 +102,10 @@ def check_query(collection: Collection, embedding: Sequence[float], limit: int) 
 def check_names(collection: Collection, names: Sequence[str], reserved: Sequence[str]) -> None:
     """Misconfigured for a tag name that an engine could not store or that is its own."""
     for name in names:
-        if not name.isidentifier() or name in reserved:
+        if not (name.isascii() and name.isidentifier()) or name in reserved:
             raise Misconfigured(
                 f"{collection.name}: a tag cannot be called {name!r}.",
-                fix=f"Use an identifier other than {', '.join(reserved)}.",
+                fix=f"Use an ASCII identifier other than {', '.join(reserved)}.",
             )
 
 

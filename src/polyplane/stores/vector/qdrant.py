@@ -1,0 +1,241 @@
+"""Vectors in Qdrant: a server, or the client's local mode for one process.
+
+One point per key, gated by `update_filter`: the server applies the updates of a shard one after
+another, so the condition holds for any number of writers. A tombstone is a point without a
+vector, which no search can find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from math import ceil
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from polyplane.errors import Misconfigured, NotFound, Refused, StoreDown
+from polyplane.model.collection import Collection
+from polyplane.model.items import Hit, Item, Stamp, Where
+from polyplane.stores.protocol import VectorStore
+from polyplane.stores.vector import qdrant_points
+from polyplane.stores.vector.where import check_names, check_query, check_tags
+
+UPSERT_NUMBERS: Final = 200_000
+"""Numbers of vectors per request: some 4 MB as JSON, well below the server's 32 MB."""
+UPSERT_POINTS: Final = 1_000
+PAGE: Final = 10_000
+"""Points per page of a scan."""
+
+
+async def connect(url: str, *, api_key: str = "", timeout_s: float = 30.0) -> QdrantStore:
+    """Open `qdrant://host:port`, or `http(s)://host:port` with `?api_key=` where one is needed.
+
+    Without a server: `qdrant://local/absolute/path` or `qdrant://:memory:`, for one process.
+    Raises Misconfigured for a URL that cannot work or a folder in use, StoreDown when the server
+    does not answer.
+    """
+    parts = urlsplit(url)
+    local = parts.netloc == ":memory:" or (parts.netloc == "local" and parts.path > "/")
+    try:
+        if parts.netloc == ":memory:":
+            client = AsyncQdrantClient(location=":memory:")
+        elif local:
+            client = AsyncQdrantClient(path=parts.path, force_disable_check_same_thread=True)
+        else:
+            scheme = "http" if parts.scheme == "qdrant" else parts.scheme
+            given = parse_qs(parts.query).get("api_key", [])
+            client = AsyncQdrantClient(
+                url=f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}",
+                api_key=api_key or (given[0] if given else None),
+                timeout=ceil(timeout_s),
+                check_compatibility=False,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Misconfigured(f"Qdrant cannot be opened: {error}") from error
+    store = QdrantStore(client, local=local, timeout_s=timeout_s)
+    await store.ping()
+    return store
+
+
+class QdrantStore(VectorStore):
+    """The vector store over Qdrant; made by `connect`.
+
+    Local mode keeps everything in memory, computes in the event loop and cannot promise to
+    survive a power cut; a server has each update in its write-ahead log, flushed, before it
+    answers, because we ask it to wait.
+    """
+
+    def __init__(self, client: AsyncQdrantClient, *, local: bool, timeout_s: float) -> None:
+        self.multi_process = not local
+        self.durable = not local
+        self._client = client
+        self._local = local
+        self._timeout_s = timeout_s
+
+    async def ping(self) -> None:
+        async with self._answering("list its collections"):
+            await self._client.get_collections()
+
+    async def barrier(self) -> None:
+        """Nothing to do: on a server `apply` has waited for it, local mode has none."""
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def prepare(self, collection: Collection) -> None:
+        """Raises Misconfigured when the collection exists with other dimensions or distance."""
+        reserved = (*qdrant_points.OWN, collection.text_name)
+        check_names(collection, tuple(collection.tag_types), reserved)
+        wanted = models.VectorParams(size=collection.dimensions, distance=models.Distance.COSINE)
+        name = collection.target
+        async with self._answering(f"create {name}"):
+            if not await self._client.collection_exists(name):
+                await self._create(name, wanted)
+            stored = (await self._client.get_collection(name)).config.params.vectors
+            if not isinstance(stored, models.VectorParams) or (
+                (stored.size, stored.distance) != (wanted.size, wanted.distance)
+            ):
+                raise Misconfigured(
+                    f"{name} exists with other vectors: {stored}.",
+                    fix="Raise the projection's `version`: it is then built anew beside the old.",
+                )
+            if not self._local:  # where indexes have no effect but a warning
+                await self._index(collection)
+
+    async def apply(
+        self, collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
+    ) -> None:
+        """In several requests when it is much; each point is gated by itself.
+
+        Raises Refused, naming the tag, when an item's tags are not of the declared types.
+        """
+        check_tags(collection, puts)
+        points = qdrant_points.points(collection, puts, drops, position)
+        size = min(UPSERT_POINTS, max(1, UPSERT_NUMBERS // collection.dimensions))
+        for start in range(0, len(points), size):
+            async with self._answering(f"apply to {collection.target}"):
+                await self._client.upsert(
+                    collection.target,
+                    points[start : start + size],
+                    wait=True,
+                    update_filter=qdrant_points.older_than(position),
+                )
+
+    async def scan(
+        self, collection: Collection, *, batch_size: int = 10_000
+    ) -> AsyncIterator[list[Stamp]]:
+        """Collects all stamps first (some 300 bytes each), since Qdrant cannot sort by key.
+
+        Not a snapshot: what is applied meanwhile may or may not be seen.
+        """
+        stamps: list[Stamp] = []
+        offset: models.ExtendedPointId | None = None
+        while True:
+            async with self._answering(f"scan {collection.target}"):
+                records, offset = await self._client.scroll(
+                    collection.target,
+                    limit=PAGE,
+                    offset=offset,
+                    with_payload=list(qdrant_points.OWN),
+                    with_vectors=False,
+                )
+            stamps += [qdrant_points.stamp(record.payload or {}) for record in records]
+            if offset is None:
+                break
+        stamps.sort()
+        for start in range(0, len(stamps), batch_size):
+            yield stamps[start : start + batch_size]
+
+    async def search(
+        self,
+        collection: Collection,
+        embedding: Sequence[float],
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        """Exact on small collections, else by Qdrant's HNSW graph. Zeros find nothing."""
+        check_query(collection, embedding, limit)
+        wanted = qdrant_points.filtered(collection, where)
+        if not any(embedding):
+            return []
+        async with self._answering(f"search {collection.target}"):
+            found = await self._client.query_points(
+                collection.target,
+                query=[float(number) for number in embedding],
+                query_filter=wanted,
+                limit=limit,
+                with_payload=True,
+            )
+        hits = [qdrant_points.hit(collection, p.payload or {}, p.score) for p in found.points]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.key))
+
+    async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
+        found: dict[str, Hit] = {}
+        for start in range(0, len(keys), UPSERT_POINTS):
+            some = keys[start : start + UPSERT_POINTS]
+            async with self._answering(f"read {collection.target}"):
+                records = await self._client.retrieve(
+                    collection.target,
+                    [qdrant_points.point_id(collection, key) for key in some],
+                    with_payload=True,
+                )
+            for payload in (record.payload or {} for record in records):
+                if qdrant_points.stamp(payload).digest is not None:
+                    found[payload[qdrant_points.KEY]] = qdrant_points.hit(collection, payload, 1.0)
+        return [found[key] for key in keys if key in found]
+
+    async def maintain(self, collection: Collection, *, full: bool = False) -> None:
+        """Nothing to do: Qdrant optimizes its segments by itself."""
+
+    async def _create(self, name: str, vectors: models.VectorParams) -> None:
+        try:
+            await self._client.create_collection(name, vectors_config=vectors)
+        except UnexpectedResponse:
+            if not await self._client.collection_exists(name):
+                raise  # else another process has just created it
+
+    async def _index(self, collection: Collection) -> None:
+        """The gate reads positions, and a strict server wants an index for what a filter reads."""
+        schemas = {qdrant_points.POSITION: models.PayloadSchemaType.INTEGER}
+        for tag in collection.indexes:
+            schemas[tag] = qdrant_points.INDEXES[collection.tag_types.get(tag, str)]
+        for name, schema in schemas.items():
+            await self._client.create_payload_index(collection.target, name, field_schema=schema)
+
+    @asynccontextmanager
+    async def _answering(self, what: str) -> AsyncIterator[None]:
+        """StoreDown when the engine does not answer in time; an error of ours when it refuses."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield
+        except TimeoutError as error:
+            raise StoreDown(f"Qdrant did not {what} within {self._timeout_s:g} s.") from error
+        except (ResponseHandlingException, ResourceExhaustedResponse) as error:
+            raise StoreDown(
+                f"Qdrant could not {what}: {error}", fix="Check that the server runs at its URL."
+            ) from error
+        except UnexpectedResponse as error:
+            raise _meaning(error, what) from error
+        except ValueError as error:  # how local mode says so
+            if "not found" not in str(error):
+                raise
+            raise NotFound(f"Qdrant could not {what}: {error}", fix="Prepare it first.") from error
+
+
+def _meaning(error: UnexpectedResponse, what: str) -> Exception:
+    """What an HTTP status other than success means here."""
+    message = f"Qdrant could not {what}: {error}"
+    match error.status_code:
+        case 401 | 403:
+            return Misconfigured(message, fix="Check the API key.")
+        case 404:
+            return NotFound(message, fix="Prepare the collection first.")
+        case 400 | 413 | 422:
+            return Refused(message)
+    return StoreDown(message)

@@ -1,0 +1,155 @@
+"""How a collection looks in Qdrant: points, payloads, filters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import numpy as np
+from qdrant_client import models
+
+from polyplane.errors import Misconfigured, Refused
+from polyplane.model.collection import Collection
+from polyplane.model.items import Hit, Item, Stamp, Vector, Where
+from polyplane.stores.vector.where import Condition, bounds, conditions
+
+KEY: Final = "_key"
+POSITION: Final = "_position"
+DIGEST: Final = "_digest"
+OWN: Final = (KEY, POSITION, DIGEST)
+"""What of a payload is ours; a tombstone has no digest, and nothing else."""
+
+INDEXES: Final = {
+    str: models.PayloadSchemaType.KEYWORD,
+    int: models.PayloadSchemaType.INTEGER,
+    float: models.PayloadSchemaType.FLOAT,
+    bool: models.PayloadSchemaType.BOOL,
+    datetime: models.PayloadSchemaType.DATETIME,
+}
+_OPERATORS: Final = {"ge": "gte", "gt": "gt", "le": "lte", "lt": "lt"}
+
+
+def point_id(collection: Collection, key: str) -> str:
+    """The key itself when it is a UUID in its canonical form, else a UUID made from it."""
+    try:
+        if str(UUID(key)) == key:
+            return key
+    except ValueError:
+        pass
+    return str(uuid5(uuid5(NAMESPACE_URL, f"polyplane:{collection.target}"), key))
+
+
+def older_than(position: int) -> models.Filter:
+    """The gate: what a point must be so that an update with `position` may replace it."""
+    return models.Filter(
+        must=[models.FieldCondition(key=POSITION, range=models.Range(lt=position))]
+    )
+
+
+def points(
+    collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
+) -> list[models.PointStruct]:
+    """Items and tombstones as points. Raises Refused for a vector that is not finite."""
+    made = [
+        models.PointStruct(
+            id=point_id(collection, item.key),
+            vector=_vector(collection, item.content),
+            payload={
+                KEY: item.key,
+                POSITION: position,
+                DIGEST: item.digest,
+                collection.text_name: item.content.text,
+                **{n: _encoded(v) for n, v in item.content.tags.items() if v is not None},
+            },
+        )
+        for item in puts
+    ]
+    made += [
+        models.PointStruct(
+            id=point_id(collection, key), vector={}, payload={KEY: key, POSITION: position}
+        )
+        for key in drops
+    ]
+    return made
+
+
+def _vector(collection: Collection, content: Vector[Any]) -> list[float]:
+    vector = np.asarray(content.embedding, dtype=np.float32)
+    if vector.shape != (collection.dimensions,):
+        raise Misconfigured(
+            f"{collection.name} holds vectors of {collection.dimensions} numbers, "
+            f"not of shape {vector.shape}.",
+            fix="Set `dimensions` to what the embedder gives and raise `version`.",
+        )
+    if not np.isfinite(vector).all():
+        raise Refused(f"{collection.name}: a vector is not finite.", field="embedding")
+    return vector.tolist()  # type: ignore[no-any-return]
+
+
+def _encoded(value: Any) -> Any:
+    """A tag as JSON; timestamps as RFC 3339."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    return value
+
+
+def _decoded(value: Any, kind: type) -> Any:
+    if value is None:
+        return None
+    return datetime.fromisoformat(value) if kind is datetime else kind(value)
+
+
+def hit(collection: Collection, payload: Mapping[str, Any], score: float) -> Hit:
+    """A living point as a hit. In an untyped collection timestamps stay RFC 3339 text."""
+    if collection.tag_types:
+        kinds = collection.tag_types.items()
+        tags = {name: _decoded(payload.get(name), kind) for name, kind in kinds}
+    else:
+        own = {*OWN, collection.text_name}
+        tags = {name: value for name, value in payload.items() if name not in own}
+    return Hit(payload[KEY], max(-1.0, min(1.0, score)), payload[collection.text_name], tags)
+
+
+def stamp(payload: Mapping[str, Any]) -> Stamp:
+    """What a point, living or not, says of itself."""
+    return Stamp(payload[KEY], payload[POSITION], payload.get(DIGEST))
+
+
+def filtered(collection: Collection, where: Where | None) -> models.Filter:
+    """Points that satisfy `where`. Tombstones need no condition: they have no vector to find.
+
+    Raises Refused, naming the tag, for an unknown tag or a value its type cannot have.
+    """
+    types = collection.tag_types
+    return models.Filter(must=[_clause(c, types.get(c.name)) for c in conditions(where, types)])
+
+
+def _clause(condition: Condition, kind: type | None) -> models.Condition:
+    if condition.within is None:
+        return models.Filter(
+            # Without any value to be equal to, nothing matches: no point has no id.
+            should=[_equal(condition.name, value, kind) for value in condition.values]
+            or [models.HasIdCondition(has_id=[])]
+        )
+    limits = {_OPERATORS[name]: bound for name, bound in bounds(condition.within).items()}
+    if not limits:
+        return models.Filter()
+    return models.FieldCondition(key=condition.name, range=_range(limits))
+
+
+def _equal(name: str, value: Any, kind: type | None) -> models.Condition:
+    """Numbers other than integer tags and timestamps are compared by value, not by form."""
+    if value is None:
+        return models.IsEmptyCondition(is_empty=models.PayloadField(key=name))
+    by_form = isinstance(value, (str, bool)) or kind is int
+    if by_form:
+        return models.FieldCondition(key=name, match=models.MatchValue(value=value))
+    return models.FieldCondition(key=name, range=_range({"gte": value, "lte": value}))
+
+
+def _range(limits: dict[str, Any]) -> models.Range | models.DatetimeRange:
+    if any(isinstance(bound, datetime) for bound in limits.values()):
+        return models.DatetimeRange(**limits)
+    return models.Range(**limits)
