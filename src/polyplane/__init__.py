@@ -4,57 +4,21 @@ PostgreSQL holds the truth; vectors, caches and series follow from it or are own
 made for them; `verify` proves that they agree.
 """
 
-from polyplane.blocking import blocking
-from polyplane.errors import (
-    Conflict,
-    Misconfigured,
-    NotFound,
-    NotSettled,
-    PolyplaneError,
-    PreconditionFailed,
-    Refused,
-    TooLarge,
-    Unavailable,
-)
-from polyplane.model.application import Application
-from polyplane.model.drift import Drift
-from polyplane.model.items import Entry, Hit, Range, Vector
-from polyplane.model.message import Inbound, Message
-from polyplane.model.position import Token
-from polyplane.model.projection import Cached, Vectors
-from polyplane.model.stream import Stream
-from polyplane.model.table import Model, key, metadata
-from polyplane.plane import Plane
-from polyplane.settings import Settings
-from polyplane.truth.session import Write
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Application",
-    "Cached",
-    "Conflict",
-    "Drift",
-    "Entry",
-    "Hit",
-    "Inbound",
-    "Message",
-    "Misconfigured",
-    "Model",
-    "NotFound",
-    "NotSettled",
-    "Plane",
-    "PolyplaneError",
-    "PreconditionFailed",
-    "Range",
-    "Refused",
-    "Settings",
-    "Stream",
-    "Token",
-    "TooLarge",
-    "Unavailable",
-    "Vector",
-    "Vectors",
-    "Write",
-    "blocking",
-    "key",
-    "metadata",
-]
+if TYPE_CHECKING:
+    from polyplane.face import *
+    from polyplane.face import __all__ as __all__
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load the public face when its first name is asked for.
+
+        The command line needs none of it to answer `polyplane --help` at once.
+        """
+        if name.startswith("_") and name != "__all__":
+            raise AttributeError(name)
+        face = import_module("polyplane.face")
+        globals().update({public: getattr(face, public) for public in [*face.__all__, "__all__"]})
+        return getattr(face, name)

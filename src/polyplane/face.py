@@ -1,0 +1,56 @@
+"""The public face: every name that `import polyplane as pp` offers."""
+
+from polyplane.blocking import blocking
+from polyplane.errors import (
+    Conflict,
+    Misconfigured,
+    NotFound,
+    NotSettled,
+    PolyplaneError,
+    PreconditionFailed,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
+from polyplane.model.application import Application
+from polyplane.model.drift import Drift
+from polyplane.model.items import Entry, Hit, Range, Vector
+from polyplane.model.message import Inbound, Message
+from polyplane.model.position import Token
+from polyplane.model.projection import Cached, Vectors
+from polyplane.model.stream import Stream
+from polyplane.model.table import Model, key, metadata
+from polyplane.plane import Plane
+from polyplane.settings import Settings
+from polyplane.truth.session import Write
+
+__all__ = [
+    "Application",
+    "Cached",
+    "Conflict",
+    "Drift",
+    "Entry",
+    "Hit",
+    "Inbound",
+    "Message",
+    "Misconfigured",
+    "Model",
+    "NotFound",
+    "NotSettled",
+    "Plane",
+    "PolyplaneError",
+    "PreconditionFailed",
+    "Range",
+    "Refused",
+    "Settings",
+    "Stream",
+    "Token",
+    "TooLarge",
+    "Unavailable",
+    "Vector",
+    "Vectors",
+    "Write",
+    "blocking",
+    "key",
+    "metadata",
+]
