@@ -1,79 +1,56 @@
 """Valkey and Redis: gated cache entries, sessions and rate limits, under the plane's own prefix.
 
-An entry is a hash (p position, d digest, v JSON) so that value and stamp cannot be evicted apart.
-Every write is one Lua script and every key has an expiry.
+An entry is a hash (`c` collection, `p` position, `d` digest, `v` JSON), so that value and stamp
+cannot be evicted apart. Every key has an expiry, tombstones too.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import orjson
-from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, RedisError
 
-from polyplane.errors import Misconfigured, StoreDown
+from polyplane.errors import Misconfigured
 from polyplane.model.collection import Collection
 from polyplane.model.digest import canonical
 from polyplane.model.items import Item, Stamp
 from polyplane.stores.cache.limits import Limits
+from polyplane.stores.cache.server import Server
 from polyplane.stores.cache.sessions import Sessions
 
 TOMBSTONE_TTL_S: Final = 24 * 3600
-_PIPELINE: Final = 1_000
+_SCRIPT_KEYS: Final = 250
+"""Keys of one script call: the server does nothing else meanwhile."""
+_PIPELINE_CALLS: Final = 8
 
-_PUT: Final = """
-local held = redis.call('HGET', KEYS[1], 'p')
-if held and tonumber(held) >= tonumber(ARGV[1]) then return 0 end
-redis.call('DEL', KEYS[1])
-if ARGV[2] == '' then
-  redis.call('HSET', KEYS[1], 'p', ARGV[1])
-else
-  redis.call('HSET', KEYS[1], 'p', ARGV[1], 'd', ARGV[2], 'v', ARGV[3])
+# KEYS the entries; ARGV the collection, the position, then of each entry: digest ('' for a
+# tombstone), JSON, seconds to live. Packed positions are below 2^53: exact in Lua's doubles.
+# What is there but is no hash is not ours, in a place that is.
+_APPLY: Final = """
+local position = tonumber(ARGV[2])
+for i, key in ipairs(KEYS) do
+  local held = redis.pcall('HGET', key, 'p')
+  local foreign = type(held) == 'table'
+  if foreign or not held or tonumber(held) < position then
+    local digest, value, ttl_s = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+    if foreign or digest == '' then redis.call('DEL', key) end
+    redis.call('HSET', key, 'c', ARGV[1], 'p', ARGV[2])
+    if digest ~= '' then redis.call('HSET', key, 'd', digest, 'v', value) end
+    redis.call('EXPIRE', key, ttl_s)
+  end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-return 1
 """
-"""KEYS[1] the entry; ARGV position, digest ('' for a tombstone), JSON, seconds to live. Packed
-positions are below 2^53, so Lua's doubles compare them exactly."""
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """Faults of the client and of the server become `StoreDown`, wrong secrets `Misconfigured`."""
-    try:
-        yield
-    except AuthenticationError as error:
-        raise Misconfigured("The cache refuses the password.", fix="Check REDIS_URL.") from error
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreDown(
-            f"The cache does not answer ({type(error).__name__}).",
-            fix="Check that Valkey or Redis runs and that REDIS_URL names it.",
-        ) from error
 
 
 async def connect(url: str, *, prefix: str, timeout_s: float = 5.0, **options: Any) -> ValkeyCache:
-    """Connect to `redis://`, `rediss://` or `valkey://`; every key begins with `prefix`.
+    """The cache at `redis://`, `rediss://` or `valkey://`; every key begins with `prefix`.
 
-    Raises Misconfigured for a URL that cannot work; a server that is down is noticed by `ping`.
+    Raises Misconfigured for what cannot work; a server that is down is noticed by `ping`.
     """
     if options:
         raise Misconfigured(f"The cache has no option {min(options)!r}.")
-    if not prefix:
-        raise Misconfigured("The cache needs a prefix for its keys.")
-    try:
-        client = Redis.from_url(
-            url.replace("valkey://", "redis://", 1),
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(2.0, timeout_s),
-            health_check_interval=30,
-            max_connections=32,
-        )
-    except ValueError as error:
-        raise Misconfigured("REDIS_URL is not a URL of a cache.") from error
-    return ValkeyCache(client, prefix)
+    return ValkeyCache(Server(url, prefix, timeout_s))
 
 
 class ValkeyCache:
@@ -82,82 +59,101 @@ class ValkeyCache:
     multi_process = True
     durable = False
 
-    def __init__(self, client: Redis, prefix: str) -> None:
-        self._client = client
-        self._prefix = prefix
-        self._put = client.register_script(_PUT)
-        self.sessions = Sessions(client, prefix)
-        self.limits = Limits(client, prefix)
+    def __init__(self, server: Server) -> None:
+        self.sessions = Sessions(server)
+        self.limits = Limits(server)
+        self._server = server
 
     async def ping(self) -> None:
-        """Return when the server answers."""
-        with answering():
-            await self._client.ping()
+        """Return when the server answers; StoreDown when it does not."""
+        async with self._server.calls() as client:
+            await client.ping()
 
     async def barrier(self) -> None:
         """A cache is not waited for: what a power cut takes from it is derived again."""
 
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""
-        await self._client.aclose()
+        await self._server.close()
 
     async def prepare(self, collection: Collection) -> None:
-        """Nothing to create."""
+        """There is nothing to create. Raises Misconfigured for a time to live below a second."""
+        _check_ttl(collection.name, collection.ttl_s)
 
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:
-        """Nothing to compact: the server expires entries by itself."""
-
-    def _key(self, collection: Collection, key: str) -> str:
-        return f"{self._prefix}{collection.key_prefix or collection.name + ':'}{key}"
+        """There is nothing to compact: the server lets entries go by itself."""
 
     async def apply(
         self, collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
     ) -> None:
-        """See the protocol; one pipelined script call per item."""
-        calls = [
-            (item.key, item.digest, canonical(item.content.value), item.content.ttl_s)
-            for item in puts
-        ] + [(key, "", b"", TOMBSTONE_TTL_S) for key in drops]
-        with answering():
-            for start in range(0, len(calls), _PIPELINE):
-                async with self._client.pipeline(transaction=False) as pipe:
-                    for key, digest, value, ttl_s in calls[start : start + _PIPELINE]:
-                        await self._put(
-                            keys=[self._key(collection, key)],
-                            args=[position, digest, value, ttl_s or collection.ttl_s],
-                            client=pipe,
-                        )
-                    await pipe.execute()
+        """See the protocol. Raises Misconfigured for a time to live below a second."""
+        entries: list[tuple[str, str, bytes, int]] = []
+        for item in puts:
+            ttl_s = collection.ttl_s if item.content.ttl_s is None else item.content.ttl_s
+            _check_ttl(item.key, ttl_s)
+            entries.append((item.key, item.digest, canonical(item.content.value), ttl_s))
+        entries += [(key, "", b"", TOMBSTONE_TTL_S) for key in drops]
+        start = self._start(collection)
+        calls = [entries[i : i + _SCRIPT_KEYS] for i in range(0, len(entries), _SCRIPT_KEYS)]
+        for first in range(0, len(calls), _PIPELINE_CALLS):
+            async with self._server.calls() as client, client.pipeline(transaction=False) as pipe:
+                for call in calls[first : first + _PIPELINE_CALLS]:
+                    keys = [start + key for key, _, _, _ in call]
+                    parts: list[str | bytes | int] = [collection.target, position]
+                    for _, digest, value, ttl_s in call:
+                        parts += (digest, value, ttl_s)
+                    pipe.eval(_APPLY, len(keys), *keys, *parts)
+                await pipe.execute()
 
     async def get(self, collection: Collection, key: str) -> Any | None:
         """The JSON value under `key`, or None."""
-        with answering():
-            value = await self._client.hget(self._key(collection, key), "v")
+        async with self._server.calls() as client:
+            value = await client.hget(self._start(collection) + key, "v")
         return None if value is None else orjson.loads(value)
 
     async def scan(
         self, collection: Collection, *, batch_size: int = 10_000
     ) -> AsyncIterator[list[Stamp]]:
         """See the protocol. All keys of the collection are held at once, to be given in order."""
-        start = self._key(collection, "")
-        with answering():
-            names = {
-                name.decode()
-                async for name in self._client.scan_iter(match=f"{_glob(start)}*", count=1_000)
-            }
-        keys = sorted(name.removeprefix(start) for name in names)
+        start = self._start(collection)
+        keys = sorted([name.removeprefix(start) async for name in self._names(start)])
         for index in range(0, len(keys), batch_size):
             piece = keys[index : index + batch_size]
-            with answering():
-                async with self._client.pipeline(transaction=False) as pipe:
-                    for key in piece:
-                        await pipe.hmget(start + key, "p", "d")
-                    found = await pipe.execute()
-            yield [
-                Stamp(key, int(position), digest.decode() if digest else None)
-                for key, (position, digest) in zip(piece, found, strict=True)
-                if position is not None  # expired between the two calls
+            async with self._server.calls() as client, client.pipeline(transaction=False) as pipe:
+                for key in piece:
+                    pipe.hmget(start + key, "c", "p", "d")
+                found = await pipe.execute(raise_on_error=False)
+            stamps = [
+                Stamp(key, int(held[1]), held[2].decode() if held[2] else None)
+                for key, held in zip(piece, found, strict=True)
+                # Else it has expired since, is of a longer prefix, or is no entry at all.
+                if isinstance(held, list) and held[0] == collection.target.encode()
             ]
+            if stamps:
+                yield stamps
+
+    async def _names(self, start: str) -> AsyncIterator[str]:
+        """Every key that begins with `start`, once."""
+        seen: set[Any] = set()
+        cursor = -1
+        while cursor != 0:
+            async with self._server.calls() as client:
+                cursor, names = await client.scan(max(cursor, 0), f"{_glob(start)}*", 1_000)
+            new: set[Any] = set(names) - seen
+            seen |= new
+            for name in new:
+                yield name.decode(errors="surrogateescape")
+
+    def _start(self, collection: Collection) -> str:
+        """What the keys of `collection` begin with: two versions may stand side by side."""
+        version = "" if collection.version == 1 else f"v{collection.version}:"
+        named = collection.key_prefix or f"{collection.name}:"
+        return f"{self._server.prefix}{version}{named}"
+
+
+def _check_ttl(name: str, ttl_s: int) -> None:
+    if ttl_s < 1:
+        raise Misconfigured(f"{name} would live {ttl_s} s.", fix="Give it a second at least.")
 
 
 def _glob(text: str) -> str:

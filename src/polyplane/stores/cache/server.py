@@ -1,0 +1,68 @@
+"""The connection to a Valkey or Redis server: deadlines, and its faults made ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as ConnectionLost,
+)
+
+from polyplane.errors import Misconfigured, StoreDown
+
+_CONNECTIONS: Final = 32
+
+
+class Server:
+    """A pool of connections; every key that goes through it begins with `prefix`."""
+
+    def __init__(self, url: str, prefix: str, timeout_s: float) -> None:
+        """Raises Misconfigured for a URL or prefix that cannot work. Connects on first use."""
+        if not prefix:
+            raise Misconfigured("The cache needs a prefix for its keys.")
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url.replace("valkey://", "redis://", 1),
+                max_connections=_CONNECTIONS,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                # Once, for a connection that died while it was idle; the caller decides the rest.
+                retry=Retry(NoBackoff(), 1, (ConnectionLost,)),
+            )
+        except ValueError as error:
+            raise Misconfigured("The URL of the cache is not one.") from error
+        self.prefix = prefix
+        self._client = Redis.from_pool(pool)
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def calls(self) -> AsyncIterator[Redis]:
+        """The client, for calls that together take at most `timeout_s` seconds.
+
+        Raises StoreDown when the server does not answer or cannot do it, Misconfigured when it
+        refuses us.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield self._client
+        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+            raise Misconfigured("The cache refuses us.", fix="Check the URL's password.") from error
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreDown(f"The cache does not answer ({type(error).__name__}).") from error
+
+    async def close(self) -> None:
+        """Close the connections. Safe to call twice."""
+        await self._client.aclose()

@@ -1,0 +1,187 @@
+"""The cache contract notices an adapter that is broken on purpose, in the way it is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from _pytest.outcomes import Failed
+
+from polyplane.embedded import Engines
+from polyplane.errors import PolyplaneError
+from polyplane.model.items import Stamp
+from polyplane.stores.cache import valkey
+from polyplane.stores.cache.valkey import ValkeyCache
+from polyplane.testing.cache import EXPERIMENTS, NESTED, PLAIN
+from tests.contract.test_cache_valkey import TestValkey as Contract
+
+Patch = pytest.MonkeyPatch
+Breakage = Callable[[Patch], None]
+
+
+def _script(old: str, new: str) -> Breakage:
+    """The Lua script with `old` replaced by `new`."""
+
+    def break_it(patch: Patch) -> None:
+        assert old in valkey._APPLY
+        patch.setattr(valkey, "_APPLY", valkey._APPLY.replace(old, new))
+
+    return break_it
+
+
+def _scanned(change: Callable[[list[Stamp]], list[Stamp]]) -> Breakage:
+    """What the scan gives, changed."""
+
+    def break_it(patch: Patch) -> None:
+        original = ValkeyCache.scan
+
+        async def broken(self: ValkeyCache, *args: Any, **kwargs: Any) -> Any:
+            async for stamps in original(self, *args, **kwargs):
+                yield change(stamps)
+
+        patch.setattr(ValkeyCache, "scan", broken)
+
+    return break_it
+
+
+def _gate_outside_of_the_script(patch: Patch) -> None:
+    original = ValkeyCache.apply
+
+    async def broken(
+        self: ValkeyCache, collection: Any, puts: Any, drops: Any, position: int
+    ) -> None:
+        held = {s.key: s.position async for b in self.scan(collection) for s in b}
+        fresh = [item for item in puts if held.get(item.key, -1) < position]
+        gone = [key for key in drops if held.get(key, -1) < position]
+        await original(self, collection, fresh, gone, position)
+
+    patch.setattr(ValkeyCache, "apply", broken)
+    _script("tonumber(held) < position", "true")(patch)
+
+
+def _versions_share_keys(patch: Patch) -> None:
+    patch.setattr(
+        ValkeyCache, "_start", lambda self, c: f"{self._server.prefix}{c.key_prefix or c.name}"
+    )
+
+
+def _prefix_forgotten(patch: Patch) -> None:
+    patch.setattr(ValkeyCache, "_start", lambda self, c: c.key_prefix or f"{c.name}:")
+
+
+def _patterns_taken_at_their_word(patch: Patch) -> None:
+    patch.setattr(valkey, "_glob", lambda text: text)
+
+
+def _positions_rounded(patch: Patch) -> None:
+    original = ValkeyCache.apply
+
+    async def broken(
+        self: ValkeyCache, collection: Any, puts: Any, drops: Any, position: int
+    ) -> None:
+        await original(self, collection, puts, drops, position & ~1)
+
+    patch.setattr(ValkeyCache, "apply", broken)
+
+
+def _time_to_live_not_checked(patch: Patch) -> None:
+    patch.setattr(valkey, "_check_ttl", lambda *_: None)
+
+
+def _entries_for_ever(patch: Patch) -> None:
+    _script("redis.call('EXPIRE', key, ttl_s)", "")(patch)
+
+
+def _wholly_read(patch: Patch) -> None:
+    patch.setattr(valkey, "canonical", lambda value: orjson.dumps(str(value)))
+
+
+MUTANTS: dict[str, tuple[Breakage, str]] = {
+    "no gate": (_script("tonumber(held) < position", "true"), "test_the_newer_position_wins"),
+    "equal passes": (
+        _script("tonumber(held) < position", "tonumber(held) <= position"),
+        "test_applying_again_changes_nothing",
+    ),
+    "positions as text": (
+        _script("tonumber(held) < position", "held < ARGV[2]"),
+        "test_any_sequence_ends_as_the_positions_say",
+    ),
+    "positions rounded": (_positions_rounded, "test_positions_are_exact_up_to_53_bits"),
+    "first come": (_script("tonumber(held) < position", "false"), "test_the_newer_position_wins"),
+    "gate outside": (_gate_outside_of_the_script, "test_racing_writers_are_gated"),
+    "no tombstone": (
+        _script(
+            "redis.call('EXPIRE', key, ttl_s)",
+            "redis.call('EXPIRE', key, digest == '' and -1 or ttl_s)",
+        ),
+        "test_a_drop_leaves_a_tombstone_without_content",
+    ),
+    "tombstone with content": (
+        _script("foreign or digest == ''", "foreign"),
+        "test_a_drop_leaves_a_tombstone_without_content",
+    ),
+    "for ever": (_entries_for_ever, "test_everything_ends"),
+    "one time to live for all": (
+        _script("'EXPIRE', key, ttl_s", "'EXPIRE', key, 60"),
+        "test_a_put_is_stored_whole",
+    ),
+    "time to live not checked": (
+        _time_to_live_not_checked,
+        "test_a_time_to_live_below_a_second_is_misconfigured",
+    ),
+    "foreign things stay": (
+        _script("foreign or not held or", "not held or"),
+        "test_what_does_not_belong_in_our_place_gives_way",
+    ),
+    "no digest": (_script("'d', digest, ", ""), "test_a_put_is_stored_whole"),
+    "values as text": (_wholly_read, "test_a_put_is_stored_whole"),
+    "versions share keys": (_versions_share_keys, "test_collections_and_versions_do_not_mix"),
+    "prefix forgotten": (_prefix_forgotten, "test_what_is_not_ours_is_left_alone"),
+    "patterns unescaped": (_patterns_taken_at_their_word, "test_what_is_not_ours_is_left_alone"),
+    "scan in no order": (
+        _scanned(lambda stamps: stamps[::-1]),
+        "test_any_sequence_ends_as_the_positions_say",
+    ),
+    "scan without tombstones": (
+        _scanned(lambda stamps: [stamp for stamp in stamps if stamp.digest]),
+        "test_any_sequence_ends_as_the_positions_say",
+    ),
+    "scan without the last": (
+        _scanned(lambda stamps: stamps[:-1]),
+        "test_any_sequence_ends_as_the_positions_say",
+    ),
+}
+
+
+async def _run(engines: Engines, test: str) -> None:
+    """Run one test of the contract under a prefix of its own."""
+    contract = Contract()
+    contract.url = engines.urls["valkey"]
+    prefix = f"m{uuid4().hex}:default:"
+    store = await contract.open(prefix)
+    try:
+        for collection in (EXPERIMENTS, NESTED, PLAIN):
+            await store.prepare(collection)
+        method = getattr(contract, test)
+        wanted = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+        await method(**{n: v for n, v in (("store", store), ("prefix", prefix)) if n in wanted})
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+async def test_the_contract_notices(mutant: str, engines: Engines, monkeypatch: Patch) -> None:
+    break_it, test = MUTANTS[mutant]
+    with monkeypatch.context() as patch:
+        break_it(patch)
+        with pytest.raises((AssertionError, Failed, PolyplaneError, TimeoutError)):
+            await _run(engines, test)
+
+
+@pytest.mark.parametrize("test", sorted({test for _, test in MUTANTS.values()}))
+async def test_the_adapter_passes_the_same_tests(test: str, engines: Engines) -> None:
+    await _run(engines, test)
+    assert hasattr(Contract, test)

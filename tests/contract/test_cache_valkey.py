@@ -1,0 +1,196 @@
+"""Valkey keeps the contract of cache stores; sessions, limits and faults beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Any
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from polyplane.embedded import Engines
+from polyplane.errors import Misconfigured, StoreDown
+from polyplane.stores.cache import valkey
+from polyplane.stores.cache.valkey import ValkeyCache
+from polyplane.stores.protocol import CacheStore
+from polyplane.testing.cache import EXPERIMENTS, CacheStoreContract, RawEntry, entry
+
+
+class TestValkey(CacheStoreContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, engines: Engines) -> None:
+        self.url = engines.urls["valkey"]
+
+    async def open(self, prefix: str) -> CacheStore:
+        return await valkey.connect(self.url, prefix=prefix)
+
+    async def raw_entries(self, prefix: str) -> dict[str, RawEntry]:
+        found = {}
+        async with Redis.from_url(self.url, decode_responses=True) as client:
+            for name in map(str, await client.keys("*")):
+                if name.startswith(prefix):
+                    held = await client.hgetall(name)
+                    found[name] = RawEntry(
+                        int(held["p"]),
+                        str(held["d"]) if "d" in held else None,
+                        orjson.loads(held["v"]) if "v" in held else None,
+                        await client.pttl(name) / 1_000,
+                    )
+        return found
+
+    async def raw_spoil(self, name: str) -> None:
+        async with Redis.from_url(self.url) as client:
+            await client.set(name, "not a hash", ex=60)
+
+
+@pytest.fixture
+async def cache(engines: Engines, request: pytest.FixtureRequest) -> AsyncIterator[ValkeyCache]:
+    """A cache with a prefix of the test's own."""
+    store = await valkey.connect(engines.urls["valkey"], prefix=f"{request.node.name}:default:")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def raw(engines: Engines) -> AsyncIterator[Redis]:
+    """The engine's own client."""
+    async with Redis.from_url(engines.urls["valkey"], decode_responses=True) as client:
+        yield client
+
+
+class TestSessions:
+    async def test_a_token_opens_a_session(self, cache: ValkeyCache, raw: Redis) -> None:
+        session = {"user": "ada", "roles": ["admin"], "n": None}
+        token = await cache.sessions.create(session)
+        assert len(token) >= 43
+        assert await cache.sessions.get(token) == session
+        hashed = sha256(token.encode()).hexdigest()
+        (name,) = map(str, await raw.keys("test_a_token_opens*"))
+        assert name == f"test_a_token_opens_a_session:default:session:{hashed}"
+        assert token not in name
+        assert orjson.loads(await raw.get(name) or b"") == session
+        assert 3_590 < await raw.ttl(name) <= 3_600
+
+    async def test_sessions_are_several_and_revocable(self, cache: ValkeyCache) -> None:
+        tokens = [await cache.sessions.create({"user": "ada", "n": i}) for i in range(3)]
+        assert len(set(tokens)) == 3
+        await cache.sessions.delete(tokens[1])
+        found = [await cache.sessions.get(token) for token in tokens]
+        assert found == [{"user": "ada", "n": 0}, None, {"user": "ada", "n": 2}]
+        assert await cache.sessions.replace(tokens[0], {"user": "grace"})
+        assert await cache.sessions.get(tokens[0]) == {"user": "grace"}
+        assert not await cache.sessions.replace(tokens[1], {"user": "mallory"})
+        assert await cache.sessions.get(tokens[1]) is None
+
+    async def test_an_hour_begins_anew_with_every_use(self, cache: ValkeyCache, raw: Redis) -> None:
+        token = await cache.sessions.create({})
+        (name,) = await raw.keys("test_an_hour*")
+        await raw.expire(name, 5)
+        await cache.sessions.get(token)
+        assert await raw.ttl(name) > 3_590
+
+    async def test_a_hostile_token_is_only_a_token(self, cache: ValkeyCache) -> None:
+        for token in ("", "*", "a\r\nFLUSHALL\r\n", "../x", "\0"):
+            assert await cache.sessions.get(token) is None
+
+
+class TestLimits:
+    async def test_no_more_than_the_limit_passes_at_once(self, cache: ValkeyCache) -> None:
+        verdicts = await asyncio.gather(
+            *(cache.limits.check("ada", limit=20, period_s=3_600) for _ in range(100))
+        )
+        assert sum(verdict.allowed for verdict in verdicts) == 20
+        assert sorted(v.remaining for v in verdicts if v.allowed) == list(range(20))
+        assert all(0 < v.retry_after_s <= 180 for v in verdicts if not v.allowed)
+        assert (await cache.limits.check("grace", limit=20)).allowed
+
+    async def test_no_window_edge_lets_twice_the_limit_pass(self, cache: ValkeyCache) -> None:
+        started, allowed = time.monotonic(), 0
+        while time.monotonic() - started < 1.5:
+            allowed += (await cache.limits.check("ada", limit=50, period_s=1)).allowed
+        elapsed = time.monotonic() - started
+        assert 50 * elapsed <= allowed <= 50 + 50 * elapsed + 1
+
+    async def test_waiting_as_told_is_enough(self, cache: ValkeyCache) -> None:
+        for _ in range(3):
+            while (verdict := await cache.limits.check("ada", limit=10, period_s=1)).allowed:
+                pass
+            await asyncio.sleep(verdict.retry_after_s + 0.002)
+            assert (await cache.limits.check("ada", limit=10, period_s=1)).allowed
+
+    async def test_a_burst_may_be_smaller_than_the_limit(self, cache: ValkeyCache) -> None:
+        verdicts = [await cache.limits.check("ada", limit=600, burst=3) for _ in range(5)]
+        assert [verdict.allowed for verdict in verdicts] == [True] * 3 + [False] * 2
+        assert 0 < verdicts[-1].retry_after_s <= 0.1
+
+    async def test_no_key_is_ever_without_expiry(self, cache: ValkeyCache, raw: Redis) -> None:
+        for limit, period_s in ((1, 0.01), (5, 60.0), (1_000_000, 1.0)):
+            await cache.limits.check(f"c{limit}", limit=limit, period_s=period_s)
+            for name in await raw.keys("test_no_key_is_ever*ratelimit:*"):
+                assert await raw.pttl(name) != -1
+
+    async def test_a_clock_that_was_set_back_locks_nobody_out(
+        self, cache: ValkeyCache, raw: Redis
+    ) -> None:
+        name = "test_a_clock_that_was_set_back_locks_nobody_out:default:ratelimit:ada"
+        await raw.set(name, "99999999999999999", ex=60)
+        verdict = await cache.limits.check("ada", limit=10, period_s=1)
+        assert not verdict.allowed
+        assert verdict.retry_after_s <= 0.1
+
+    @pytest.mark.parametrize("changed", [{"limit": 0}, {"period_s": 0}, {"burst": 0}])
+    async def test_impossible_limits(self, cache: ValkeyCache, changed: dict[str, Any]) -> None:
+        with pytest.raises(Misconfigured):
+            await cache.limits.check("ada", **{"limit": 1, **changed})
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("http://127.0.0.1:1", {"prefix": "t:"}),
+        ("redis://127.0.0.1:1", {"prefix": ""}),
+        ("redis://127.0.0.1:1", {"prefix": "t:", "color": "red"}),
+    ],
+)
+async def test_what_cannot_work(url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(Misconfigured):
+        await valkey.connect(url, **options)
+
+
+async def test_a_wrong_password_is_misconfigured(engines: Engines) -> None:
+    host = engines.urls["valkey"].rpartition("@")[2]
+    cache = await valkey.connect(f"redis://:s3cret-but-wrong@{host}", prefix="t:")
+    with pytest.raises(Misconfigured) as wrong:
+        await cache.ping()
+    assert "s3cret" not in str(wrong.value)
+    await cache.close()
+
+
+async def test_a_server_that_hangs_is_down(unused_tcp_port: int) -> None:
+    hanging = await asyncio.start_server(lambda *_: None, "127.0.0.1", unused_tcp_port)
+    async with hanging:
+        url = f"valkey://127.0.0.1:{unused_tcp_port}"
+        cache = await valkey.connect(url, prefix="t:", timeout_s=0.3)
+        started = time.monotonic()
+        for call in (
+            cache.ping(),
+            cache.get(EXPERIMENTS, "a"),
+            cache.apply(EXPERIMENTS, [entry("a")], [], 1),
+            cache.sessions.get("token"),
+            cache.limits.check("ada", limit=1),
+        ):
+            with pytest.raises(StoreDown):
+                await call
+        assert time.monotonic() - started < 5 * 0.3 + 1
+        await cache.close()
+
+
+async def test_no_server_is_down(unused_tcp_port: int) -> None:
+    cache = await valkey.connect(f"redis://127.0.0.1:{unused_tcp_port}", prefix="t:")
+    with pytest.raises(StoreDown):
+        await cache.ping()
+    await cache.close()
