@@ -18,6 +18,11 @@ from polyplane.truth.statements import script, statement
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _ACTIONS = ("insert", "update", "delete", "truncate")
+_UNSTABLE = (sa.DateTime, sa.Date, sa.Time, sa.Interval, sa.Float, sa.LargeBinary)
+_UNSTABLE_SETTINGS = (
+    " SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'"
+    " SET extra_float_digits = 1 SET bytea_output = 'hex'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,16 @@ class Captured:
     def key_types(self) -> list[str]:
         """The PostgreSQL types of the key columns, without length limits."""
         return [
-            re.sub(r"\(.*?\)", "", column.type.compile(dialect=_DIALECT))
+            "bpchar"  # a plain char has one character
+            if isinstance(column.type, sa.CHAR)
+            else re.sub(r"\(.*?\)", "", column.type.compile(dialect=_DIALECT))
             for column in self.key_columns
         ]
+
+    def settings(self) -> str:
+        """What a trigger must set so that a key has one text, whatever the writer's session has."""
+        is_stable = not any(isinstance(column.type, _UNSTABLE) for column in self.key_columns)
+        return "" if is_stable else _UNSTABLE_SETTINGS
 
     def key(self, alias: str = "r") -> sql.Composed:
         """The canonical text of a row's key: its text, or a JSON array for a composite key."""
@@ -88,6 +100,7 @@ def _render(captured: Captured) -> sql.Composed:
         table=captured.identifier,
         name=sql.Literal(captured.name),
         key=captured.key(),
+        settings=sql.SQL(captured.settings()),
         **_functions(captured),
     )
 

@@ -19,6 +19,11 @@ from polyplane.errors import Misconfigured, TruthDown
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
+_SESSION = (
+    "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    # So that a key has one text, here and in the triggers.
+    " -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex"
+)
 _FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
 
 
@@ -76,7 +81,7 @@ class Database:
             connect_args={
                 "connect_timeout": max(2, int(call_timeout_s)),
                 "application_name": "polyplane",
-                "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60s",
+                "options": _SESSION,
             },
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")

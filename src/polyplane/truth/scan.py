@@ -83,15 +83,22 @@ def source_of(model: type[Model]) -> Source:
             [captured.key(), *(sql.Identifier("r", column.name) for column in columns)]
         ),
         converters=tuple(convert),
-        binary=all(isinstance(column.type, _BINARY) for column in columns),
+        binary=all(_has_binary_form(column.type) for column in columns),
     )
 
 
 def _native(kind: sa.types.TypeEngine[Any]) -> bool:
     """Types psycopg already gives as the Python value people expect."""
+    if isinstance(kind, sa.Enum):  # a label that was added later is a string like the others
+        return kind.enum_class is None
     return isinstance(
         kind, sa.Uuid | sa.JSON | sa.Numeric | sa.Float | sa.DateTime | postgresql.UUID
     )
+
+
+def _has_binary_form(kind: sa.types.TypeEngine[Any]) -> bool:
+    """Whether psycopg reads it in binary; of a type it does not know it would give the bytes."""
+    return isinstance(kind, _BINARY) and not isinstance(kind, sa.Enum | postgresql.CITEXT)
 
 
 def _row_class(name: str, fields: Sequence[str]) -> type[Any]:

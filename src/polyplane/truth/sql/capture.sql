@@ -2,7 +2,7 @@
 -- expression for the canonical text of a row's key (alias r). At most 1,000 keys an outbox row.
 
 CREATE OR REPLACE FUNCTION {insert}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $body$
+SET search_path = pg_catalog, pg_temp{settings} AS $body$
 DECLARE found text[] := ARRAY(SELECT {key} FROM new_rows r);
 BEGIN
   IF cardinality(found) BETWEEN 1 AND 1000 THEN
@@ -16,7 +16,7 @@ BEGIN
 END $body$;
 
 CREATE OR REPLACE FUNCTION {update}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $body$
+SET search_path = pg_catalog, pg_temp{settings} AS $body$
 DECLARE found text[] := ARRAY(SELECT {key} FROM new_rows r UNION SELECT {key} FROM old_rows r);
 BEGIN
   IF cardinality(found) BETWEEN 1 AND 1000 THEN
@@ -30,7 +30,7 @@ BEGIN
 END $body$;
 
 CREATE OR REPLACE FUNCTION {delete}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $body$
+SET search_path = pg_catalog, pg_temp{settings} AS $body$
 DECLARE found text[] := ARRAY(SELECT {key} FROM old_rows r);
 BEGIN
   IF cardinality(found) BETWEEN 1 AND 1000 THEN
@@ -45,7 +45,7 @@ END $body$;
 
 -- TRUNCATE has no transition table: the keys are read before they go.
 CREATE OR REPLACE FUNCTION {truncate}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $body$
+SET search_path = pg_catalog, pg_temp{settings} AS $body$
 BEGIN
   INSERT INTO polyplane.outbox (tbl, op, keys)
   SELECT {name}, 'T', array_agg(k)
