@@ -53,8 +53,12 @@ class VectorReader(Generic[P]):
         if isinstance(query, str):
             if self._embedder is None:
                 raise Misconfigured("A text cannot be searched for without an embedder.")
-            (query,) = await self._embedder.embed([query])
-        return await self._store.search(self._target.collection, query, limit=limit, where=tags)
+            (embedding,) = await self._embedder.embed([query])
+        else:
+            embedding = query
+        return await self._store.search(
+            self._target.collection, embedding, limit=limit, where=tags
+        )
 
     async def get(self, keys: Sequence[Any]) -> list[Hit]:
         """The items under `keys` that exist, in the order of `keys`."""

@@ -46,7 +46,9 @@ class Reader(Protocol):
         """At least one message when one comes within `wait_s`, at most `limit`; else none."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Let go of what the server keeps for this reader."""
+        ...
 
 
 class Feed(Protocol):
@@ -56,7 +58,9 @@ class Feed(Protocol):
         """Create the stream. `keep`: hold the only copies, refuse new ones rather than drop."""
         ...
 
-    async def bounds(self, stream: str) -> Bounds: ...
+    async def bounds(self, stream: str) -> Bounds:
+        """Where the stream begins and ends."""
+        ...
 
     async def get(self, stream: str, sequence: int) -> Message | None:
         """One message, or None when it is gone."""
@@ -90,9 +94,13 @@ class Feed(Protocol):
         """Call `wake` at each hint while the block lasts."""
         ...
 
-    async def ping(self) -> None: ...
+    async def ping(self) -> None:
+        """Return when the feed answers."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close the connection. Safe to call twice."""
+        ...
 
 
 def token(text: str) -> str:

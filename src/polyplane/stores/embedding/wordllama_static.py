@@ -62,7 +62,8 @@ class WordLlamaEmbedder:
         empty = ~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0)
         vectors[empty] = np.eye(1, DIMENSIONS, dtype=np.float32)
         lengths[empty] = 1
-        return vectors / lengths
+        vectors /= lengths
+        return vectors
 
     async def close(self) -> None:
         """Let the thread end."""

@@ -1,0 +1,66 @@
+"""Mistakes that a type checker must see: each marked line is an error of that kind, no other is.
+"""
+
+from typing import TypedDict
+from uuid import UUID
+
+from sqlalchemy.orm import Mapped
+
+import polyplane as pp
+
+
+class Base(pp.Model):
+    __abstract__ = True
+    metadata = pp.metadata()
+
+
+class Note(Base):
+    __tablename__ = "note"
+    id: Mapped[UUID] = pp.key()
+    owner: Mapped[str]
+    stars: Mapped[int]
+
+
+class Tags(TypedDict):
+    owner: str
+    stars: int
+
+
+class Good(pp.Vectors[Note, Tags]):
+    def derive(self, note: Note, /) -> pp.Vector[Tags] | None:
+        return pp.Vector(note.owner, {"owner": note.owner, "stars": note.stars})
+
+
+class MisspeltColumn(pp.Vectors[Note]):
+    def derive(self, note: Note, /) -> pp.Vector | None:
+        return pp.Vector(note.ownr)  # E: attr-defined
+
+
+class WrongTagType(pp.Vectors[Note, Tags]):
+    def derive(self, note: Note, /) -> pp.Vector[Tags] | None:
+        return pp.Vector(note.owner, {"owner": note.owner, "stars": "five"})  # E: typeddict-item
+
+
+class MissingTag(pp.Vectors[Note, Tags]):
+    def derive(self, note: Note, /) -> pp.Vector[Tags] | None:
+        return pp.Vector(note.owner, {"owner": note.owner})  # E: typeddict-item
+
+
+class WrongKind(pp.Cached[Note]):
+    def derive(self, note: Note, /) -> pp.Vector | None:  # E: override
+        return pp.Vector(note.owner)
+
+
+class NoteCache(pp.Cached[Note]):
+    def derive(self, note: Note, /) -> pp.Entry | None:
+        return pp.Entry({"owner": note.owner})
+
+
+async def wrong_verbs(plane: pp.Plane) -> None:
+    await plane[NoteCache].search("kettle")  # E: attr-defined
+    await plane[Good].serach("kettle")  # E: attr-defined
+    await plane[Good].search("kettle", limit="ten")  # E: arg-type
+    plane[Note]  # E: type-var
+    async with plane.write() as tx:  # E: call-arg
+        tx.add("not a row")  # E: arg-type
+    await plane[Good].search("kettle", tags={"stars": pp.Range(ge=3)})
