@@ -9,12 +9,8 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def chdb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One folder for all of a session, for a process may have one chdb path open at a time.
-
-    Kept open, so that the engine starts once.
-    """
-    folder = tmp_path_factory.mktemp("chdb")
-    connection = chdb.connect(str(folder))  # type: ignore[no-untyped-call]
-    yield f"chdb://{folder}"
+def running_chdb_url(chdb_url: str) -> Iterator[str]:
+    """The session's chdb folder, kept open so that the engine starts once and not for each test."""
+    connection = chdb.connect(chdb_url.removeprefix("chdb://"))  # type: ignore[no-untyped-call]
+    yield chdb_url
     connection.close()

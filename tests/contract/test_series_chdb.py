@@ -55,8 +55,8 @@ class TestChdb(SeriesStoreContract):
     failing_sql = "SELECT throwIf(number = 900000) FROM numbers(1000000)"
 
     @pytest.fixture(autouse=True)
-    def _url(self, chdb_url: str) -> None:
-        self.url = chdb_url
+    def _url(self, running_chdb_url: str) -> None:
+        self.url = running_chdb_url
 
     async def open(self, place: str) -> SeriesStore:
         return await clickhouse.connect(self.url, database=place)

@@ -141,8 +141,8 @@ def test_a_path_belongs_to_one_process(tmp_path: Path) -> None:
         first.communicate(timeout=60)
 
 
-async def test_the_event_loop_runs_while_the_engine_works(chdb_url: str) -> None:
-    store = await clickhouse.connect(chdb_url, database="busy")
+async def test_the_event_loop_runs_while_the_engine_works(running_chdb_url: str) -> None:
+    store = await clickhouse.connect(running_chdb_url, database="busy")
     try:
         work = asyncio.create_task(
             store.query("SELECT sum(sipHash64(number)) AS n FROM numbers(100000000)", {})
@@ -159,8 +159,8 @@ async def test_the_event_loop_runs_while_the_engine_works(chdb_url: str) -> None
         await store.close()
 
 
-async def test_a_query_has_a_deadline(chdb_url: str) -> None:
-    store = await clickhouse.connect(chdb_url, database="slow", timeout_s=1)
+async def test_a_query_has_a_deadline(running_chdb_url: str) -> None:
+    store = await clickhouse.connect(running_chdb_url, database="slow", timeout_s=1)
     try:
         with pytest.raises(StoreDown):
             await store.query("SELECT sum(sipHash64(number)) FROM numbers(1000000000000)", {})

@@ -262,15 +262,15 @@ async def _run(url: str, test: str) -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-async def test_the_contract_notices(mutant: str, chdb_url: str, monkeypatch: Patch) -> None:
+async def test_the_contract_notices(mutant: str, running_chdb_url: str, monkeypatch: Patch) -> None:
     break_it, test = MUTANTS[mutant]
     with monkeypatch.context() as patch:
         break_it(patch)
         with pytest.raises((AssertionError, Failed, PolyplaneError, pa.ArrowException)):
-            await _run(chdb_url, test)
+            await _run(running_chdb_url, test)
 
 
 @pytest.mark.parametrize("test", sorted({test for _, test in MUTANTS.values()}))
-async def test_the_adapter_passes_the_same_tests(test: str, chdb_url: str) -> None:
-    await _run(chdb_url, test)
+async def test_the_adapter_passes_the_same_tests(test: str, running_chdb_url: str) -> None:
+    await _run(running_chdb_url, test)
     assert hasattr(Contract, test.partition("[")[0])
