@@ -86,6 +86,10 @@ class VectorStore(ItemStore, Protocol):
         """The items under `keys` that exist (score 1.0), in the order of `keys`."""
         ...
 
+    async def forget(self, collection: Collection) -> None:
+        """Delete the collection with all it holds, tombstones included. Idempotent."""
+        ...
+
 
 class CacheStore(ItemStore, Protocol):
     """Items are `Entry`s. Everything in it may vanish; nothing in it may be stale."""

@@ -215,26 +215,42 @@ class VectorWritingContract:
         assert (await self._raw(store))["a"].text == "one"
         assert {k: i.text for k, i in (await self._raw(store, second)).items()} == {"a": "two"}
 
+    async def test_a_forgotten_collection_is_gone(self, store: VectorStore) -> None:
+        second = replace(NOTES, version=2)
+        await store.prepare(second)
+        await store.apply(second, [note("a", "two")], [], 1)
+        await store.apply(NOTES, notes(3), ["gone"], 9)
+        await store.forget(NOTES)
+        await store.forget(NOTES)
+        with pytest.raises(NotFound):
+            await store.search(NOTES, query(0))
+        await store.prepare(NOTES)
+        assert await self._raw(store) == {}
+        await store.apply(NOTES, [note("gone")], [], 1)  # nothing newer is remembered
+        assert set(await self._raw(store)) == {"gone"}
+        assert set(await self._raw(store, second)) == {"a"}
+
     async def test_untyped_tags_come_as_they_are(self, store: VectorStore) -> None:
         await store.apply(UNTYPED, [note("a", color="red", size=3), note("b")], [], 1)
-        await store.apply(UNTYPED, [note("a", shape="round"), note("c", heavy=True)], [], 2)
+        await store.apply(UNTYPED, [note("a", shape="round"), note("c", weight=2.5)], [], 2)
         await store.prepare(UNTYPED)
         raw = await self._raw(store, UNTYPED)
         stored = {key: item.tags for key, item in raw.items()}
-        assert stored == {"a": {"shape": "round"}, "b": {}, "c": {"heavy": True}}
+        assert stored == {"a": {"shape": "round"}, "b": {}, "c": {"weight": 2.5}}
         for where, keys in (
             ({"shape": "round"}, {"a"}),
-            ({"heavy": [True, False]}, {"c"}),
+            ({"weight": [1, 2.5]}, {"c"}),
             ({"shape": None}, {"b", "c"}),
             ({"color": "red"}, set()),
             ({"never_seen": 1}, set()),
             ({"never_seen": None}, {"a", "b", "c"}),
             ({"shape": 3}, set()),
             ({"shape": Range(ge=3)}, set()),
+            ({"weight": Range(ge=2)}, {"c"}),
         ):
             hits = await store.search(UNTYPED, query(0), where=where)
             assert {hit.key for hit in hits} == keys, where
-        assert (await store.get(UNTYPED, ["c"]))[0].tags == {"heavy": True}
+        assert (await store.get(UNTYPED, ["c"]))[0].tags == {"weight": 2.5}
 
     # Upkeep, other writers, restarts
 

@@ -204,6 +204,13 @@ class LanceStore(VectorStore):
             finally:
                 table.close()  # type: ignore[no-untyped-call]
 
+    async def forget(self, collection: Collection) -> None:
+        if table := self._tables.pop(collection.target, None):
+            table.close()  # type: ignore[no-untyped-call]
+        self._upkeep.pop(collection.target, None)
+        async with self._answering(f"delete {collection.target}"):
+            await self._database.drop_table(collection.target, ignore_missing=True)
+
     async def _open_or_create(self, name: str, columns: pa.Schema) -> lancedb.AsyncTable:
         try:
             return await self._database.open_table(name)

@@ -193,6 +193,11 @@ class QdrantStore(VectorStore):
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:
         """Nothing to do: Qdrant optimizes its segments by itself."""
 
+    async def forget(self, collection: Collection) -> None:
+        async with self._answering(f"delete {collection.target}"):
+            if await self._client.collection_exists(collection.target):
+                await self._client.delete_collection(collection.target)
+
     async def _create(self, name: str, vectors: models.VectorParams) -> None:
         try:
             await self._client.create_collection(name, vectors_config=vectors)
