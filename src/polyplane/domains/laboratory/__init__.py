@@ -1,5 +1,10 @@
-"""The laboratory: experiments whose activities run on controllers, and what they teach."""
+"""The laboratory. `application` is loaded when it is asked for: a controller needs none of it."""
 
-from polyplane.domains.laboratory.application import application
+from importlib import import_module
+from typing import Any
 
-__all__ = ["application"]
+
+def __getattr__(name: str) -> Any:
+    if name != "application":
+        raise AttributeError(name)
+    return import_module("polyplane.domains.laboratory.contents").application

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from statistics import fmean
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -19,10 +20,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 import polyplane as pp
 from polyplane.domains.laboratory import compression, findings, lifecycle
-from polyplane.domains.laboratory.findings import Finding, Point
+from polyplane.domains.laboratory.findings import Finding, Measured, Point
 from polyplane.domains.laboratory.models import ActivityCorrelation, Experiment, Learning
 from polyplane.domains.laboratory.rows import locked, row_of
-from polyplane.domains.laboratory.streams import Telemetry
+from polyplane.domains.laboratory.streams import Metrics, Telemetry
 
 ANALYSED: Final = "laboratory.experiment.analysed"
 ACTOR: Final = "laboratory.analysis"
@@ -81,6 +82,7 @@ async def analyse(
         {each.activity_id: (each.activity_name, each.parameters) for each in activities}, points
     )
     usable = [each for each in measured if each.samples]
+    await _publish_figures(plane, experiment_id, usable)
     found = compression.learned(usable) or findings.rankings(usable)
     async with plane.write(actor=ACTOR, tenant=tenant) as tx:
         experiment = await locked(tx, Experiment, experiment_id)
@@ -151,6 +153,26 @@ def _unit(tags: str | None) -> int | None:
     """Which unit of the material a point is about."""
     block = orjson.loads(tags).get("block") if tags else None
     return block if isinstance(block, int) else None
+
+
+async def _publish_figures(
+    plane: pp.Plane, experiment_id: UUID, measured: Sequence[Measured]
+) -> None:
+    """The mean of each metric over all activities, as metrics of the whole experiment."""
+    names = sorted({metric for each in measured for metric in each.samples})
+    if not names:
+        return
+    means = [
+        fmean(each.mean(metric) for each in measured if metric in each.samples) for metric in names
+    ]
+    await plane[Metrics].publish(
+        {
+            "time": [datetime.now(UTC)] * len(names),
+            "experiment_id": [experiment_id] * len(names),
+            "metric_name": [f"mean_{metric}" for metric in names],
+            "value": means,
+        }
+    )
 
 
 async def _write(tx: pp.Write, experiment_id: UUID, found: Sequence[Finding]) -> None:
