@@ -1,12 +1,14 @@
-"""Doing a command's work on the plane: through a running `up`, or on one opened for it."""
+"""A command's work on a plane opened for it, when no `up` runs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 from polyplane.plane import Plane
+from polyplane.serve.api.operator import named, refill
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Report
@@ -15,24 +17,50 @@ from polyplane.settings import Settings
 T = TypeVar("T")
 
 
-def on_plane(
-    report: Report,
-    program: Program,
-    settings: Settings,
-    work: Callable[[Plane], Awaitable[T]],
-) -> T:
-    """Open the plane of `settings` with every application, do `work`, close it.
+class OwnPlane:
+    """The plane of `settings` with every application; each call opens it, works, closes it.
 
-    Raises HomeBusy when another process runs the home.
+    Every call raises HomeBusy when another process runs the home.
     """
-    logs.configure()
 
-    async def run() -> T:
-        plane = Plane(applications=program.load_applications(), settings=settings)
-        await plane.open(lambda line: report.show(f"[dim]{line}[/]"))
-        try:
-            return await work(plane)
-        finally:
-            await plane.close()
+    def __init__(self, report: Report, program: Program, settings: Settings) -> None:
+        self._report = report
+        self._program = program
+        self._settings = settings
 
-    return asyncio.run(run())
+    def verify(self, names: Sequence[str]) -> dict[str, Any]:
+        """The drift of the named projections, or of all."""
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            return asdict(await plane.verify(*(named(plane, name) for name in names)))
+
+        return self._on(work)
+
+    def lag(self) -> list[dict[str, Any]]:
+        """How far every projection is."""
+
+        async def work(plane: Plane) -> list[dict[str, Any]]:
+            return [asdict(lag) for lag in await plane.lag()]
+
+        return self._on(work)
+
+    def backfill(self, name: str) -> dict[str, Any]:
+        """Derive all of one projection anew."""
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            return {"projection": name, "items": await refill(plane, name)}
+
+        return self._on(work)
+
+    def _on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
+        logs.configure()
+
+        async def run() -> T:
+            plane = Plane(applications=self._program.load_applications(), settings=self._settings)
+            await plane.open(lambda line: self._report.show(f"[dim]{line}[/]"))
+            try:
+                return await work(plane)
+            finally:
+                await plane.close()
+
+        return asyncio.run(run())

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from polyplane.plane import Plane
-from polyplane.serve.api.operator import refill
-from polyplane.serve.cli.opening import on_plane
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
@@ -23,15 +19,13 @@ def list_(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     """Show every projection: what it reads, where its items are, how far behind it is."""
     with Report("projections list", as_json) as report:
         settings = Settings.load(home=home)
-
-        async def work(plane: Plane) -> list[dict[str, Any]]:
-            return [asdict(lag) for lag in await plane.lag()]
-
         remote = find_running(settings)
         if remote is not None:
             found = remote.get("status")["projections"]
         else:
-            found = on_plane(report, ctx.obj, settings, work)
+            from polyplane.serve.cli.opening import OwnPlane  # loads every engine
+
+            found = OwnPlane(report, ctx.obj, settings).lag()
         report.data = {"projections": found}
         report.show(table_of(found))
         report.next = "polyplane verify"
@@ -47,16 +41,14 @@ def backfill(
     """Derive all of one projection anew from truth, beside the running flow."""
     with Report("projections backfill", as_json) as report:
         settings = Settings.load(home=home)
-
-        async def work(plane: Plane) -> dict[str, Any]:
-            return {"projection": name, "items": await refill(plane, name)}
-
         remote = find_running(settings)
         with report.waiting("deriving"):
             if remote is not None:
                 report.data = remote.post(f"projections/{name}/backfill")
             else:
-                report.data = on_plane(report, ctx.obj, settings, work)
+                from polyplane.serve.cli.opening import OwnPlane  # loads every engine
+
+                report.data = OwnPlane(report, ctx.obj, settings).backfill(name)
         report.show(f"{report.data['items']:,} items of {name} derived.")
         report.next = f"polyplane verify {name}"
 

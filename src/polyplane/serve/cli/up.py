@@ -18,7 +18,7 @@ from rich.table import Table
 
 from polyplane.plane import Plane
 from polyplane.serve.api.app import create_app
-from polyplane.serve.api.server import Server, bind
+from polyplane.serve.api.server import BACKLOG, Server, bind
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Home, Json, Report
@@ -74,6 +74,7 @@ class _Run:
                 await plane.open(lambda line: self._report.show(f"[dim]{line}[/]"))
                 try:
                     self._server = Server(create_app(plane, applications, hosts=self._hosts()))
+                    at.listen(BACKLOG)  # who reads the announcement may connect at once
                     self._announce(plane, _url(at.getsockname()))
                     await self._server.serve(sockets=[at])
                 finally:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from polyplane.plane import Plane
-from polyplane.serve.api.operator import named
-from polyplane.serve.cli.opening import on_plane
-from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
@@ -42,7 +37,9 @@ def verify(
             if remote is not None:
                 drift = remote.post("verify", projection=names)
             else:
-                drift = _on_own_plane(report, ctx.obj, settings, names)
+                from polyplane.serve.cli.opening import OwnPlane  # loads every engine
+
+                drift = OwnPlane(report, ctx.obj, settings).verify(names)
         report.data = drift
         report.show(*_table_of(drift))
         if any(drift[kind] for kind in KINDS):
@@ -52,15 +49,6 @@ def verify(
                 Text("0 drift: every store holds exactly what follows from truth.", "green")
             )
             report.next = "polyplane projections list"
-
-
-def _on_own_plane(
-    report: Report, program: Program, settings: Settings, names: list[str]
-) -> dict[str, Any]:
-    async def work(plane: Plane) -> dict[str, Any]:
-        return asdict(await plane.verify(*(named(plane, name) for name in names)))
-
-    return on_plane(report, program, settings, work)
 
 
 def _table_of(drift: dict[str, Any]) -> list[Table | Text]:

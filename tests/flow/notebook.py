@@ -1,4 +1,4 @@
-"""A `polyplane` with one small application, for the tests of the command line."""
+"""One small application, for the tests of the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Mapped
 
 import polyplane as pp
-from polyplane.serve.cli.program import Program, run
 from polyplane.web import Caller, PlaneOf, TokenHeader
 
 
@@ -42,7 +41,7 @@ class NoteSearch(pp.Vectors[Note, Tags]):
 
 
 def routes() -> APIRouter:
-    """One route to write with, and one that never answers."""
+    """One route to write with, and one to search with."""
     router = APIRouter()
 
     @router.post("/notes", status_code=201)
@@ -65,13 +64,3 @@ def routes() -> APIRouter:
 application = pp.Application(
     name="notebook", models=[Note], projections=[NoteSearch], routes=routes
 )
-
-
-if __name__ == "__main__":
-    run(
-        Program(
-            applications={"notebook": "tests.flow.notebook_program"},
-            demo="polyplane.domains.laboratory.demo",
-            controller="polyplane.domains.laboratory.controller:run_controller",
-        )
-    )

@@ -1,0 +1,65 @@
+"""`polyplane demo`: the laboratory, end to end, on a plane that it starts unless one runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import typer
+
+from polyplane.errors import Unavailable
+from polyplane.serve.cli import logs
+from polyplane.serve.cli.child import child_up
+from polyplane.serve.cli.program import Program, load
+from polyplane.serve.cli.remote import Remote, find_running
+from polyplane.serve.cli.report import Home, Json, Report
+from polyplane.serve.token import ops_token
+from polyplane.settings import Settings
+
+
+def demo(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+    """Run a real experiment through every store.
+
+    Starts `up` on the home unless it runs already, and stops what it started. Ctrl-C at any moment
+    leaves nothing running.
+    """
+    with Report("demo", as_json) as report:
+        program: Program = ctx.obj
+        settings = Settings.load(home=home)
+        logs.configure()
+        run_demo, render = load(f"{program.demo}:run_demo"), load(f"{program.demo}:render")
+        with _plane_up(report, settings) as remote:
+            report.show("The experiment runs ...")
+            done = asyncio.run(
+                run_demo(
+                    remote.api_url,
+                    str(remote.get("urls")["nats"]),
+                    ops_token=ops_token(settings.home),
+                    namespace=settings.namespace,
+                    console=None if as_json else report.console,
+                )
+            )
+        report.data = asdict(done)
+        report.show(*render(done))
+        if not done.proven:
+            report.status, report.exit_code = "drift", 1
+        report.next = "polyplane up, then open http://127.0.0.1:8765/docs"
+
+
+@contextmanager
+def _plane_up(report: Report, settings: Settings) -> Iterator[Remote]:
+    """The running `up` of the home, or one of our own for as long as the block lasts."""
+    remote = find_running(settings)
+    if remote is not None:
+        report.show(f"Using what runs at {remote.api_url}.")
+        yield remote
+        return
+    report.show(f"Starting the engines under {settings.home} ...")
+    with child_up(settings.home):
+        remote = find_running(settings)
+        if remote is None:
+            raise Unavailable("up ended while it was needed.")
+        yield remote
+        report.show("Stopping the engines ...")

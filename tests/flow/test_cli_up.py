@@ -1,0 +1,256 @@
+"""`polyplane up` and the commands that work through it, as processes on a real home."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+import httpx
+import lancedb
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = [
+    sys.executable,
+    "-c",
+    "from polyplane.serve.cli.program import Program, run;"
+    "from polyplane.__main__ import PROGRAM as shipped;"
+    "run(Program({'notebook': 'tests.flow.notebook'}, shipped.demo, shipped.controller))",
+]
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+
+
+def run(*words: str, home: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """One command to its end."""
+    return subprocess.run(
+        [*PROGRAM, *words, "--home", str(home)],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+    )
+
+
+def envelope(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    """The envelope a command printed; the only thing on its standard output."""
+    assert done.returncode == code, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert set(found) == {"status", "command", "duration_ms", "data"}
+    return found
+
+
+@dataclass
+class Up:
+    """A running `up`."""
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+    home: Path
+
+    @property
+    def api(self) -> str:
+        return str(self.ready["data"]["api_url"])
+
+    def servers(self) -> list[psutil.Process]:
+        """Its engines."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it by a signal; its exit code."""
+        servers = self.servers()
+        self.process.send_signal(number)
+        code = self.process.wait(STOP_TIMEOUT_S)
+        assert [p for p in servers if p.is_running()] == []
+        return code
+
+
+@contextmanager
+def running(home: Path, *words: str, **options: Any) -> Iterator[Up]:
+    """`up --json` on `home`, ready."""
+    with subprocess.Popen(
+        [*PROGRAM, "up", "--json", "--home", str(home), *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield Up(process, json.loads(process.stdout.readline()), home)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    """A running `up` that the tests of the other commands share; it must end with 0."""
+    with new_home() as home, running(home) as up:
+        yield up
+        assert up.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A home for the tests that start and stop it."""
+    with new_home() as home:
+        yield home
+
+
+@contextmanager
+def new_home() -> Iterator[Path]:
+    """An empty folder; not below pytest's own, see tests/conftest.py."""
+    folder = Path(mkdtemp(prefix="polyplane-cli-"))
+    try:
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+def write(up: Up, body: str) -> str:
+    """Write a note; the token of the write."""
+    answer = httpx.post(f"{up.api}/api/v1/notebook/notes", params={"body": body})
+    assert answer.status_code == 201
+    return answer.headers["polyplane-token"]
+
+
+def test_a_running_up_answers_the_other_commands(up: Up) -> None:
+    assert up.ready["status"] == "ok"
+    assert ":" not in up.ready["data"]["engines"]["postgres"].partition("://")[2].split("@")[0][:9]
+    token = write(up, "the kettle is broken")
+    found = httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token})
+    assert found.json() == ["the kettle is broken"]
+
+    status = envelope(run("status", "--json", home=up.home))["data"]
+    assert (status["running"], status["api_url"]) == (True, up.api)
+    assert status["relay"]["leading"] is True
+    assert [p["projection"] for p in status["projections"]] == ["note_search"]
+
+    proof = envelope(run("verify", "--json", home=up.home))
+    assert proof["status"] == "ok"
+    assert [(p["rows"], p["items"]) for p in proof["data"]["parts"]] == [(1, 1)]
+
+    filled = envelope(run("projections", "backfill", "note_search", "--json", home=up.home))
+    assert filled["data"] == {"projection": "note_search", "items": 1}
+    listed = envelope(run("projections", "list", "--json", home=up.home))["data"]["projections"]
+    assert [p["buckets_behind"] for p in listed] == [0]
+
+    migrated = envelope(run("migrate", "status", "--json", home=up.home))["data"]["components"]
+    assert [(c["component"], c["pending"]) for c in migrated] == [("core", [])]
+
+    unknown = envelope(run("verify", "nothing", "--json", home=up.home), code=3)
+    assert unknown["status"] == "error"
+    assert unknown["data"]["fix"] == "Known: note_search."
+
+
+def test_people_read_tables_and_the_next_step(up: Up) -> None:
+    for words, shown in (
+        (("status",), "leading"),
+        (("verify",), "0 drift"),
+        (("projections", "list"), "note_search"),
+        (("migrate", "status"), "core"),
+    ):
+        done = run(*words, home=up.home)
+        assert done.returncode == 0
+        assert shown in done.stdout
+        assert words[0] == "migrate" or done.stdout.splitlines()[-1].startswith("Next: polyplane ")
+
+
+def test_a_second_up_refuses_and_names_the_first(up: Up) -> None:
+    done = envelope(run("up", "--json", home=up.home), code=5)
+    assert done["data"]["error"] == "home_busy"
+    assert str(up.process.pid) in done["data"]["message"]
+    assert httpx.get(f"{up.api}/readyz").status_code == 200
+
+
+def test_a_taken_port_is_replaced_unless_it_was_asked_for(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = envelope(run("up", "--json", "--port", str(port), home=home), code=2)
+        assert "--port" in refused["data"]["fix"]
+        environ = {**os.environ, "POLYPLANE_API_PORT": str(port)}
+        with running(home, "--with-stdin", env=environ, stdin=subprocess.PIPE) as up:
+            assert up.api != f"http://127.0.0.1:{port}"
+            assert httpx.get(f"{up.api}/healthz").status_code == 200
+            servers = up.servers()
+            assert up.process.stdin is not None
+            up.process.stdin.close()  # as when the program that started it is gone
+            assert up.process.wait(STOP_TIMEOUT_S) == 0
+            assert [p for p in servers if p.is_running()] == []
+
+
+def test_only_our_own_hosts_are_answered(up: Up) -> None:
+    answer = httpx.get(f"{up.api}/healthz", headers={"Host": "rebound.example"})
+    assert answer.status_code == 421
+
+
+def test_a_signal_finishes_the_request_at_hand(home: Path) -> None:
+    body = b"x" * 100_000
+    head = (
+        b"POST /api/v1/notebook/notes?body=slow HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Length: 100000\r\n\r\n"
+    )
+    with running(home) as up:
+        servers = up.servers()
+        with socket.create_connection(("127.0.0.1", int(up.api.rpartition(":")[2]))) as client:
+            client.settimeout(STOP_TIMEOUT_S)
+            client.sendall(head + body[:50_000])
+            assert httpx.get(f"{up.api}/healthz").status_code == 200  # so it was seen
+            up.process.terminate()
+            client.sendall(body[50_000:])
+            assert client.recv(100).startswith(b"HTTP/1.1 201")
+        assert up.process.wait(STOP_TIMEOUT_S) == 0
+        assert [p for p in servers if p.is_running()] == []
+
+
+def test_a_signal_while_it_starts_leaves_nothing(home: Path) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "up", "--home", str(home)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the first engine is up; others are not
+        servers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOP_TIMEOUT_S) == 0
+        assert [p for p in servers if p.is_running()] == []
+    assert json.loads(run("status", "--json", home=home).stdout)["data"]["running"] is False
+
+
+def test_drift_is_found_and_the_command_fails(up: Up) -> None:
+    token = write(up, "the fuse has blown")
+    httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token})
+    lancedb.connect(up.home / "lancedb").open_table("note_search").delete("text like '%fuse%'")
+    found = envelope(run("verify", "--json", home=up.home), code=1)
+    assert found["status"] == "drift"
+    assert (found["data"]["missing"], found["data"]["stale"], found["data"]["extra"]) == (1, 0, 0)
+    assert len(found["data"]["parts"][0]["missing"]) == 1
+    shown = run("verify", home=up.home)
+    assert shown.returncode == 1
+    assert "note_search missing:" in shown.stdout
+    envelope(run("projections", "backfill", "note_search", "--json", home=up.home))
+    assert envelope(run("verify", "--json", home=up.home))["status"] == "ok"
+
+
+def test_verify_opens_the_plane_itself_when_nothing_runs(home: Path) -> None:
+    assert envelope(run("verify", "--json", home=home))["status"] == "ok"
+
+
+def test_nothing_running_is_no_error(home: Path) -> None:
+    assert envelope(run("status", "--json", home=home))["data"]["running"] is False
+    told = run("controller", home=home)
+    assert told.returncode == 2
+    assert "polyplane up" in told.stderr
