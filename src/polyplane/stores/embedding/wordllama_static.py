@@ -16,8 +16,11 @@ from wordllama import WordLlama
 from polyplane.errors import Misconfigured
 
 DIMENSIONS: Final = 256
-_BATCH_TEXTS: Final = 512
+_CHUNK_TEXTS: Final = 512
+_BATCH_CHARACTERS: Final = 4_000
 _LONGEST_TEXT: Final = 20_000
+
+Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 async def connect(url: str, **options: Any) -> WordLlamaEmbedder:
@@ -44,20 +47,28 @@ class WordLlamaEmbedder:
         self._model = model
         self._threads = threads
 
-    async def embed(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), 256).
 
         Only the first 20,000 characters of a text count. A text without any known token gets the
         first unit vector, so that its similarity to everything is defined.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._embed, list(texts))
-
-    def _embed(self, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
-        for start in range(0, len(texts), _BATCH_TEXTS):
-            piece = [text[:_LONGEST_TEXT] or " " for text in texts[start : start + _BATCH_TEXTS]]
-            vectors[start : start + len(piece)] = self._model.embed(piece, norm=False)
+        cut = [text[:_LONGEST_TEXT] or " " for text in texts]
+        order = sorted(range(len(cut)), key=lambda i: len(cut[i]))
+        for start in range(0, len(order), _CHUNK_TEXTS):
+            piece = order[start : start + _CHUNK_TEXTS]
+            vectors[piece] = await loop.run_in_executor(
+                self._threads, self._embed, [cut[i] for i in piece]
+            )
+        return vectors
+
+    def _embed(self, texts: list[str]) -> Vectors:
+        """Of texts in order of length. The model pads each batch to its longest text, so equal
+        lengths together and fewer of the longer ones keep it fast and small."""
+        together = _BATCH_CHARACTERS // len(texts[-1])
+        vectors: Vectors = self._model.embed(texts, norm=False, batch_size=min(64, together + 1))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         empty = ~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0)
         vectors[empty] = np.eye(1, DIMENSIONS, dtype=np.float32)
