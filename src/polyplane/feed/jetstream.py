@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 
-import nats
 import nats.errors
 import nats.js.errors
 import structlog
@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
-from polyplane.errors import FeedDown, Fenced
+from polyplane.errors import FeedDown, Fenced, TooLarge
 from polyplane.feed.protocol import Ack, Bounds, Outgoing, Subjects
 from polyplane.feed.reading import OrderedReader
 from polyplane.model.message import Message
@@ -28,17 +28,31 @@ _log = structlog.get_logger(__name__)
 
 _WRONG_LAST_SEQUENCE = 10071
 _CALL_TIMEOUT_S = 5.0
+_CONNECT_TIMEOUT_S = 10.0
+_IN_FLIGHT_MAX = 512
 _TRANSPORT_AGE_S = 7 * 24 * 3600
 _SOLE_COPY_BYTES = 4 << 30
 _DEDUPE_WINDOW_S = 120
+_OPTIONS: dict[str, Any] = {
+    "name": "polyplane",
+    "connect_timeout": 2,
+    "reconnect_time_wait": 0.25,
+    "max_reconnect_attempts": -1,
+    "allow_reconnect": True,
+    "ping_interval": 20,
+    "max_outstanding_pings": 2,
+    "pending_size": 64 << 20,
+}
 _FIX = "Check that NATS runs with JetStream and that NATS_URL names it; then try again."
 
 
 @contextmanager
 def in_our_words() -> Iterator[None]:
-    """Faults of the client and of the server become `FeedDown`."""
+    """Faults of the client and of the server become `FeedDown`; `TooLarge` what it never takes."""
     try:
         yield
+    except nats.errors.MaxPayloadError as error:
+        raise TooLarge("The message is larger than NATS takes (max_payload).") from error
     except (nats.errors.Error, TimeoutError, OSError) as error:
         told = str(error) or type(error).__name__
         raise FeedDown(f"NATS JetStream does not answer ({told}).", fix=_FIX) from error
@@ -50,10 +64,7 @@ class JetStream:
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self.subjects = subjects
         self._client = client
-        self._js: JetStreamContext = client.jetstream(
-            timeout=_CALL_TIMEOUT_S, publish_async_max_pending=1024
-        )
-        self.reconnects = 0
+        self._js: JetStreamContext = client.jetstream(timeout=_CALL_TIMEOUT_S)
 
     async def ensure(self, stream: str, subjects: Sequence[str], *, keep: bool) -> None:
         """See `Feed.ensure`."""
@@ -103,30 +114,43 @@ class JetStream:
             return Ack(ack.seq, bool(ack.duplicate))
 
     async def publish_fenced(self, stream: str, messages: Sequence[Outgoing], after: int) -> int:
-        """See `Feed.publish_fenced`."""
+        """See `Feed.publish_fenced`. All are on their way at once; tasks begin in their order."""
+        found: list[Ack | BaseException] = []
+        for start in range(0, len(messages), _IN_FLIGHT_MAX):
+            found += await asyncio.gather(
+                *(
+                    self._publish_after(after + index, stream, message)
+                    for index, message in enumerate(messages[start : start + _IN_FLIGHT_MAX], start)
+                ),
+                return_exceptions=True,
+            )
+        for sequence, ack in enumerate(found, start=after + 1):
+            if isinstance(ack, BaseException):
+                raise ack
+            if ack.sequence != sequence:  # as when the stream was purged a moment ago
+                raise FeedDown(f"{stream} takes a message for an earlier one.", fix="It passes.")
+        return after + len(messages)
+
+    async def _publish_after(self, last: int, stream: str, message: Outgoing) -> Ack:
+        """Publish if `last` is the stream's last sequence, else raise Fenced."""
         with in_our_words():
-            acks = [
-                await self._js.publish_async(
+            try:
+                ack = await self._js.publish(
                     message.subject,
                     message.body,
-                    wait_stall=_CALL_TIMEOUT_S,
+                    timeout=_CALL_TIMEOUT_S,
                     stream=stream,
                     headers={
                         **message.headers,
                         "Nats-Msg-Id": message.message_id,
-                        "Nats-Expected-Last-Sequence": str(after + index),
+                        "Nats-Expected-Last-Sequence": str(last),
                     },
                 )
-                for index, message in enumerate(messages)
-            ]
-            async with asyncio.timeout(_CALL_TIMEOUT_S * 2):
-                found = await asyncio.gather(*acks, return_exceptions=True)
-        for ack in found:
-            if isinstance(ack, nats.js.errors.APIError) and ack.err_code == _WRONG_LAST_SEQUENCE:
-                raise Fenced(f"Another relay has written to {stream}.")
-            if isinstance(ack, BaseException):
-                raise FeedDown(f"Publishing to {stream} failed ({ack}).", fix=_FIX) from ack
-        return after + len(messages)
+            except nats.js.errors.APIError as error:
+                if error.err_code == _WRONG_LAST_SEQUENCE:
+                    raise Fenced(f"Another relay has written to {stream}.") from error
+                raise
+        return Ack(ack.seq, bool(ack.duplicate))
 
     def reader(self, stream: str, subjects: Sequence[str], start: int) -> OrderedReader:
         """See `Feed.reader`."""
@@ -139,8 +163,9 @@ class JetStream:
 
     async def hint(self) -> None:
         """See `Feed.hint`; a lost connection loses the hint and nothing else."""
-        if self._client.is_connected:
-            await self._client.publish(self.subjects.hint)
+        with suppress(nats.errors.Error, OSError):
+            if self._client.is_connected:
+                await self._client.publish(self.subjects.hint)
 
     @asynccontextmanager
     async def hints(self, wake: Callable[[], None]) -> AsyncIterator[None]:
@@ -187,19 +212,19 @@ async def connect(url: str, namespace: str) -> JetStream:
     async def back() -> None:
         _log.info("feed.reconnected")
 
-    with in_our_words():
-        client = await nats.connect(
-            url.split(","),
-            name="polyplane",
-            connect_timeout=2,
-            reconnect_time_wait=0.25,
-            max_reconnect_attempts=-1,
-            allow_reconnect=True,
-            ping_interval=20,
-            max_outstanding_pings=2,
-            error_cb=failed,
-            disconnected_cb=lost,
-            reconnected_cb=back,
-            pending_size=64 << 20,
-        )
+    client = Client()
+    try:
+        # Without end it would try: max_reconnect_attempts counts for the first connection too.
+        with in_our_words():
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await client.connect(
+                    url.split(","),
+                    error_cb=failed,
+                    disconnected_cb=lost,
+                    reconnected_cb=back,
+                    **_OPTIONS,
+                )
+    except BaseException:
+        await client.close()
+        raise
     return JetStream(client, Subjects(namespace))

@@ -15,8 +15,10 @@ from nats.js import JetStreamContext, api
 
 from polyplane.model.message import Message
 
-_PULL_S = 20.0
-_GRACE_S = 2.0
+_PULL_S = 30.0
+_HEARTBEAT_S = 2.0
+_SILENCE_S = 5.0
+"""Without a message or a heartbeat for so long, the consumer is gone, or its server."""
 _RETRY_S = 0.25
 _IDLE_S = 90.0
 
@@ -51,20 +53,22 @@ class OrderedReader:
         """See `Reader.batch`. A fault of the server is waited out within `wait_s`."""
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
+        self._deadline = loop.time() + _SILENCE_S  # before, nobody listened
         found: list[Message] = []
         while not found and loop.time() < until:
             try:
                 await self._request(limit)
                 async with asyncio.timeout_at(min(until, self._deadline)):
                     self._take(await self._arrived.get(), found)
+                while len(found) < limit and not self._arrived.empty():
+                    self._take(self._arrived.get_nowait(), found)
             except TimeoutError:
                 if loop.time() >= self._deadline:
                     await self._forget()
             except (nats.errors.Error, OSError):
                 await self._forget()
-                await asyncio.sleep(min(_RETRY_S, max(0.0, until - loop.time())))
-            while len(found) < limit and not self._arrived.empty():
-                self._take(self._arrived.get_nowait(), found)
+                if not found:
+                    await asyncio.sleep(min(_RETRY_S, max(0.0, until - loop.time())))
         return found
 
     async def close(self) -> None:
@@ -79,8 +83,11 @@ class OrderedReader:
             return
         assert self._inbox is not None
         self._expected = limit
-        self._deadline = asyncio.get_running_loop().time() + _PULL_S + _GRACE_S
-        request = {"batch": limit, "expires": int(_PULL_S * 1e9)}
+        request = {
+            "batch": limit,
+            "expires": int(_PULL_S * 1e9),
+            "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
+        }
         await self._client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
             json.dumps(request).encode(),
@@ -126,8 +133,12 @@ class OrderedReader:
 
     def _take(self, message: Msg, found: list[Message]) -> None:
         """Sort one arrival: a status ends the pull, a message must be the next in line."""
+        self._deadline = asyncio.get_running_loop().time() + _SILENCE_S
         headers = message.headers or {}
-        if not message.data and (status := headers.get("Status")):
+        if not message.reply:  # from the server itself; who publishes cannot take that off
+            status = headers.get("Status", "")
+            if status == "100":
+                return
             self._expected = 0
             if status not in ("404", "408"):
                 raise nats.js.errors.APIError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -32,6 +32,7 @@ IDLE_POLL_S: Final = 0.1
 BUSY_FOR_S: Final = 1.0
 _UPKEEP_S: Final = 30.0
 _STANDBY_S: Final = 1.0
+_FENCED_S: Final = 0.1
 _CALL_S: Final = 30.0
 
 
@@ -65,6 +66,7 @@ class Relay:
         self._all_applied = all_applied
         self._holder = uuid4()
         self._wake = asyncio.Event()
+        self._renew_at = 0.0
         self.leading = False
         self.published_keys = 0
         self.published_events = 0
@@ -74,38 +76,44 @@ class Relay:
         async with self._feed.hints(self._wake.set):
             while True:
                 try:
-                    if await self._journal.lease(LEASE, self._holder, LEASE_TTL_S) is None:
+                    if await self._has_lease():
+                        await self._lead()
+                    else:
                         await asyncio.sleep(_STANDBY_S)
-                        continue
-                    await self._lead()
-                except Fenced:
-                    _log.warning("relay.fenced")
+                except Fenced as error:
+                    _log.warning("relay.fenced", error=error.message)
+                    await asyncio.sleep(_FENCED_S)
                 except (Unavailable, TimeoutError) as error:
                     _log.warning("relay.waiting", error=str(error) or type(error).__name__)
                     await asyncio.sleep(_STANDBY_S)
                 finally:
                     self.leading = False
+                    self._renew_at = 0.0
 
     async def stop(self) -> None:
         """Give the lease up, so that another relay need not wait for its end."""
         await self._journal.release(LEASE, self._holder)
 
+    async def _has_lease(self) -> bool:
+        """Take or renew the lease, when it is time to."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._renew_at:
+            fence = await self._journal.lease(LEASE, self._holder, LEASE_TTL_S, self._epoch)
+            if fence is None:
+                return False
+            self._renew_at = now + LEASE_TTL_S / 3
+        return True
+
     async def _lead(self) -> None:
         """Publish windows until the lease is lost; raises on any fault."""
         loop = asyncio.get_running_loop()
         async with self._database.connection() as connection:
-            async with asyncio.timeout(_CALL_S):
-                cursor = await self._resume(connection)
+            cursor = await self._resume(connection)
             self.leading = True
-            leased = upkept = busy = loop.time()
+            upkept = busy = loop.time()
             await outbox.keep_partitions(connection, drop=False)
-            while True:
-                if loop.time() - leased > LEASE_TTL_S / 3:
-                    if await self._journal.lease(LEASE, self._holder, LEASE_TTL_S) is None:
-                        return
-                    leased = loop.time()
-                async with asyncio.timeout(_CALL_S):
-                    worked = await self._window(connection, cursor)
+            while await self._has_lease():
+                worked = await self._window(connection, cursor)
                 busy = loop.time() if worked else busy
                 if loop.time() - upkept > _UPKEEP_S:
                     await outbox.keep_partitions(connection, drop=await self._all_applied())
@@ -125,44 +133,49 @@ class Relay:
 
     async def _window(self, connection: Connection, cursor: _Cursor) -> bool:
         """Publish one window, page by page; whether there was anything."""
-        page = await outbox.first_page(connection, cursor.snapshot)
-        if not page.rows:
-            cursor.snapshot = page.cur
-            return False
-        await self._finish(connection, cursor, page)
-        return True
+        async with asyncio.timeout(_CALL_S):
+            page = await outbox.first_page(connection, cursor.snapshot)
+        if page.rows:
+            await self._finish(connection, cursor, page)
+        cursor.snapshot = page.cur
+        return bool(page.rows)
 
     async def _finish(
-        self, connection: Connection, cursor: _Cursor, page: Page, done: int = 0, events: int = 0
+        self, connection: Connection, cursor: _Cursor, page: Page, events_done: int = 0
     ) -> None:
-        """Publish `page` (but for the messages already there) and the rest of its window."""
-        tails: dict[tuple[str, int], int] = {}
-        while True:
-            tails |= await self._publish(cursor, page, done, events)
-            done = events = 0
-            if page.last:
-                break
-            page = await outbox.next_page(connection, page.prev, page.cur, page.upto)
-            if not page.rows:
-                break
+        """Publish `page` (but for the events already there) and the rest of its window."""
+        await self._publish(cursor, page, events_done)
+        while not page.last:
+            if not await self._has_lease():
+                raise Fenced("Another relay has the lease.")
+            page = await self._next(connection, page)
+            await self._publish(cursor, page)
         cursor.snapshot = page.cur
-        await self._journal.relayed(self._epoch, cursor.snapshot, tails)
+
+    async def _next(self, connection: Connection, page: Page) -> Page:
+        async with asyncio.timeout(_CALL_S):
+            return await outbox.next_page(connection, page.prev, page.cur, page.upto)
 
     async def _publish(
-        self, cursor: _Cursor, page: Page, done: int, events_done: int
-    ) -> dict[tuple[str, int], int]:
-        """Publish a page's events, then its changes; the last order per (table, bucket)."""
+        self, cursor: _Cursor, page: Page, events_done: int = 0, at: Place | None = None
+    ) -> None:
+        """Publish a page's events, then its changes, but for what is there; and note their ends.
+
+        `at` is the place of the last change that is there. If the page is packed otherwise by now,
+        its changes go out again, which is harmless: they are keys.
+        """
         events = event_messages(self._subjects, self._epoch, page)[events_done:]
-        if events:
-            cursor.events_end = await self._send(self._subjects.events, events, cursor.events_end)
         changes = change_messages(self._subjects, self._epoch, page)
-        first = cursor.changes_end + 1 - done
+        changes_done = at.index + 1 if at and at.count == len(changes) else 0
+        first = cursor.changes_end + 1 - changes_done
+        cursor.events_end = await self._send(self._subjects.events, events, cursor.events_end)
         cursor.changes_end = await self._send(
-            self._subjects.changes, changes[done:], cursor.changes_end
+            self._subjects.changes, changes[changes_done:], cursor.changes_end
         )
+        done = page.cur if page.last else page.prev
+        await self._journal.relayed(self._epoch, done, tails_of(changes, first))
         self.published_events += len(events)
         self.published_keys += sum(len(row.keys) for row in page.rows)
-        return tails_of(changes, first)
 
     async def _send(self, stream: str, messages: Sequence[Outgoing], after: int) -> int:
         return await self._feed.publish_fenced(stream, messages, after) if messages else after
@@ -179,29 +192,29 @@ class Relay:
         begun = await self._place(self._subjects.events, events.last)
         snapshot = at.cur if at else await self._journal.relayed_snapshot(self._epoch)
         cursor = _Cursor(snapshot or outbox.BEFORE_EVERYTHING, changes.last, events.last)
-        if at and not at.completes_page:
-            page = await _again(connection, at)
-            published = sum(row.op == "E" for row in page.rows)
-            await self._finish(connection, cursor, page, at.index + 1, published)
-        elif begun and _follows(begun, at, cursor.snapshot):
-            page = await _again(connection, begun)
-            await self._finish(connection, cursor, page, 0, begun.index + 1)
-        elif at and not at.last:
-            page = await outbox.next_page(connection, at.prev, at.cur, at.upto)
-            if page.rows:
-                await self._finish(connection, cursor, page)
+        page: Page | None = None
+        if at:
+            # Again, also when it is complete: the journal may not have heard of it.
+            page = await self._again(connection, at)
+            await self._publish(cursor, page, sum(row.op == "E" for row in page.rows), at)
+        if begun and _follows(begun, at, cursor.snapshot):
+            page = await self._again(connection, begun)
+            await self._finish(connection, cursor, page, begun.index + 1)
+        elif page and not page.last:
+            await self._finish(connection, cursor, await self._next(connection, page))
         return cursor
+
+    async def _again(self, connection: Connection, place: Place) -> Page:
+        """Exactly the page that `place` is in."""
+        async with asyncio.timeout(_CALL_S):
+            return await outbox.same_page(
+                connection, place.prev, place.cur, place.after, place.upto, place.last
+            )
 
     async def _place(self, stream: str, sequence: int) -> Place | None:
         """The place of a message, if it is there and of this epoch."""
         place = place_of(await self._feed.get(stream, sequence)) if sequence else None
         return place if place and place.epoch == self._epoch else None
-
-
-async def _again(connection: Connection, place: Place) -> Page:
-    """Exactly the page that `place` is in."""
-    page = await outbox.next_page(connection, place.prev, place.cur, place.after, place.upto)
-    return replace(page, upto=place.upto, last=place.last)
 
 
 def _follows(begun: Place, at: Place | None, snapshot: str) -> bool:

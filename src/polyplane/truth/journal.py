@@ -56,10 +56,11 @@ class Journal:
         row = await self._database.row(statement("journal", "published_order"), {"epoch": epoch})
         return int(row[0]) if row else 0
 
-    async def lease(self, name: str, holder: UUID, ttl_s: float) -> int | None:
-        """Take or renew the lease; its fence, or None when somebody else holds it."""
+    async def lease(self, name: str, holder: UUID, ttl_s: float, epoch: int) -> int | None:
+        """Take or renew the lease; its fence, or None when another has it or `epoch` is over."""
         row = await self._database.row(
-            statement("journal", "lease"), {"name": name, "holder": holder, "ttl_s": ttl_s}
+            statement("journal", "lease"),
+            {"name": name, "holder": holder, "ttl_s": ttl_s, "epoch": epoch},
         )
         return None if row is None else int(row[0])
 
@@ -70,7 +71,7 @@ class Journal:
     async def relayed(
         self, epoch: int, snapshot: str, tails: Mapping[tuple[str, int], int]
     ) -> None:
-        """Note that all visible in `snapshot` is published, with these last orders."""
+        """Note that all visible in `snapshot` is published, and up to these orders."""
         await self._database.rows(
             statement("journal", "relayed"),
             {

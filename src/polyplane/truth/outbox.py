@@ -71,15 +71,25 @@ async def first_page(connection: Connection, prev: str) -> Page:
     return _page(prev, found[0][0], 0, rows)
 
 
-async def next_page(
-    connection: Connection, prev: str, cur: str, after: int, upto: int = EVERYTHING
-) -> Page:
-    """The page of a known window that follows `after`; with `upto`, exactly a page seen before."""
+async def next_page(connection: Connection, prev: str, cur: str, after: int) -> Page:
+    """The page of a known window that follows `after`."""
     cursor = await connection.execute(
         statement("outbox", "page"),
-        {"prev": prev, "cur": cur, "after": after, "upto": upto, "rows": PAGE_ROWS},
+        {"prev": prev, "cur": cur, "after": after, "upto": EVERYTHING, "rows": PAGE_ROWS},
     )
     return _page(prev, cur, after, [OutboxRow(*row) for row in await cursor.fetchall()])
+
+
+async def same_page(
+    connection: Connection, prev: str, cur: str, after: int, upto: int, last: bool
+) -> Page:
+    """A page seen before, whatever the limits are by now."""
+    cursor = await connection.execute(
+        statement("outbox", "page"),
+        {"prev": prev, "cur": cur, "after": after, "upto": upto, "rows": EVERYTHING},
+    )
+    rows = tuple(OutboxRow(*row) for row in await cursor.fetchall())
+    return Page(prev, cur, after, upto, last, rows)
 
 
 async def keep_partitions(connection: Connection, *, drop: bool) -> None:

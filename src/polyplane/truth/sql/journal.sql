@@ -19,9 +19,11 @@ SELECT greatest(
   0)
 
 -- name: lease
--- Take or renew a lease. The fence grows when the holder changes. No row: somebody else has it.
+-- Take or renew a lease. The fence grows when the holder changes. No row: somebody else has it, or
+-- the epoch is over.
 INSERT INTO polyplane.lease AS l (name, holder, fence, expires_at)
-VALUES (%(name)s, %(holder)s, 1, clock_timestamp() + make_interval(secs => %(ttl_s)s))
+SELECT %(name)s, %(holder)s, 1, clock_timestamp() + make_interval(secs => %(ttl_s)s)
+FROM polyplane.identity WHERE epoch = %(epoch)s
 ON CONFLICT (name) DO UPDATE
 SET holder = excluded.holder, expires_at = excluded.expires_at,
     fence = l.fence + (l.holder <> excluded.holder)::int
@@ -32,14 +34,20 @@ RETURNING fence
 UPDATE polyplane.lease SET expires_at = '-infinity' WHERE name = %(name)s AND holder = %(holder)s
 
 -- name: relayed
--- The window up to `snapshot` is published; its messages ended at these orders.
+-- All that is visible in `snapshot` is published, and these orders; it never goes back, for a relay
+-- that was paused may come late. Of two snapshots the older has less behind it.
 WITH moved AS (
   INSERT INTO polyplane.tail AS t (tbl, bucket, "order")
   SELECT * FROM unnest(%(tables)s::text[], %(buckets)s::int[], %(orders)s::bigint[])
+  WHERE %(epoch)s = (SELECT epoch FROM polyplane.identity)
   ON CONFLICT (tbl, bucket) DO UPDATE SET "order" = greatest(t."order", excluded."order")
 )
 INSERT INTO polyplane.relayed (epoch, snapshot) VALUES (%(epoch)s, %(snapshot)s::pg_snapshot)
 ON CONFLICT (only_row) DO UPDATE SET epoch = excluded.epoch, snapshot = excluded.snapshot
+WHERE (relayed.epoch, pg_snapshot_xmax(relayed.snapshot), pg_snapshot_xmin(relayed.snapshot),
+       -(SELECT count(*) FROM pg_snapshot_xip(relayed.snapshot)))
+   <= (excluded.epoch, pg_snapshot_xmax(excluded.snapshot), pg_snapshot_xmin(excluded.snapshot),
+       -(SELECT count(*) FROM pg_snapshot_xip(excluded.snapshot)))
 
 -- name: relayed_snapshot
 SELECT snapshot::text FROM polyplane.relayed WHERE epoch = %(epoch)s

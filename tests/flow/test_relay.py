@@ -1,0 +1,287 @@
+"""The relay under fire: killed at every step, doubled, and robbed of its stream or its engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+
+import polyplane as pp
+from polyplane.errors import FeedDown, Fenced
+from polyplane.feed.protocol import Feed, Outgoing
+from polyplane.flow import packing, relay
+from polyplane.flow.relay import Relay
+from polyplane.opening import Open
+from polyplane.truth import outbox
+from polyplane.truth.journal import Journal
+from tests.conftest import PlaneOf
+from tests.flow.things import Thing, ThingSearch, becomes, by_hand, messages
+
+
+class Killed(Exception):
+    """What ends a relay as kill -9 does: nothing in it knows how to go on."""
+
+
+class FaultyFeed:
+    """A feed that fails at its n-th message: before it is published, or after, unacknowledged."""
+
+    def __init__(self, feed: Feed, at: int, *, after: bool, error: Exception) -> None:
+        self._feed = feed
+        self._left = at
+        self._after = after
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._feed, name)
+
+    async def publish_fenced(self, stream: str, found: Sequence[Outgoing], after: int) -> int:
+        """One by one, until the fault; none after it."""
+        for message in found:
+            self._left -= 1
+            if self._left == -1 and not self._after:
+                raise self._error
+            after = await self._feed.publish_fenced(stream, [message], after)
+            if self._left == -1:
+                raise self._error
+        return after
+
+
+class FaultyJournal:
+    """A journal that dies when the relay notes what it has published, `turns` notes later."""
+
+    def __init__(self, journal: Journal, turns: int) -> None:
+        self._journal = journal
+        self._turns = turns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    async def relayed(self, *args: Any) -> None:
+        """The fault."""
+        if self._turns == 0:
+            raise Killed
+        self._turns -= 1
+        await self._journal.relayed(*args)
+
+
+class FreeForAll:
+    """A journal whose lease everybody gets."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    async def lease(self, *_: Any) -> int:
+        """Yours too."""
+        return 1
+
+
+async def applied() -> bool:
+    """No partition may be dropped in these tests."""
+    return False
+
+
+def relay_of(opened: Open, *, feed: Any = None, journal: Any = None) -> Relay:
+    """A relay with parts that fail."""
+    feed, journal = feed or opened.feed, journal or opened.journal
+    subjects = opened.feed.subjects
+    return Relay(opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=applied)
+
+
+@asynccontextmanager
+async def running(living: Relay) -> AsyncIterator[None]:
+    """The relay runs until the block ends, and gives its lease up."""
+    task = asyncio.create_task(living.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await living.stop()
+
+
+async def all_relayed(plane: pp.Plane) -> None:
+    """Wait until all that is committed is noted as published."""
+    journal, epoch = plane.opened.journal, plane.opened.epoch
+    cut = await journal.cut()
+    await becomes(lambda: journal.is_cut_relayed(epoch, cut), True, within_s=10)
+
+
+class Witness:
+    """Reads the streams past the adapter and compares them with the outbox."""
+
+    def __init__(self, plane: pp.Plane) -> None:
+        self._plane = plane
+        self._changes: list[tuple[str, bytes]] = []
+        self._events: list[tuple[str, bytes]] = []
+
+    async def check(self) -> None:
+        """The streams hold the outbox: all of it, once, in order; the journal knows their ends.
+
+        Each key is changed once in these tests, and by one writer, so that order is exact.
+        """
+        subjects = self._plane.opened.feed.subjects
+        for stream, known in ((subjects.changes, self._changes), (subjects.events, self._events)):
+            known += await messages(self._plane, stream, len(known) + 1)
+        rows = await by_hand(
+            self._plane, "SELECT op::text, keys, body FROM polyplane.outbox ORDER BY seq"
+        )
+        written = [key for op, keys, _ in rows if op != "E" for key in keys]
+        published: dict[int, list[str]] = {}
+        tails: dict[tuple[str, int], int] = {}
+        for sequence, (subject, body) in enumerate(self._changes, start=1):
+            content, bucket = orjson.loads(body), int(subject.rpartition(".")[2])
+            if content["keys"]:
+                published.setdefault(bucket, []).extend(content["keys"])
+                tails[content["table"], bucket] = sequence
+        expected: dict[int, list[str]] = {}
+        for key in written:
+            expected.setdefault(packing.bucket_of(key), []).append(key)
+        assert published == expected
+        events = [orjson.loads(body)["id"] for _, body in self._events]
+        assert events == [body["id"] for op, _, body in rows if op == "E"]
+        assert await self._plane.opened.journal.tails() == tails
+
+
+async def write_some(plane: pp.Plane, first: int) -> int:
+    """Four transactions, 12 rows and 6 events: with few rows a page it is many pages."""
+    for turn in range(4):
+        async with plane.write(actor="ada") as tx:
+            for n in range(first, first + 3):
+                tx.add(Thing(id=n, body=f"thing {n}"))
+                await tx.flush()
+                if turn % 2:
+                    tx.emit("things.thing.made", {"n": n})
+            first += 3
+    return first
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few rows make many pages, a few keys many messages."""
+    monkeypatch.setattr(outbox, "PAGE_ROWS", 4)
+    monkeypatch.setattr(packing, "MESSAGE_KEYS", 1)
+    monkeypatch.setattr(packing, "BUCKETS", 2)
+
+
+@pytest.fixture
+async def plane(plane_of: PlaneOf) -> pp.Plane:
+    """A captured table, and nothing that moves its changes."""
+    return await plane_of(models=[Thing], projections=[ThingSearch], flows=False)
+
+
+async def is_killed(doomed: Relay) -> bool:
+    """Whether the relay meets its fault before it has published everything."""
+    task = asyncio.create_task(doomed.run())
+    await asyncio.wait([task], timeout=1)
+    task.cancel()
+    [found] = await asyncio.gather(task, return_exceptions=True)
+    await doomed.stop()
+    assert isinstance(found, Killed | asyncio.CancelledError), found
+    return isinstance(found, Killed)
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_relay_killed_at_any_message_is_resumed(plane: pp.Plane, after: bool) -> None:
+    """No message is lost, none is there twice, whichever was the last."""
+    witness, first, kills = Witness(plane), 1, 0
+    while True:
+        first = await write_some(plane, first)
+        feed = FaultyFeed(plane.opened.feed, kills, after=after, error=Killed())
+        if not await is_killed(relay_of(plane.opened, feed=feed)):
+            break
+        kills += 1
+        async with running(relay_of(plane.opened)):
+            await all_relayed(plane)
+        await witness.check()
+    assert kills > 15
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_relay_killed_before_it_notes_what_it_did_is_resumed(plane: pp.Plane) -> None:
+    """The tail of the stream knows better than the journal; and the journal learns from it."""
+    witness, first = Witness(plane), 1
+    for turns in range(4):
+        first = await write_some(plane, first)
+        journal = FaultyJournal(plane.opened.journal, turns)
+        assert await is_killed(relay_of(plane.opened, journal=journal))
+        async with running(relay_of(plane.opened)):
+            await all_relayed(plane)  # though nothing more is written
+        await witness.check()
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_lost_acknowledgements_are_waited_out(
+    plane: pp.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FeedDown though the message is there, and though it is not, without a new relay."""
+    monkeypatch.setattr(relay, "_STANDBY_S", 0.01)
+    await write_some(plane, 1)
+    feed: Any = plane.opened.feed
+    for at in range(0, 20, 2):
+        feed = FaultyFeed(feed, at, after=at % 4 == 0, error=FeedDown("lost"))
+    async with running(relay_of(plane.opened, feed=feed)):
+        await all_relayed(plane)
+    await Witness(plane).check()
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_two_relays_at_once_never_interleave(
+    plane: pp.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even when both believe that they lead: the fence holds, and was needed."""
+    monkeypatch.setattr(relay, "_FENCED_S", 0.0)
+    fenced = 0
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(plane.opened.feed, name)
+
+        async def publish_fenced(self, *args: Any) -> int:
+            nonlocal fenced
+            try:
+                return await plane.opened.feed.publish_fenced(*args)
+            except Fenced:
+                fenced += 1
+                raise
+
+    free = FreeForAll(plane.opened.journal)
+    one, other = (relay_of(plane.opened, journal=free, feed=Counting()) for _ in range(2))
+    first = 1
+    async with running(one), running(other):
+        for _ in range(8):
+            first = await write_some(plane, first)
+        await all_relayed(plane)
+    await Witness(plane).check()
+    assert fenced > 0
+
+
+async def test_a_relay_takes_over_when_the_lease_of_a_dead_one_ends(plane: pp.Plane) -> None:
+    """And not before; nor does one of an epoch that is over."""
+    journal, epoch = plane.opened.journal, plane.opened.epoch
+    dead, mine = uuid4(), uuid4()
+    assert await journal.lease(relay.LEASE, dead, 0.3, epoch) == 1
+    assert await journal.lease(relay.LEASE, mine, 3, epoch) is None
+    await asyncio.sleep(0.3)
+    assert await journal.lease(relay.LEASE, mine, 3, epoch) == 2
+    assert await journal.lease(relay.LEASE, mine, 3, epoch) == 2
+    assert await journal.lease(relay.LEASE, dead, 3, epoch) is None
+    await journal.release(relay.LEASE, mine)
+    assert await journal.lease(relay.LEASE, dead, 3, epoch + 1) is None
+
+
+async def test_what_is_noted_as_published_never_goes_back(plane: pp.Plane) -> None:
+    """A relay that was paused before it noted its window comes late."""
+    journal, epoch = plane.opened.journal, plane.opened.epoch
+    for newer, older in (("20:30:", "20:25:"), ("21:31:25", "21:31:22,25"), ("22:30:", "20:30:20")):
+        await journal.relayed(epoch, newer, {})
+        await journal.relayed(epoch, older, {})
+        assert await journal.relayed_snapshot(epoch) == newer
