@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 import orjson
+import pyarrow as pa
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import insert
@@ -30,8 +31,8 @@ ACTOR: Final = "laboratory.analysis"
 REQUESTS: Final = "analysis"
 """Name of the inbound stream that takes requests for an analysis."""
 
-POINTS_MAX: Final = 20_000
-"""Most points of one metric of one activity that are looked at."""
+POINTS_MAX: Final = 100_000
+"""Most points of one metric that are looked at."""
 METRICS_MAX: Final = 100
 OVERDUE: Final = timedelta(seconds=60)
 """How long after the last activity telemetry may still be on its way."""
@@ -127,20 +128,28 @@ async def _points(
     if stored < promised and last is not None and datetime.now(UTC) - last < OVERDUE:
         raise TelemetryPending(f"{stored:,} of {promised:,} telemetry points are stored.")
     metrics = await telemetry.latest(by="metric_name", where=where, limit=METRICS_MAX)
+    ids = [each.activity_id for each in activities]
     points: list[Point] = []
-    for activity in activities:
-        for metric in metrics["metric_name"].to_pylist():
-            table = await telemetry.latest(
-                by="tags",
-                where={**where, "activity_id": activity.activity_id, "metric_name": metric},
-                limit=POINTS_MAX,
-            )
-            values, tags = table["value"].to_pylist(), table["tags"].to_pylist()
-            points += [
-                Point(activity.activity_id, metric, value, _unit(said))
-                for value, said in zip(values, tags, strict=True)
-            ]
+    for metric in metrics["metric_name"].to_pylist():
+        table = await _newest(plane, {**where, "metric_name": metric}, ids)
+        names = ("activity_id", "value", "tags")
+        rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+        points += [Point(name, metric, value, _unit(tags)) for name, value, tags in rows if name]
     return points
+
+
+async def _newest(plane: pp.Plane, where: dict[str, Any], activity_ids: Sequence[str]) -> pa.Table:
+    """The newest point per activity and tags."""
+    telemetry = plane[Telemetry]
+    table = await telemetry.latest(by="tags", where=where, limit=POINTS_MAX)
+    if table.num_rows == await telemetry.count(where):
+        return table
+    # Tags that several activities share: one activity after the other.
+    tables = [
+        await telemetry.latest(by="tags", where={**where, "activity_id": each}, limit=POINTS_MAX)
+        for each in activity_ids
+    ]
+    return pa.concat_tables(tables)
 
 
 def _promised(result: Mapping[str, Any] | None) -> int:

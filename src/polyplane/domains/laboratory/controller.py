@@ -9,6 +9,7 @@ docs/laboratory.md describes the subjects and messages for controllers in other 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections import OrderedDict
@@ -213,7 +214,15 @@ def telemetry(
             "metric_name": metric,
             "value": value,
             "unit": measurement.UNITS[metric],
-            "tags": (f'{{"attempt":{activity.attempt},"pass":{number},"block":{reading.block}}}'),
+            "tags": json.dumps(
+                {
+                    "codec": activity.parameters["codec"],
+                    "level": activity.parameters["level"],
+                    "attempt": activity.attempt,
+                    "pass": number,
+                    "block": reading.block,
+                }
+            ),
         }
         for number, readings in enumerate(passes, 1)
         for reading in readings

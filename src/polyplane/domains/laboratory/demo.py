@@ -29,7 +29,7 @@ __all__ = ["DemoReport", "render", "run_demo"]
 CONTROLLERS: Final = ("demo-1", "demo-2")
 CALL_TIMEOUT_S: Final = 30.0
 EXPERIMENT_TIMEOUT_S: Final = 180.0
-LOOK_S: Final = 0.1
+LOOK_S: Final = 0.2
 STOP_TIMEOUT_S: Final = 10.0
 LAG_SAMPLES: Final = 50
 
@@ -164,9 +164,10 @@ async def _follow(
             listed = await api.get(f"experiments/{experiment}/activities", limit=200)
             shares = [each["progress"] for each in listed["items"]]
             bar.update(task, completed=sum(shares) / len(shares))
-            status = (await api.get(f"experiments/{experiment}"))["status"]
-            if status in ("completed", "failed"):
-                return
+            if all(each["status"] in ("completed", "failed") for each in listed["items"]):
+                status = (await api.get(f"experiments/{experiment}"))["status"]
+                if status in ("completed", "failed"):
+                    return
             for controller in controllers:
                 if controller.returncode is not None:
                     raise pp.Unavailable(f"A controller ended with {controller.returncode}.")
