@@ -50,7 +50,7 @@ async def test_asking_never_gets_in_the_way_of_a_start(tmp_path: Path) -> None:
     seen: set[int | None] = set()
 
     def ask() -> None:
-        while not over.is_set():
+        while not over.wait(0.001):
             owner = running(tmp_path)
             seen.add(None if owner is None else owner.pid)
 
