@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("polyplane.testing.vector", "polyplane.testing.vector_writing")
+for _contract in ("cache", "series", "series_reading", "vector", "vector_writing"):
+    pytest.register_assert_rewrite(f"{__name__}.{_contract}")

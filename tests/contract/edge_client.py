@@ -1,0 +1,154 @@
+"""Qdrant's own engine (the `qdrant_edge` wheel) behind the calls the adapter makes to a server.
+
+Only names are translated, one to one; what filters, gates, indexes and vectors mean is the
+engine's own doing, the same code as in the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from shutil import rmtree
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+import orjson
+import qdrant_edge as edge
+from qdrant_client import models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+BOUNDS = ("gte", "gt", "lte", "lt")
+
+
+def edge_filter(given: models.Filter | None) -> edge.Filter | None:
+    """The same filter in the engine's own classes."""
+    if given is None or not (given.must or given.should):
+        return None
+    assert given.must_not is None, "the adapter makes no such filter"
+    return edge.Filter(must=_conditions(given.must), should=_conditions(given.should))
+
+
+def _conditions(given: Any) -> list[Any] | None:
+    return [_condition(condition) for condition in given or []] or None
+
+
+def _condition(given: Any) -> Any:
+    match given:
+        case models.Filter():
+            return edge_filter(given) or edge.Filter(must=[])
+        case models.IsEmptyCondition():
+            return edge.IsEmptyCondition(given.is_empty.key)
+        case models.HasIdCondition():
+            return edge.HasIdCondition({UUID(str(i)) for i in given.has_id})
+        case models.FieldCondition(match=models.MatchValue(value=value)):
+            return edge.FieldCondition(given.key, match=edge.MatchValue(value))
+        case models.FieldCondition(range=models.DatetimeRange() as within):
+            times = {name: getattr(within, name) for name in BOUNDS}
+            bounds = {n: t.isoformat() for n, t in times.items() if isinstance(t, datetime)}
+            return edge.FieldCondition(given.key, range=edge.RangeDateTime(**bounds))
+        case models.FieldCondition(range=models.Range() as within):
+            limits = {name: getattr(within, name) for name in BOUNDS}
+            return edge.FieldCondition(given.key, range=edge.RangeFloat(**limits))
+    raise TypeError(f"The adapter makes no {given!r}.")
+
+
+class EdgeEngine:
+    """The shards of one folder, shared by its clients as a server's collections are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clients = 0
+        self.shards: dict[str, edge.EdgeShard] = {}
+
+    def shard(self, name: str) -> edge.EdgeShard:
+        path = self.folder / name
+        if name not in self.shards:
+            if not path.exists():
+                raise UnexpectedResponse(404, "Not Found", b"no such collection", headers=None)  # type: ignore[arg-type]
+            self.shards[name] = edge.EdgeShard.load(str(path))
+        return self.shards[name]
+
+    def release(self) -> None:
+        self.clients -= 1
+        if self.clients == 0:
+            for shard in self.shards.values():
+                shard.close()
+            self.shards.clear()
+
+
+class EdgeClient:
+    """The part of AsyncQdrantClient that the adapter uses."""
+
+    def __init__(self, engine: EdgeEngine) -> None:
+        self.engine = engine
+        self.engine.clients += 1
+        self.closed = False
+
+    async def get_collections(self) -> list[str]:
+        return sorted(path.name for path in self.engine.folder.iterdir())
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.engine.release()
+
+    async def collection_exists(self, name: str) -> bool:
+        return (self.engine.folder / name).exists()
+
+    async def create_collection(self, name: str, vectors_config: models.VectorParams) -> None:
+        path = self.engine.folder / name
+        path.mkdir()
+        assert vectors_config.distance == models.Distance.COSINE
+        params = edge.EdgeVectorParams(size=vectors_config.size, distance=edge.Distance.Cosine)
+        self.engine.shards[name] = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors=params))
+
+    async def delete_collection(self, name: str) -> None:
+        self.engine.shard(name).close()
+        del self.engine.shards[name]
+        rmtree(self.engine.folder / name)
+
+    async def get_collection(self, name: str) -> Any:
+        stored = orjson.loads((self.engine.folder / name / "edge_config.json").read_bytes())
+        vectors = models.VectorParams(**stored["vectors"][""])
+        return SimpleNamespace(config=SimpleNamespace(params=SimpleNamespace(vectors=vectors)))
+
+    async def create_payload_index(self, name: str, field: str, field_schema: Any) -> None:
+        kind = getattr(edge.PayloadSchemaType, field_schema.value.capitalize())
+        self.engine.shard(name).update(edge.UpdateOperation.create_field_index(field, kind))
+
+    async def upsert(
+        self,
+        name: str,
+        points: Sequence[models.PointStruct],
+        wait: bool,
+        update_filter: models.Filter,
+    ) -> None:
+        made = [edge.Point(UUID(str(p.id)), cast(Any, p.vector), p.payload) for p in points]
+        gate = edge_filter(update_filter)
+        self.engine.shard(name).update(edge.UpdateOperation.upsert_points(made, condition=gate))
+
+    async def scroll(
+        self, name: str, limit: int, with_payload: Any, with_vectors: bool, offset: Any = None
+    ) -> tuple[list[Any], Any]:
+        request = edge.ScrollRequest(
+            offset=offset, limit=limit, with_payload=with_payload, with_vector=with_vectors
+        )
+        return self.engine.shard(name).scroll(request)
+
+    async def query_points(
+        self, name: str, query: Any, query_filter: Any, limit: int, with_payload: bool
+    ) -> Any:
+        request = edge.QueryRequest(
+            limit=limit,
+            query=edge.Query.Nearest(query),
+            filter=edge_filter(query_filter),
+            with_payload=with_payload,
+        )
+        return SimpleNamespace(points=self.engine.shard(name).query(request))
+
+    async def retrieve(self, name: str, ids: Sequence[str], with_payload: bool) -> list[Any]:
+        return self.engine.shard(name).retrieve(
+            [UUID(i) for i in ids], with_payload=with_payload, with_vector=False
+        )
