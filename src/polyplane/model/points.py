@@ -47,7 +47,11 @@ ARROW_TYPES: Final[dict[type, pa.DataType]] = {
     UUID: pa.uuid(),
     dict: pa.string(),  # canonical JSON: Arrow has no type that keeps any object as it is
 }
-_PYTHON_TYPES: Final[dict[type, set[type]]] = {float: {float, int}, UUID: {UUID, str}}
+_PYTHON_TYPES: Final[dict[type, set[type]]] = {
+    float: {float, int},
+    datetime: {datetime, str},
+    UUID: {UUID, str},
+}
 _EXPECTED: Final[dict[type, str]] = {
     str: "a text that is not too long",
     int: "a whole number of at most 64 bits",
@@ -172,11 +176,19 @@ def _column(column: Column, values: Any, is_name: bool) -> pa.Array:
             except (ValueError, TypeError, OverflowError, NotImplementedError):
                 high = middle
         expected = _EXPECTED[column.type] + (" or null" if column.optional else "")
-        got = repr(values[low].as_py() if isinstance(values, pa.Array) else values[low])
-        got = got if len(got) <= 60 else f"{got[:57]}..."
         raise Refused(
-            f"{column.name}, row {low}: expected {expected}, not {got}.", field=column.name
+            f"{column.name}, row {low}: expected {expected}, not {_shown(values[low])}.",
+            field=column.name,
         ) from error
+
+
+def _shown(value: Any) -> str:
+    """`value` for people, short."""
+    try:
+        text = repr(value.as_py() if isinstance(value, pa.Scalar) else value)
+    except (ValueError, LookupError, OverflowError):  # what a hostile Arrow type cannot show
+        text = "this"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _plain_array(column: Column, values: Any) -> pa.Array:
@@ -187,17 +199,17 @@ def _plain_array(column: Column, values: Any) -> pa.Array:
     """
     if isinstance(values, np.ndarray):
         return pa.array(values)
-    allowed = _PYTHON_TYPES.get(column.type, {column.type, str})
-    if column.type in (int, bool):
-        allowed = {column.type}
     types = set(map(type, values)) - {type(None)}
+    allowed = _PYTHON_TYPES.get(column.type, {column.type})
     if not types <= allowed:
         raise TypeError(f"{types - allowed} in a column of {column.type}")
     if types == {dict}:
         texts = [None if v is None else canonical(v).decode() for v in values]
         _refuse_hidden_nan(values, texts)
         return pa.array(texts, pa.string())
-    if datetime in types and any(v.tzinfo is None for v in values if v is not None):
+    if datetime in types and str in types:
+        values = [v.isoformat() if isinstance(v, datetime) else v for v in values]
+    elif datetime in types and any(v.tzinfo is None for v in values if v is not None):
         raise ValueError("a timestamp without a zone")
     if UUID in types:
         values = [None if v is None else str(v) for v in values]
@@ -335,6 +347,8 @@ def _read_ipc(payload: bytes, max_rows: int) -> pa.Table:
                     raise TooLarge(f"A batch has at most {max_rows} points.", field="time")
                 batch.validate(full=True)
                 batches.append(batch)
+            if not reader.schema.names:  # a name that is not UTF-8 fails here
+                raise ValueError("no columns")
             return pa.Table.from_batches(batches, reader.schema)
     except (pa.ArrowException, ValueError, TypeError, OSError, struct.error) as error:
         raise Refused("This is not a readable Arrow IPC stream.") from error
