@@ -16,6 +16,7 @@ from polyplane.truth.outbox import Page
 BUCKETS: Final = 8
 MESSAGE_KEYS: Final = 4_000
 MESSAGE_BYTES: Final = 512 << 10
+PLACE_HEADER: Final = "Polyplane-Page"
 _MARK_TABLE: Final = "polyplane.mark"
 
 
@@ -48,20 +49,23 @@ def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing
 
 
 def event_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing]:
-    """The messages of a page for the events stream: one per domain event."""
+    """The messages of a page for the events stream: one per domain event, as it was written."""
     events = [row for row in page.rows if row.op == "E"]
-    return [
-        Outgoing(
-            subject=subjects.event(row.body["tenant"], row.tbl, row.body.get("subject", "")),
-            body=orjson.dumps(row.body),
-            message_id=f"{epoch}:e{row.seq}",
-            headers={
-                "Content-Type": "application/cloudevents+json",
-                "Polyplane-Page": orjson.dumps(_place(epoch, page, i, len(events))).decode(),
-            },
+    found = []
+    for index, row in enumerate(events):
+        event = orjson.loads(row.body or "{}")
+        found.append(
+            Outgoing(
+                subject=subjects.event(event["tenant"], row.tbl, event.get("subject", "")),
+                body=(row.body or "").encode(),
+                message_id=f"{epoch}:e{row.seq}",
+                headers={
+                    "Content-Type": "application/cloudevents+json",
+                    PLACE_HEADER: orjson.dumps(_place(epoch, page, index, len(events))).decode(),
+                },
+            )
         )
-        for i, row in enumerate(events)
-    ]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +88,23 @@ class Place:
 
 
 def place_of(message: Message | None) -> Place | None:
-    """Where in its page a message of either stream stands, as the relay wrote it."""
+    """Where in its page a message of either stream stands, if it is a relay's."""
     if message is None:
         return None
-    written = message.headers.get("Polyplane-Page")
-    return Place(**(orjson.loads(written) if written else orjson.loads(message.body)["page"]))
+    written = message.headers.get(PLACE_HEADER)
+    try:
+        return Place(**(orjson.loads(written) if written else orjson.loads(message.body)["page"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def keys_of(message: Message) -> tuple[str, list[str]]:
-    """(table, keys) of a change message."""
-    body = orjson.loads(message.body)
-    return body["table"], body["keys"]
+    """(table, keys) of a change message; no keys in one that is none of a relay's."""
+    try:
+        body = orjson.loads(message.body)
+        return body["table"], body["keys"]
+    except (ValueError, KeyError, TypeError):
+        return "", []
 
 
 def _place(epoch: int, page: Page, index: int, count: int) -> Place:
@@ -112,13 +122,14 @@ def _outgoing(
 
 
 def _split(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Pieces of at most MESSAGE_KEYS keys and about MESSAGE_BYTES bytes (at least one key)."""
+    """Pieces of at most MESSAGE_KEYS keys and MESSAGE_BYTES bytes of JSON (at least one key)."""
     start, size = 0, 0
     for index, key in enumerate(keys):
-        if index > start and (index - start >= MESSAGE_KEYS or size + len(key) > MESSAGE_BYTES):
+        length = len(orjson.dumps(key)) + 1
+        if index > start and (index - start >= MESSAGE_KEYS or size + length > MESSAGE_BYTES):
             yield keys[start:index]
             start, size = index, 0
-        size += len(key) + 3
+        size += length
     if start < len(keys):
         yield keys[start:]
 

@@ -26,7 +26,11 @@ def _plain(value: Any) -> Any:
         case date() | time():
             return value.isoformat()
         case Decimal():
-            return f"{value.normalize():f}" if value else "0"
+            if not value:
+                return "0"
+            # Not normalize(): it rounds to the precision of whatever context is current.
+            digits = f"{value:f}"
+            return digits.rstrip("0").rstrip(".") if "." in digits else digits
         case bytes():
             return value.hex()
         case np.ndarray():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, Self
 
 ORDER_BITS = 40
@@ -37,5 +38,7 @@ class Token(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """The token written as `epoch.xid`; ValueError when it is not one."""
-        epoch, _, xid = text.partition(".")
-        return cls(int(epoch), int(xid))
+        found = re.fullmatch(r"([1-9]\d{0,4})\.([1-9]\d{0,18})", text, re.ASCII)
+        if found is None:
+            raise ValueError("A token is written epoch.xid.")
+        return cls(int(found[1]), int(found[2]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from psycopg import sql
 
@@ -24,13 +24,13 @@ BEFORE_EVERYTHING: Final = "1:1:"
 
 
 class OutboxRow(NamedTuple):
-    """One captured statement (op I, U, D, T; keys) or one domain event (op E; body)."""
+    """One captured statement (op I, U, D, T; keys) or one domain event (op E; body, as JSON)."""
 
     seq: int
     tbl: str
     op: str
     keys: list[str]
-    body: Any
+    body: str | None
     at: datetime
 
 

@@ -10,12 +10,12 @@ page AS (
   ORDER BY o.seq
   LIMIT %(rows)s + 1
 )
-SELECT s.cur::text, p.seq, p.tbl, p.op::text, p.keys, p.body, p.at
+SELECT s.cur::text, p.seq, p.tbl, p.op::text, p.keys, p.body::text, p.at
 FROM s LEFT JOIN page p ON true ORDER BY p.seq
 
 -- name: page
 -- A further page of the window (prev, cur], after `after` and up to `upto`.
-SELECT o.seq, o.tbl, o.op::text, o.keys, o.body, o.at
+SELECT o.seq, o.tbl, o.op::text, o.keys, o.body::text, o.at
 FROM polyplane.outbox o
 WHERE o.xid >= pg_snapshot_xmin(%(prev)s::pg_snapshot)
   AND NOT pg_visible_in_snapshot(o.xid, %(prev)s::pg_snapshot)
