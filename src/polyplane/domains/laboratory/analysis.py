@@ -40,10 +40,6 @@ OVERDUE: Final = timedelta(seconds=60)
 log = structlog.get_logger(__name__)
 
 
-class TelemetryPending(pp.Unavailable):
-    """Telemetry that a controller has published is not stored yet; try again."""
-
-
 def learning_id(experiment_id: UUID, rule: str) -> UUID:
     """The id of what `rule` finds in an experiment."""
     return uuid5(experiment_id, rule)
@@ -56,7 +52,7 @@ async def request_analysis(plane: pp.Plane, tenant: str, experiment_id: UUID) ->
 
 
 async def analyse_requested(plane: pp.Plane, messages: Sequence[pp.Message]) -> None:
-    """Do the analyses asked for. Raises TelemetryPending, to be asked again, when it is early."""
+    """Do the analyses asked for. Raises NotSettled, to be asked again, when it is early."""
     for body in dict.fromkeys(message.body for message in messages):
         try:
             request = orjson.loads(body)
@@ -75,7 +71,7 @@ async def analyse(
 ) -> tuple[list[Finding], pp.Token | None]:
     """Write what the telemetry of an experiment proves; the findings and the write's token.
 
-    Raises NotFound, Conflict when activities are not over, TelemetryPending.
+    Raises NotFound, Conflict when activities are not over, NotSettled.
     """
     activities = await _activities(plane, experiment_id, tenant)
     points = await _points(plane, experiment_id, activities)
@@ -126,7 +122,7 @@ async def _points(
     stored = await telemetry.count(where)
     last = max((each.completed_at for each in activities if each.completed_at), default=None)
     if stored < promised and last is not None and datetime.now(UTC) - last < OVERDUE:
-        raise TelemetryPending(f"{stored:,} of {promised:,} telemetry points are stored.")
+        raise pp.NotSettled(f"{stored:,} of {promised:,} telemetry points are stored.")
     metrics = await telemetry.latest(by="metric_name", where=where, limit=METRICS_MAX)
     ids = [each.activity_id for each in activities]
     points: list[Point] = []

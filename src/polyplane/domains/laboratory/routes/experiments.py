@@ -165,7 +165,7 @@ async def start_experiment(
     return [ActivityShown.model_validate(row) for row in rows]
 
 
-@router.post("/experiments/{experiment_id}/analyse", responses=problem_responses(404, 409))
+@router.post("/experiments/{experiment_id}/analyse", responses=problem_responses(404, 409, 504))
 async def analyse_experiment(
     experiment_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader
 ) -> Analysed:
