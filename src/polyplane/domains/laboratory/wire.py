@@ -68,7 +68,7 @@ class Activity(BaseModel):
     activity_id: Name
     name: Name
     parameters: JsonObject = Field(default_factory=dict)
-    attempt: int = Field(1, ge=1, le=ATTEMPTS_MAX)
+    attempt: int = Field(default=1, ge=1, le=ATTEMPTS_MAX)
 
 
 class WorkOrder(BaseModel):
@@ -88,8 +88,8 @@ class Report(BaseModel):
 
     activity_id: Name
     attempt: int = Field(ge=1, le=ATTEMPTS_MAX)
-    sequence: int = Field(0, ge=0, le=2**31)
-    progress: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
+    sequence: int = Field(default=0, ge=0, le=2**31)
+    progress: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     result: JsonObject | None = None
     error: str | None = None
 
