@@ -155,7 +155,7 @@ async def open_all(
     stack.push_async_callback(feed.close)
     await _ensure_streams(declared, feed)
     journal = Journal(database)
-    epoch = await _epoch(journal, feed)
+    epoch = await _epoch(declared, journal, feed)
     stores = await _open_stores(declared, settings, urls, stack)
     opened = Open(urls, database, journal, feed, epoch, stores, engines)
     await _prepare_collections(declared, opened)
@@ -207,14 +207,28 @@ async def _ensure_streams(declared: Declared, feed: JetStream) -> None:
             await feed.ensure(name, [subject], keep=True)
 
 
-async def _epoch(journal: Journal, feed: JetStream) -> int:
-    """The epoch; a new one when the changes stream has lost what was once published."""
-    epoch = await journal.epoch()
+async def _epoch(declared: Declared, journal: Journal, feed: JetStream) -> int:
+    """The epoch; a new one, in which all is published again, when orders may have gone back.
+
+    That is so in another cluster, or when the changes stream has lost what was published and is
+    not known again by its end, or what a projection has not applied.
+    """
+    epoch, is_ours = await journal.identity()
     bounds = await feed.bounds(feed.subjects.changes)
     published = await journal.published_order(epoch)
-    if bounds.last < published:
-        epoch = await journal.bump_epoch()
-        _log.warning("epoch.bumped", epoch=epoch, stream=bounds.last, published=published)
+    reads = [(it.name, source_of(it.model).captured.name) for it in declared.projections]
+    positions = await journal.positions()
+    missed = [
+        projection
+        for projection, bucket, _ in await journal.behind(epoch, reads)
+        if (at := positions.get((projection, bucket))) and at.order + 1 < bounds.first
+    ]
+    if is_ours and bounds.last >= published and not missed:
+        return epoch
+    epoch = await journal.bump_epoch(bounds.last)
+    _log.warning(
+        "epoch.bumped", epoch=epoch, restored=not is_ours, published=published, stream=bounds
+    )
     return epoch
 
 

@@ -37,17 +37,28 @@ async def backfill(
     """Fill the collection with all of truth; the number of rows read. Safe to repeat.
 
     The stream's last order is taken before the snapshot is opened: all that was published up to
-    it is in the snapshot, and what comes later is newer and wins at the store's gate.
+    it is in the snapshot, and what comes later is newer and wins at the store's gate. When it is
+    repeated, that order is the first attempt's.
     """
+    name, definition = target.collection.target, target.deriver.definition
     bounds = await feed.bounds(subjects.changes)
-    position = Position(epoch, bounds.last)
-    await journal.declare_collection(target.collection.target, target.deriver.definition)
+    now = Position(epoch, bounds.last)
+    position = await journal.declare_collection(name, definition, now, bounds.first)
     queue: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
     count = 0
 
     async def derive() -> None:
-        async for rows in all_rows(database, target.source, batch_size=BATCH_ROWS):
-            await queue.put(await target.deriver.items(rows))
+        puts: list[Item] = []
+        drops: list[str] = []
+        async for rows in all_rows(database, target.source):
+            more_puts, more_drops = await target.deriver.items(rows)
+            puts += more_puts
+            drops += more_drops
+            if len(puts) + len(drops) >= BATCH_ROWS:
+                await queue.put((puts, drops))
+                puts, drops = [], []
+        if puts or drops:
+            await queue.put((puts, drops))
         await queue.put(None)
 
     async with asyncio.TaskGroup() as tasks:
@@ -62,5 +73,5 @@ async def backfill(
     await target.store.maintain(target.collection)
     await target.store.barrier()
     await journal.projected(target.name, dict.fromkeys(range(BUCKETS), position))
-    await journal.filled(target.collection.target, position)
+    await journal.filled(name)
     return count

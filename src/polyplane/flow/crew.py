@@ -11,6 +11,7 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 _RESTART_S: Final = 1.0
+_STOP_AGAIN_S: Final = 1.0
 
 
 class Crew:
@@ -36,7 +37,9 @@ class Crew:
 
     async def stop(self) -> None:
         """Cancel every task and wait until all are gone."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        while self._tasks:
+            # Again and again: libraries swallow a cancellation now and then.
+            for task in self._tasks:
+                task.cancel()
+            _, gone_on = await asyncio.wait(self._tasks, timeout=_STOP_AGAIN_S)
+            self._tasks = list(gone_on)

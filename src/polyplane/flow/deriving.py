@@ -55,7 +55,8 @@ class VectorDeriver:
             if vector is None:
                 yield key, None, None
                 continue
-            by = self._by if vector.embedding is None else np.asarray(vector.embedding, "<f4")
+            own = vector.embedding
+            by = self._by if own is None else np.asarray(own, "<f4").tobytes().hex()
             try:
                 yield key, vector, digest([vector.text, vector.tags, by])
             except TypeError as error:

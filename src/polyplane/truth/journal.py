@@ -14,7 +14,10 @@ from polyplane.truth.statements import statement
 
 
 class Behind(NamedTuple):
-    """A projection's bucket that has not applied all that is published for it."""
+    """A projection's bucket that has not applied all that is published for it.
+
+    Order 0: the projection was never filled.
+    """
 
     projection: str
     bucket: int
@@ -36,18 +39,19 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def epoch(self) -> int:
-        """The epoch; bumped here when the database was restored into another cluster."""
+    async def identity(self) -> tuple[int, bool]:
+        """The epoch, and whether it began in this cluster; else the database was restored."""
         row = await self._database.row(statement("journal", "identity"))
         if row is None:
             raise Misconfigured("The plane has no identity row.", fix="Run: polyplane migrate up")
-        if row[1] == row[2]:
-            return int(row[0])
-        return await self.bump_epoch()
+        return int(row[0]), row[1] == row[2]
 
-    async def bump_epoch(self) -> int:
-        """Begin a new epoch: every earlier position is older than any of it."""
-        bumped = await self._database.row(statement("journal", "bump_epoch"))
+    async def bump_epoch(self, after: int) -> int:
+        """Begin a new epoch: every earlier position is older than any of it.
+
+        Its messages come after order `after`, the stream's last one now; there everybody stands.
+        """
+        bumped = await self._database.row(statement("journal", "bump_epoch"), {"after": after})
         assert bumped is not None
         return int(bumped[0])
 
@@ -151,17 +155,29 @@ class Journal:
         rows = await self._database.rows(statement("journal", "collections"))
         return {row[0]: CollectionRow(*row) for row in rows}
 
-    async def declare_collection(self, name: str, definition: str) -> None:
-        """Note a collection that is to be filled. Idempotent."""
-        await self._database.rows(
-            statement("journal", "declare_collection"), {"name": name, "definition": definition}
-        )
+    async def declare_collection(
+        self, name: str, definition: str, position: Position, first: int
+    ) -> Position:
+        """Note a collection that is to be filled as of `position`, and what to follow it from.
 
-    async def filled(self, name: str, position: Position) -> None:
-        """Note that a collection holds all of truth as of `position`."""
-        await self._database.rows(
-            statement("journal", "filled"), {"name": name, "position": position.packed()}
+        That is where an earlier attempt began, for what it has put there may be gone from truth
+        by now; unless the stream, which begins at order `first`, no longer reaches back so far.
+        """
+        row = await self._database.row(
+            statement("journal", "declare_collection"),
+            {
+                "name": name,
+                "definition": definition,
+                "position": position.packed(),
+                "oldest": Position(position.epoch, max(0, first - 1)).packed(),
+            },
         )
+        assert row is not None
+        return Position.unpacked(row[0])
+
+    async def filled(self, name: str) -> None:
+        """Note that a collection holds all of truth as of the position it was declared with."""
+        await self._database.rows(statement("journal", "filled"), {"name": name})
 
     async def ingest_open(self, stream: str, epoch: int) -> list[tuple[int, int]]:
         """Ranges (first, last) that were begun and are not known to be stored."""

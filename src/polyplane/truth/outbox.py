@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import psycopg
+import structlog
 from psycopg import sql
 
 from polyplane.truth.database import Connection
 from polyplane.truth.statements import statement
+
+_log = structlog.get_logger(__name__)
 
 PAGE_ROWS: Final = 2_000
 PAGE_KEYS: Final = 50_000
@@ -93,7 +97,20 @@ async def same_page(
 
 
 async def keep_partitions(connection: Connection, *, drop: bool) -> None:
-    """Make the next partition ahead of need; with `drop`, drop those everything has passed."""
+    """Make the next partition ahead of need; with `drop`, drop those everything has passed.
+
+    Both lock the outbox for a moment. Nobody waits behind us for a long transaction: if there is
+    one we come again later.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '50ms'")
+            await _keep_partitions(connection, drop)
+    except psycopg.errors.LockNotAvailable:
+        _log.info("outbox.partitions_wait")
+
+
+async def _keep_partitions(connection: Connection, drop: bool) -> None:
     cursor = await connection.execute(statement("outbox", "next_partition"))
     if row := await cursor.fetchone():
         start = row[0]

@@ -4,11 +4,18 @@ SELECT epoch, system_identifier,
 FROM polyplane.identity
 
 -- name: bump_epoch
--- The orders of the old epoch say nothing in the new one.
-WITH forgotten AS (DELETE FROM polyplane.tail)
-UPDATE polyplane.identity
-SET epoch = epoch + 1, system_identifier = (SELECT system_identifier::text FROM pg_control_system())
-RETURNING epoch
+-- The orders of the old epoch say nothing in the new one, whose messages come after `after`.
+WITH forgotten AS (DELETE FROM polyplane.tail),
+bumped AS (
+  UPDATE polyplane.identity
+  SET epoch = epoch + 1,
+      system_identifier = (SELECT system_identifier::text FROM pg_control_system())
+  RETURNING epoch
+),
+moved AS (
+  UPDATE polyplane.projected SET position = (SELECT epoch::bigint << 40 | %(after)s FROM bumped)
+)
+SELECT epoch FROM bumped
 
 -- name: published_order
 SELECT greatest(
@@ -75,11 +82,12 @@ SELECT NOT EXISTS (
 SELECT pg_current_snapshot()::text
 
 -- name: behind
--- Which (projection, bucket) have not applied all that is published for their tables.
+-- Which (projection, bucket) have not applied all that is published for their tables; order 0 when
+-- nothing is, but the projection was never filled.
 WITH need AS (
-  SELECT p.name, t.bucket, max(t."order") AS "order"
+  SELECT p.name, coalesce(t.bucket, 0) AS bucket, coalesce(max(t."order"), 0) AS "order"
   FROM unnest(%(projections)s::text[], %(tables)s::text[]) AS p (name, tbl)
-  JOIN polyplane.tail t ON t.tbl = p.tbl GROUP BY 1, 2
+  LEFT JOIN polyplane.tail t ON t.tbl = p.tbl GROUP BY 1, 2
 )
 SELECT n.name, n.bucket, n."order"
 FROM need n LEFT JOIN polyplane.projected d ON d.projection = n.name AND d.bucket = n.bucket
@@ -100,11 +108,14 @@ SELECT tbl, bucket, "order" FROM polyplane.tail
 SELECT name, definition, position, filled_at FROM polyplane.collection
 
 -- name: declare_collection
-INSERT INTO polyplane.collection (name, definition) VALUES (%(name)s, %(definition)s)
-ON CONFLICT (name) DO NOTHING
+INSERT INTO polyplane.collection AS c (name, definition, position)
+VALUES (%(name)s, %(definition)s, %(position)s)
+ON CONFLICT (name) DO UPDATE SET position =
+  CASE WHEN c.position >= %(oldest)s THEN c.position ELSE excluded.position END
+RETURNING position
 
 -- name: filled
-UPDATE polyplane.collection SET position = %(position)s, filled_at = now() WHERE name = %(name)s
+UPDATE polyplane.collection SET filled_at = now() WHERE name = %(name)s
 
 -- name: ingest_open
 -- The ranges that were begun and are not known to be stored.

@@ -35,20 +35,28 @@ WITH bound AS (
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
   WHERE i.inhparent = 'polyplane.outbox'::regclass
 ), used AS (
-  SELECT coalesce(max(seq), 0) AS seq,
-         (SELECT coalesce(max(seq), 0) FROM polyplane.outbox_rest) AS rest FROM polyplane.outbox
+  SELECT last_value AS seq, (SELECT coalesce(max(seq), 0) FROM polyplane.outbox_rest) AS rest
+  FROM polyplane.outbox_seq_seq
 )
 SELECT greatest(upper, (rest / 10000000 + 1) * 10000000 * (rest > 0)::int)
 FROM bound, used WHERE seq > upper - 5000000
 
 -- name: spent_partitions
 -- Partitions that everything has passed: older than a day, visible to the relay's last snapshot.
-SELECT c.relname
-FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid, polyplane.relayed r
-WHERE i.inhparent = 'polyplane.outbox'::regclass AND c.relname <> 'outbox_rest'
-  AND (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?(\d+)'))[1]::bigint
-      <= (SELECT min(seq) FROM polyplane.outbox
-          WHERE at > now() - interval '24 hours' OR NOT pg_visible_in_snapshot(xid, r.snapshot))
+WITH partition AS (
+  SELECT c.relname,
+         (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?(\d+)'))[1]::bigint AS upper
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+  WHERE i.inhparent = 'polyplane.outbox'::regclass AND c.relname <> 'outbox_rest'
+)
+SELECT p.relname
+FROM partition p, polyplane.outbox_seq_seq s,
+     polyplane.relayed r JOIN polyplane.identity i ON i.epoch = r.epoch
+WHERE p.upper <= s.last_value AND NOT EXISTS (
+  SELECT FROM polyplane.outbox o
+  WHERE o.seq < p.upper
+    AND (o.at > now() - interval '24 hours' OR NOT pg_visible_in_snapshot(o.xid, r.snapshot))
+)
 
 -- name: pending
 -- How many rows wait for the relay, at most 10,000 counted, and the age of the oldest in seconds.
