@@ -7,9 +7,11 @@ applied: drift is a difference in which neither truth nor the store's stamp has 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from operator import attrgetter
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -51,6 +53,22 @@ class _Tally:
     tombstones: int = 0
     truth: blake2b = field(default_factory=lambda: blake2b(digest_size=16))
     store: blake2b = field(default_factory=lambda: blake2b(digest_size=16))
+
+    def expected(self, batch: list[Expected]) -> list[Expected]:
+        """`batch`, counted."""
+        derived = [f"{key}\0{found}\0" for key, found in batch if found is not None]
+        self.truth.update("".join(derived).encode())
+        self.rows += len(batch)
+        self.derived += len(derived)
+        return batch
+
+    def held(self, stamps: list[Stamp]) -> list[Stamp]:
+        """`stamps`, counted."""
+        items = [f"{stamp.key}\0{stamp.digest}\0" for stamp in stamps if stamp.digest is not None]
+        self.store.update("".join(items).encode())
+        self.items += len(items)
+        self.tombstones += len(stamps) - len(items)
+        return stamps
 
 
 _Difference = tuple[str | None, Stamp | None]
@@ -113,43 +131,61 @@ async def _compare(
     tally: _Tally,
     progress: Progress | None,
 ) -> dict[str, _Difference]:
-    """Merge both sides in key order; what differs."""
+    """Go through both sides in key order, a batch of truth at a time; what differs."""
     found: dict[str, _Difference] = {}
-    stamps = _stamps(store, collection, tally)
-    stamp = await anext(stamps, None)
+    stamps = _Stamps(store.scan(collection))
     async for batch in truth.all():
-        for key, expected in batch:
-            while stamp is not None and stamp.key < key:
-                if stamp.digest is not None:
-                    found[stamp.key] = (None, stamp)
-                stamp = await anext(stamps, None)
-            mine = stamp if stamp is not None and stamp.key == key else None
-            if expected is not None:
-                tally.derived += 1
-                tally.truth.update(f"{key}\0{expected}\0".encode())
+        held, twice = _by_key(tally.held(await stamps.through(batch[-1][0])))
+        for key, expected in tally.expected(batch):
+            mine = held.pop(key, None)
             if _differs(expected, mine, collection):
                 found[key] = (expected, mine)
-            if mine is not None:
-                stamp = await anext(stamps, None)
-        tally.rows += len(batch)
+        found |= _extra(held.values()) | twice
         if progress is not None:
             progress(tally.rows)
-    while stamp is not None:
-        if stamp.digest is not None:
-            found[stamp.key] = (None, stamp)
-        stamp = await anext(stamps, None)
+    while rest := await stamps.rest():
+        found |= _extra(tally.held(rest))
     return found
 
 
-async def _stamps(store: ItemStore, collection: Collection, tally: _Tally) -> AsyncIterator[Stamp]:
-    async for batch in store.scan(collection):
-        for stamp in batch:
-            if stamp.digest is None:
-                tally.tombstones += 1
-            else:
-                tally.items += 1
-                tally.store.update(f"{stamp.key}\0{stamp.digest}\0".encode())
-            yield stamp
+def _by_key(stamps: Iterable[Stamp]) -> tuple[dict[str, Stamp], dict[str, _Difference]]:
+    """`stamps` by key, and what a store should never hold: second items under a key."""
+    held: dict[str, Stamp] = {}
+    twice: dict[str, _Difference] = {}
+    for stamp in stamps:
+        if stamp.key in held:
+            twice[stamp.key] = (None, stamp)
+        held[stamp.key] = stamp
+    return held, twice
+
+
+def _extra(stamps: Iterable[Stamp]) -> dict[str, _Difference]:
+    """What of `stamps`, of which truth knows nothing, is there; tombstones are not."""
+    return {stamp.key: (None, stamp) for stamp in stamps if stamp.digest is not None}
+
+
+class _Stamps:
+    """The stamps of a store in key order, handed out as far as truth has come."""
+
+    def __init__(self, batches: AsyncIterator[list[Stamp]]) -> None:
+        self._batches = batches
+        self._ahead: list[Stamp] = []
+
+    async def through(self, key: str) -> list[Stamp]:
+        """The next stamps up to and including `key`."""
+        while not self._ahead or self._ahead[-1].key <= key:
+            batch = await anext(self._batches, None)
+            if batch is None:
+                break
+            self._ahead += batch
+        end = bisect_right(self._ahead, key, key=attrgetter("key"))
+        found, self._ahead = self._ahead[:end], self._ahead[end:]
+        return found
+
+    async def rest(self) -> list[Stamp]:
+        """Some more stamps; none at the end."""
+        found, self._ahead = self._ahead, []
+        return found or await anext(self._batches, [])
 
 
 async def _look_again(
@@ -158,11 +194,7 @@ async def _look_again(
     """Those of `keys` that still differ."""
     expected = await truth.of(keys)
     wanted = set(keys)
-    stamps: dict[str, Stamp] = {}
-    async for batch in store.scan(collection):
-        stamps |= {stamp.key: stamp for stamp in batch if stamp.key in wanted}
-    return {
-        key: (expected.get(key), stamps.get(key))
-        for key in keys
-        if _differs(expected.get(key), stamps.get(key), collection)
-    }
+    stamps = [s async for batch in store.scan(collection) for s in batch if s.key in wanted]
+    held, twice = _by_key(stamps)
+    again = {key: (expected.get(key), held.get(key)) for key in keys}
+    return {key: seen for key, seen in again.items() if _differs(*seen, collection)} | twice

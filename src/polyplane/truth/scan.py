@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, Final, NoReturn
 
 import psycopg
 import sqlalchemy as sa
@@ -31,6 +32,10 @@ _BINARY = (
     sa.LargeBinary,
     postgresql.JSONB,
 )
+
+SCAN_ROWS: Final = 2_000
+"""Rows of a scan to work on at a time: few enough to stay in the processor's caches, and for the
+event loop to serve others in between."""
 
 Row = tuple[str, Any]
 """(canonical key, the row as an object with one attribute per column)."""
@@ -78,7 +83,7 @@ def source_of(model: type[Model]) -> Source:
             convert.append((index, processor))
     return Source(
         captured=captured,
-        make=_row_class(model.__name__, [prop.key for prop in properties])._make,
+        make=partial(tuple.__new__, _row_class(model.__name__, [prop.key for prop in properties])),
         columns=sql.SQL(", ").join(
             [captured.key(), *(sql.Identifier("r", column.name) for column in columns)]
         ),
@@ -140,7 +145,7 @@ async def rows_by_key(
 
 
 async def all_rows(
-    database: Database, source: Source, *, batch_size: int = 5_000, ordered: bool = False
+    database: Database, source: Source, *, batch_size: int = SCAN_ROWS, ordered: bool = False
 ) -> AsyncIterator[list[Row]]:
     """Every row, in batches, from one snapshot; `ordered` by key (code points).
 
