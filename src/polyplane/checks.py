@@ -8,24 +8,25 @@ from polyplane.embedded import EngineHealth
 from polyplane.errors import StoreDown
 from polyplane.opening import Open
 from polyplane.ops.health import Check
+from polyplane.stores.catalog import engine_of
 
 
 def checks_of(opened: Open) -> list[Check]:
     """One check per engine that is in use; embedded ones tell of their restarts too."""
     kept = opened.engines.health() if opened.engines else {}
     checks = [
-        Check("postgres", "truth", opened.database.ping, True, note=_note(kept, "postgres")),
+        Check("postgresql", "truth", opened.database.ping, True, note=_note(kept, "postgres")),
         Check("nats", "feed", opened.feed.ping, True, note=_note(kept, "nats")),
     ]
-    for engine, role, store in (
-        ("", "vector", opened.stores.vector),
-        ("", "series", opened.stores.series),
-        ("valkey", "cache", opened.stores.cache),
+    for role, store in (
+        ("vector", opened.stores.vector),
+        ("series", opened.stores.series),
+        ("cache", opened.stores.cache),
     ):
         if store is not None:
-            name = engine or type(store).__name__
+            name = engine_of(store)
             durable = getattr(store, "durable", True)
-            checks.append(Check(name, role, store.ping, durable=durable, note=_note(kept, engine)))
+            checks.append(Check(name, role, store.ping, durable=durable, note=_note(kept, name)))
     if "seaweedfs" in kept:
         ping = _supervised(kept["seaweedfs"])
         checks.append(Check("seaweedfs", "objects", ping, note=_note(kept, "seaweedfs")))

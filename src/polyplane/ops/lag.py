@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from polyplane.flow.packing import BUCKETS
 from polyplane.flow.projector import Projector, Target
+from polyplane.stores.catalog import engine_of
 from polyplane.truth.journal import Journal
 
 
@@ -53,7 +54,7 @@ async def lags(
             ProjectionLag(
                 projection=name,
                 collection=target.collection.target,
-                engine=type(target.store).__name__,
+                engine=engine_of(target.store),
                 table=table,
                 filled=bool(row and row.filled_at),
                 order=max((p.order for p in own if p.epoch == epoch), default=0),

@@ -35,6 +35,12 @@ ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
 }
 
 
+def engine_of(store: Any) -> str:
+    """The name of the engine of an open store, which is that of its extra, too."""
+    named = {module: extra for kind in ENGINES.values() for module, extra in kind.values()}
+    return named[type(store).__module__]
+
+
 async def open_store(kind: str, url: str, **options: Any) -> Any:
     """Open the store of `kind` at `url`; its module's `connect(url, **options)` does the work.
 
