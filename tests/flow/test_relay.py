@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+import nats
 import orjson
 import pytest
 
 import polyplane as pp
+from polyplane.embedded import Engines
 from polyplane.errors import FeedDown, Fenced
-from polyplane.feed.protocol import Feed, Outgoing
+from polyplane.feed.protocol import Feed, Outgoing, Subjects
 from polyplane.flow import packing, relay
 from polyplane.flow.relay import Relay
 from polyplane.opening import Open
@@ -285,3 +289,90 @@ async def test_what_is_noted_as_published_never_goes_back(plane: pp.Plane) -> No
         await journal.relayed(epoch, newer, {})
         await journal.relayed(epoch, older, {})
         assert await journal.relayed_snapshot(epoch) == newer
+
+
+async def vanish(plane: pp.Plane, how: str) -> None:
+    """What an operator, or a lost disk, does to the transport."""
+    client = await nats.connect(plane.settings.url("nats_url") or "")
+    stream = Subjects(plane.namespace).changes
+    try:
+        if how == "deleted":
+            await client.jetstream().delete_stream(stream)
+        else:
+            await client.jetstream().purge_stream(stream)
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not-applied"])
+@pytest.mark.parametrize("how", ["deleted", "purged"])
+async def test_a_stream_that_is_gone_is_published_again_where_it_must(
+    plane_of: PlaneOf, how: str, applied: bool
+) -> None:
+    """With and without changes in it that no projection had applied yet."""
+    declared: dict[str, Any] = {"models": [Thing], "projections": [ThingSearch]}
+    first = await plane_of(**declared)
+    await write_some(first, 1)
+    await first.caught_up()
+    await first.close()
+    second = await plane_of(**declared, flows=False)
+    await by_hand(second, "DELETE FROM thing WHERE id < 5")
+    await by_hand(second, "UPDATE thing SET body = 'other' WHERE id = 7")
+    async with running(relay_of(second.opened)):
+        await all_relayed(second)
+    await second.close()
+    if applied:
+        third = await plane_of(**declared)
+        await third.caught_up()
+        await third.close()
+    await vanish(second, how)
+    last = await plane_of(**declared)
+    assert last.opened.epoch == (1 if how == "purged" and applied else 2)
+    assert (await last.verify()).clean
+    await write_some(last, 100)
+    assert (await last.verify()).clean
+
+
+async def kill(engines: Engines, name: str) -> None:
+    """kill -9 of an engine, and back to when it serves again."""
+    health = engines.health()[name]
+    assert health.pid is not None
+    os.kill(health.pid, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while engines.health()[name].restarts == health.restarts:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["nats", "postgres"])
+async def test_an_engine_killed_in_the_middle_loses_nothing(
+    plane_of: PlaneOf, engines: Engines, name: str
+) -> None:
+    """What was acknowledged is in truth, and what is in truth is in the stores."""
+    plane = await plane_of(models=[Thing], projections=[ThingSearch])
+    stored: list[int] = []
+    going = True
+
+    async def write(start: int) -> None:
+        n = start
+        while going:
+            n += 1
+            try:
+                async with plane.write(actor="ada") as tx:
+                    tx.add(Thing(id=n, body=f"thing {n}"))
+                stored.append(n)
+            except pp.Unavailable:
+                await asyncio.sleep(0.05)
+
+    writers = [asyncio.create_task(write(k * 1_000_000)) for k in range(4)]
+    for _ in range(2):
+        await asyncio.sleep(0.5)
+        await kill(engines, name)
+    await asyncio.sleep(0.5)
+    going = False
+    await asyncio.gather(*writers)
+    began = asyncio.get_running_loop().time()
+    drift = await plane.verify()
+    assert drift.clean, drift
+    assert asyncio.get_running_loop().time() - began < 20
+    assert {n for (n,) in await by_hand(plane, "SELECT id FROM thing")} >= set(stored)
+    assert len(stored) > 50

@@ -83,6 +83,7 @@ class OrderedReader:
             return
         assert self._inbox is not None
         self._expected = limit
+        self._deadline = asyncio.get_running_loop().time() + _SILENCE_S
         request = {
             "batch": limit,
             "expires": int(_PULL_S * 1e9),
