@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from rich.text import Text
+
 from polyplane.plane import Plane
 from polyplane.serve.api.operator import named, refill
 from polyplane.serve.cli import logs
@@ -57,7 +59,7 @@ class OwnPlane:
 
         async def run() -> T:
             plane = Plane(applications=self._program.load_applications(), settings=self._settings)
-            await plane.open(lambda line: self._report.show(f"[dim]{line}[/]"))
+            await plane.open(lambda line: self._report.show(Text(line, "dim")))
             try:
                 return await work(plane)
             finally:

@@ -55,10 +55,10 @@ class Report:
         return Console(stderr=self.as_json, highlight=False)
 
     def show(self, *things: RenderableType) -> None:
-        """Print for people; nothing with `--json`."""
+        """Print for people; nothing with `--json`. A string is shown as it is, without markup."""
         if not self.as_json:
             for thing in things:
-                self.console.print(thing)
+                self.console.print(Text(thing) if isinstance(thing, str) else thing)
 
     @contextmanager
     def waiting(self, doing: str) -> Iterator[None]:

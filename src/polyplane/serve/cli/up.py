@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from polyplane.plane import Plane
 from polyplane.serve.api.app import create_app
@@ -71,7 +72,7 @@ class _Run:
         with self._signals(with_stdin), bind(host, self._settings.api_port, or_any=may_move) as at:
             self._opening = asyncio.current_task()
             try:
-                await plane.open(lambda line: self._report.show(f"[dim]{line}[/]"))
+                await plane.open(lambda line: self._report.show(Text(line, "dim")))
                 try:
                     self._server = Server(create_app(plane, applications, hosts=self._hosts()))
                     at.listen(BACKLOG)  # who reads the announcement may connect at once
