@@ -1,21 +1,29 @@
-"""LanceDB keeps the contract of vector stores."""
+"""LanceDB keeps the contract of vector stores, and survives what LanceDB alone does not."""
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import struct
+import sys
 from pathlib import Path
 
 import lancedb
 import pyarrow as pa
+import pytest
 
+from polyplane.errors import Misconfigured, StoreDown
 from polyplane.model.collection import Collection
+from polyplane.model.items import Vector
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import lance
+from polyplane.testing.samples import NOTES, UNTYPED, note, notes, query
 from polyplane.testing.vector import RawItem, VectorStoreContract
 
 OWN = {"key", "position", "digest", "text", "vector"}
 
 
-async def raw_table(folder: Path, collection: Collection) -> pa.Table:
+async def raw_table(folder: Path, collection: Collection = NOTES) -> pa.Table:
     """The whole table, read by LanceDB itself."""
     database = await lancedb.connect_async(str(folder))
     return await (await database.open_table(collection.target)).to_arrow()
@@ -39,3 +47,188 @@ class TestLance(VectorStoreContract):
             )
             for row in rows
         ]
+
+
+class TestLanceWithoutLock(TestLance):
+    """As on an object store, where processes cannot exclude each other."""
+
+    async def open(self, folder: Path) -> VectorStore:
+        store = await super().open(folder)
+        assert isinstance(store, lance.LanceStore)
+        store._folder = None
+        return store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> VectorStore:
+    store = await lance.connect(f"lancedb://{tmp_path}")
+    await store.prepare(NOTES)
+    return store
+
+
+async def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url, folder in (
+        (f"lancedb://{tmp_path}/absolute/deep", tmp_path / "absolute" / "deep"),
+        ("lancedb://relative/deep", tmp_path / "relative" / "deep"),
+    ):
+        store = await lance.connect(url)
+        await store.prepare(NOTES)
+        assert (folder / "notes.lance").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreDown):
+        await lance.connect(f"lancedb://{tmp_path}/file")
+    store = await lance.connect("lancedb://memory://", durable=False)
+    await store.prepare(NOTES)
+    await store.apply(NOTES, notes(3), [], 1)
+    await store.barrier()
+    assert len(await store.search(NOTES, query(0))) == 3
+    assert not store.durable
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0" * 4096, b"rest of a manifest"], ids=["0", "4k", "x"])
+async def test_torn_newest_manifests_are_dropped(
+    store: VectorStore, tmp_path: Path, torn: bytes
+) -> None:
+    await store.prepare(UNTYPED)
+    await store.apply(NOTES, notes(3), [], 1)
+    await store.barrier()
+    for position in (2, 3):
+        await store.apply(NOTES, [note("lost", f"at {position}")], [], position)
+    await store.close()
+    versions = sorted((tmp_path / "notes.lance" / "_versions").iterdir())
+    for newest in versions[:2]:
+        newest.write_bytes(torn)
+    again = await lance.connect(f"lancedb://{tmp_path}")
+    await again.prepare(NOTES)
+    assert (await raw_table(tmp_path))["key"].to_pylist() == ["n-000", "n-001", "n-002"]
+    assert sorted((tmp_path / "notes.lance" / "_versions").iterdir()) == versions[2:]
+    await again.apply(NOTES, [note("lost", "found")], [], 3)
+    assert [hit.text for hit in await again.get(NOTES, ["lost"])] == ["found"]
+
+
+def _only_in_memory(folder: Path) -> list[str]:
+    """Files with content that has no place on the disk yet (FIEMAP: delayed allocation)."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            extents = bytearray(struct.pack("=QQLLLL", 0, 2**64 - 1, 0, 0, 64, 0) + bytes(56 * 64))
+            with path.open("rb") as file:
+                fcntl.ioctl(file, 0xC020660B, extents)
+            (count,) = struct.unpack_from("=L", extents, 20)
+            flags = [struct.unpack_from("=L", extents, 72 + 56 * i)[0] for i in range(count)]
+            if any(flag & 0x4 for flag in flags):
+                found.append(path.name)
+    return found
+
+
+async def test_the_barrier_brings_files_to_the_disk(store: VectorStore, tmp_path: Path) -> None:
+    try:
+        for position in range(50):  # until the kernel has not written by itself meanwhile
+            await store.apply(NOTES, notes(200), [], position)
+            if _only_in_memory(tmp_path):
+                break
+        else:
+            pytest.skip("this file system writes at once, or does not tell")
+    except OSError as error:
+        pytest.skip(f"this file system does not tell what is on the disk: {error}")
+    await store.barrier()
+    assert _only_in_memory(tmp_path) == []
+
+
+async def test_a_table_whose_creation_was_torn_is_created_again(tmp_path: Path) -> None:
+    versions = tmp_path / "notes.lance" / "_versions"
+    versions.mkdir(parents=True)
+    (versions / "18446744073709551614.manifest").touch()
+    store = await lance.connect(f"lancedb://{tmp_path}")
+    await store.prepare(NOTES)
+    await store.apply(NOTES, notes(3), [], 1)
+    assert len(await store.search(NOTES, query(0))) == 3
+
+
+async def test_a_damaged_table_is_down(store: VectorStore, tmp_path: Path) -> None:
+    await store.apply(NOTES, notes(3), [], 1)
+    for file in (tmp_path / "notes.lance" / "data").iterdir():
+        file.write_bytes(b"")
+    again = await lance.connect(f"lancedb://{tmp_path}")
+    with pytest.raises(StoreDown):
+        await again.search(NOTES, query(0))
+
+
+async def test_a_table_dropped_and_made_again_elsewhere_is_followed(
+    store: VectorStore, tmp_path: Path
+) -> None:
+    for position in range(5):
+        await store.apply(NOTES, notes(3), [], position)
+    other = await lance.connect(f"lancedb://{tmp_path}")
+    await other.forget(NOTES)
+    await other.prepare(NOTES)
+    await other.apply(NOTES, [note("a")], [], 1)
+    await store.apply(NOTES, [note("b")], [], 1)
+    assert [hit.key for hit in await store.get(NOTES, ["a", "b"])] == ["a", "b"]
+    assert sorted((await raw_table(tmp_path))["key"].to_pylist()) == ["a", "b"]
+
+
+async def test_own_columns_are_not_tags(store: VectorStore) -> None:
+    await store.prepare(UNTYPED)
+    for name in ("key", "position", "digest", "vector", "text"):
+        wrong = Collection("wrong", 1, "vector", dimensions=8, tag_types={name: str})
+        with pytest.raises(Misconfigured):
+            await store.prepare(wrong)
+        item = note("a")
+        item.content = Vector("", {name: "x"}, query(0))
+        with pytest.raises(Misconfigured):
+            await store.apply(UNTYPED, [item], [], 1)
+
+
+async def test_single_applies_do_not_pile_up(store: VectorStore, tmp_path: Path) -> None:
+    await store.apply(NOTES, notes(2_000), [], 1)
+    await store.maintain(NOTES, full=True)
+    for position in range(2, 66):
+        await store.apply(NOTES, [note(f"n-{position:03}", "new")], [], position)
+        if position % 8 == 0:
+            await store.maintain(NOTES)
+    assert 1 < await _fragments(tmp_path) < 20
+    await store.maintain(NOTES, full=True)
+    assert await _fragments(tmp_path) == 1
+    table = await (await lancedb.connect_async(str(tmp_path))).open_table("notes")
+    stats = {i.columns[0]: await table.index_stats(i.name) for i in await table.list_indices()}
+    assert set(stats) == {"key", *NOTES.indexes}
+    assert [s for s in stats.values() if s is None or s.num_unindexed_rows] == []
+
+
+async def _fragments(folder: Path) -> int:
+    table = await (await lancedb.connect_async(str(folder))).open_table("notes")
+    ids = (await table.query().with_row_id().to_arrow())["_rowid"].to_pylist()
+    return len({row_id >> 32 for row_id in ids})
+
+
+WRITER = """
+import asyncio, sys
+from polyplane.stores.vector import lance
+from polyplane.testing.samples import NOTES, note
+
+async def main(folder, first):
+    store = await lance.connect(f"lancedb://{folder}")
+    await store.prepare(NOTES)
+    for position in range(first, 40, 2):
+        await store.apply(NOTES, [note(f"k{position // 4}", f"at {position}")], [], position)
+        if position % 10 == 0:
+            await store.maintain(NOTES, full=True)
+    await store.close()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+async def test_processes_share_a_folder(store: VectorStore, tmp_path: Path) -> None:
+    await store.maintain(NOTES, full=True)
+    writers = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, str(tmp_path), first)
+        for first in ("0", "1")
+    ]
+    async with asyncio.timeout(100):
+        assert [await writer.wait() for writer in writers] == [0, 0]
+    rows = (await raw_table(tmp_path)).to_pylist()
+    found = sorted((row["key"], row["position"], row["text"]) for row in rows)
+    assert found == sorted((f"k{p // 4}", p, f"at {p}") for p in range(3, 40, 4))

@@ -102,8 +102,7 @@ class LanceStore(VectorStore):
 
     async def prepare(self, collection: Collection) -> None:
         """Raises Misconfigured when the table exists with other columns or dimensions."""
-        reserved = (*lance_table.OWN, collection.text_name)
-        check_names(collection, tuple(collection.tag_types), reserved)
+        check_names(collection, tuple(collection.tag_types), _reserved(collection))
         wanted = lance_table.schema(collection)
         async with self._answering(f"create {collection.target}"):
             table = await self._open_or_create(collection.target, wanted)
@@ -121,7 +120,7 @@ class LanceStore(VectorStore):
         """Raises Refused, naming the tag, when an item's tags are not of the declared types."""
         if not puts and not drops:
             return
-        check_tags(collection, puts)
+        check_tags(collection, puts, _reserved(collection))
         table = await self._table(collection)
         async with self._answering(f"apply to {collection.target}"):
             columns = await self._columns(table, collection, puts)
@@ -254,8 +253,6 @@ class LanceStore(VectorStore):
         missing = lance_table.new_columns(collection, columns, puts)
         if not len(missing):
             return columns
-        reserved = (*lance_table.OWN, collection.text_name)
-        check_names(collection, missing.names, reserved)
         await add_columns(table, missing)
         return await table.schema()
 
@@ -273,3 +270,8 @@ class LanceStore(VectorStore):
                 f"LanceDB could not {what}: {error}",
                 fix="Check the disk; if the table is damaged, rebuild the projection.",
             ) from error
+
+
+def _reserved(collection: Collection) -> tuple[str, ...]:
+    """What a tag cannot be called."""
+    return (*lance_table.OWN, collection.text_name)

@@ -17,7 +17,7 @@ from polyplane.model.items import Hit, Item, Where
 from polyplane.stores.vector.where import Condition, bounds, conditions
 
 OWN: Final = ("key", "position", "digest", "vector")
-"""Columns of ours; `digest` is null for a tombstone."""
+"""Columns of ours, besides the text; `digest` is null for a tombstone."""
 
 ARROW: Final[dict[type, pa.DataType]] = {
     str: pa.string(),
@@ -58,7 +58,7 @@ def tag_types(collection: Collection, columns: pa.Schema) -> dict[str, type]:
 
 def new_columns(collection: Collection, columns: pa.Schema, puts: Sequence[Item]) -> pa.Schema:
     """The columns that the tags of `puts` need and an untyped table does not have yet."""
-    known = set(columns.names)
+    known = tag_types(collection, columns)
     found: dict[str, pa.Field] = {}
     for item in puts:
         for name, value in item.content.tags.items():

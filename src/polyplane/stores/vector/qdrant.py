@@ -89,8 +89,7 @@ class QdrantStore(VectorStore):
 
     async def prepare(self, collection: Collection) -> None:
         """Raises Misconfigured when the collection exists with other dimensions or distance."""
-        reserved = (*qdrant_points.OWN, collection.text_name)
-        check_names(collection, tuple(collection.tag_types), reserved)
+        check_names(collection, tuple(collection.tag_types), _reserved(collection))
         wanted = models.VectorParams(size=collection.dimensions, distance=models.Distance.COSINE)
         name = collection.target
         async with self._answering(f"create {name}"):
@@ -114,7 +113,7 @@ class QdrantStore(VectorStore):
 
         Raises Refused, naming the tag, when an item's tags are not of the declared types.
         """
-        check_tags(collection, puts)
+        check_tags(collection, puts, _reserved(collection))
         points = qdrant_points.points(collection, puts, drops, position)
         size = min(UPSERT_POINTS, max(1, UPSERT_NUMBERS // collection.dimensions))
         for start in range(0, len(points), size):
@@ -231,6 +230,11 @@ class QdrantStore(VectorStore):
             if "not found" not in str(error):
                 raise
             raise NotFound(f"Qdrant could not {what}: {error}", fix="Prepare it first.") from error
+
+
+def _reserved(collection: Collection) -> tuple[str, ...]:
+    """What a tag cannot be called."""
+    return (*qdrant_points.OWN, collection.text_name)
 
 
 def _meaning(error: UnexpectedResponse, what: str) -> Exception:

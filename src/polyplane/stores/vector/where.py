@@ -109,12 +109,19 @@ def check_names(collection: Collection, names: Sequence[str], reserved: Sequence
             )
 
 
-def check_tags(collection: Collection, puts: Sequence[Item]) -> None:
-    """Refused, naming the tag, for an item whose tags are not of the declared types."""
+def check_tags(collection: Collection, puts: Sequence[Item], reserved: Sequence[str]) -> None:
+    """Refused, naming the tag, for an item whose tags are not of the declared types.
+
+    Misconfigured for an undeclared name that an engine could not store (`check_names`).
+    """
     types = collection.tag_types
+    sound = set(types)
     for item in puts:
         for name, value in item.content.tags.items():
-            if types and name not in types:
-                raise Refused(f"{item.key}: tag {name!r} is not declared.", field=name)
+            if name not in sound:
+                if types:
+                    raise Refused(f"{item.key}: tag {name!r} is not declared.", field=name)
+                check_names(collection, [name], reserved)
+                sound.add(name)
             if not fits(value, types.get(name)):
                 raise Refused(f"{item.key}: tag {name!r} cannot be {value!r}.", field=name)

@@ -1,0 +1,171 @@
+"""Vector stores broken above their engine, the same way for every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.outcomes import Failed
+
+from polyplane.errors import PolyplaneError
+from polyplane.model.collection import Collection
+from polyplane.model.items import Hit, Stamp
+from polyplane.stores.vector import lance, qdrant
+from polyplane.stores.vector.lance import LanceStore
+from polyplane.stores.vector.qdrant import QdrantStore
+from polyplane.testing.samples import NOTES, UNTYPED
+from polyplane.testing.vector import VectorStoreContract
+
+Patch = pytest.MonkeyPatch
+Breakage = Callable[[Patch], None]
+Mutants = dict[str, tuple[Breakage, str]]
+"""How to break it, and the test of the contract that must notice."""
+
+NOTICED = (AssertionError, Failed, LookupError, PolyplaneError, ValueError)
+STORES: tuple[type[Any], ...] = (LanceStore, QdrantStore)
+
+
+def _applied(change: Callable[[list[Any], list[str], int], tuple[Any, Any, int]]) -> Breakage:
+    """What is applied, changed on the way."""
+
+    def break_it(patch: Patch) -> None:
+        for store in STORES:
+            _wrap_apply(patch, store, change)
+
+    return break_it
+
+
+def _wrap_apply(patch: Patch, store: type[Any], change: Callable[..., Any]) -> None:
+    original = store.apply
+
+    async def broken(self: Any, collection: Any, puts: Any, drops: Any, position: int) -> None:
+        await original(self, collection, *change(list(puts), list(drops), position))
+
+    patch.setattr(store, "apply", broken)
+
+
+def _scanned(change: Callable[[list[Stamp]], list[Stamp]]) -> Breakage:
+    """What the scan gives, changed."""
+
+    def break_it(patch: Patch) -> None:
+        for store in STORES:
+            _wrap_scan(patch, store, change)
+
+    return break_it
+
+
+def _wrap_scan(patch: Patch, store: type[Any], change: Callable[..., list[Stamp]]) -> None:
+    original = store.scan
+
+    async def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async for stamps in original(self, *args, **kwargs):
+            yield change(stamps)
+
+    patch.setattr(store, "scan", broken)
+
+
+def _answered(verb: str, change: Callable[[list[Hit]], list[Hit]], **forced: Any) -> Breakage:
+    """What `search` or `get` gives, changed; or asked with other arguments."""
+
+    def break_it(patch: Patch) -> None:
+        for store in STORES:
+            _wrap_answer(patch, store, verb, change, forced)
+
+    return break_it
+
+
+def _wrap_answer(
+    patch: Patch, store: type[Any], verb: str, change: Callable[..., Any], forced: dict[str, Any]
+) -> None:
+    original = getattr(store, verb)
+
+    async def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return change(await original(self, *args, **{**kwargs, **forced}))
+
+    patch.setattr(store, verb, broken)
+
+
+def _versions_mixed(patch: Patch) -> None:
+    patch.setattr(Collection, "target", property(lambda self: self.name))
+
+
+def _written_before_checked(patch: Patch) -> None:
+    for module in (lance, qdrant):
+        patch.setattr(module, "check_tags", lambda *_: None)
+
+
+def _names_not_checked(patch: Patch) -> None:
+    for module in (lance, qdrant):
+        patch.setattr(module, "check_names", lambda *_: None)
+
+
+ANY_STORE: Mutants = {
+    "drops forgotten": (
+        _applied(lambda puts, drops, position: (puts, [], position)),
+        "test_a_drop_leaves_a_tombstone_without_content",
+    ),
+    "positions rounded": (
+        _applied(lambda puts, drops, position: (puts, drops, position & ~1)),
+        "test_positions_are_exact_up_to_53_bits",
+    ),
+    "long batches cut": (
+        _applied(lambda puts, drops, position: (puts[:1_000], drops, position)),
+        "test_large_batches",
+    ),
+    "digests lost": (
+        _applied(
+            lambda puts, drops, position: (
+                [type(item)(item.key, "", item.content) for item in puts],
+                drops,
+                position,
+            )
+        ),
+        "test_a_put_is_stored_whole",
+    ),
+    "scan hides tombstones": (
+        _scanned(lambda stamps: [stamp for stamp in stamps if stamp.digest]),
+        "test_scan_is_whole_and_in_the_order_of_code_points",
+    ),
+    "scan skips one": (
+        _scanned(lambda stamps: stamps[1:]),
+        "test_scan_is_whole_and_in_the_order_of_code_points",
+    ),
+    "scan in another order": (
+        _scanned(lambda stamps: sorted(stamps, key=lambda s: s.key.encode("utf-16-be"))),
+        "test_scan_is_whole_and_in_the_order_of_code_points",
+    ),
+    "filters ignored": (_answered("search", lambda hits: hits, where=None), "test_search_filters"),
+    "worst first": (_answered("search", lambda hits: hits[::-1]), "test_search_ranks_by_cosine"),
+    "distance for score": (
+        _answered("search", lambda hits: [h._replace(score=1 - h.score) for h in hits]),
+        "test_search_ranks_by_cosine",
+    ),
+    "one too few": (_answered("search", lambda hits: hits[:-1]), "test_search_ranks_by_cosine"),
+    "texts lost": (
+        _answered("search", lambda hits: [hit._replace(text="") for hit in hits]),
+        "test_search_ranks_by_cosine",
+    ),
+    "got in any order": (
+        _answered("get", lambda hits: sorted(hits, key=lambda hit: hit.key)),
+        "test_get_keeps_the_order_asked_for",
+    ),
+    "versions mixed": (_versions_mixed, "test_versions_of_a_collection_do_not_mix"),
+    "tags not checked": (_written_before_checked, "test_impossible_tags_are_refused"),
+    "names not checked": (_names_not_checked, "test_prepare_refuses_another_shape"),
+}
+
+
+async def run(contract: VectorStoreContract, test: str, folder: Path) -> None:
+    """Run one test of the contract on a store of its own."""
+    store = await contract.open(folder)
+    try:
+        await store.prepare(NOTES)
+        await store.prepare(UNTYPED)
+        method = getattr(contract, test)
+        asked = method.__code__.co_varnames[: method.__code__.co_argcount]
+        known = {"store": store, "tmp_path": folder, "batch_size": 1_000, "seed": 0}
+        await method(**{name: known[name] for name in asked if name in known})
+    finally:
+        await store.close()
