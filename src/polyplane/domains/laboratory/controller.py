@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import time
 from collections import OrderedDict
@@ -164,8 +165,11 @@ class Controller:
         await self._publish(subject, body, message_id, JSON)
 
     async def _publish(self, subject: str, body: bytes, message_id: str, content: str) -> None:
-        """Return when JetStream holds the message; tries again while the connection is lost."""
-        headers = {"Nats-Msg-Id": message_id, "Content-Type": content}
+        """Return when JetStream holds the message; tries again while the connection is lost.
+
+        `message_id` is unique in the tenant; what JetStream drops repetitions by must be in all.
+        """
+        headers = {"Nats-Msg-Id": f"{self.tenant}:{message_id}", "Content-Type": content}
         async for attempt in stamina.retry_context(
             on=(nats.errors.Error, JetStreamError), attempts=None, timeout=RETRY_S_MAX
         ):
@@ -185,9 +189,14 @@ async def run_controller(
     """Perform the work orders of `controller_id` until SIGTERM or SIGINT; the number done.
 
     With `idle_exit_s` it also ends when no work order came for so long. A caller that brings its
-    own `stop` keeps its own signals. Raises Unavailable when NATS cannot be reached at the start;
-    later a lost connection is waited for.
+    own `stop` keeps its own signals. Raises Misconfigured for an id that fits into no subject,
+    Unavailable when NATS cannot be reached at the start; later a lost connection is waited for.
     """
+    if not re.fullmatch(wire.SUBJECT_TOKEN, controller_id):
+        raise pp.Misconfigured(
+            f"{controller_id!r} cannot be a controller's id.",
+            fix="Use letters, digits, - and _, at most 64: --id bench-1",
+        )
     stop = stop or _stopped_by_signals()
     connection = await _connect(nats_url, controller_id)
     try:
@@ -246,19 +255,28 @@ def _arrow(points: pa.Table) -> bytes:
 
 
 async def _connect(nats_url: str, controller_id: str) -> Client:
+    connecting = nats.connect(
+        nats_url,
+        name=f"controller {controller_id}",
+        connect_timeout=CALL_TIMEOUT_S,
+        allow_reconnect=True,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=FETCH_TIMEOUT_S,
+        error_cb=_note,
+    )
     try:
-        return await nats.connect(
-            nats_url,
-            name=f"controller {controller_id}",
-            connect_timeout=CALL_TIMEOUT_S,
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=FETCH_TIMEOUT_S,
-        )
-    except (nats.errors.Error, OSError) as error:
+        # It would try for ever: whoever starts a controller is to be told.
+        return await asyncio.wait_for(connecting, CALL_TIMEOUT_S)
+    except (nats.errors.Error, OSError, TimeoutError) as error:
         raise pp.Unavailable(
-            f"NATS does not answer: {error}.", fix="Is `polyplane up` running?"
+            f"NATS does not answer ({error or type(error).__name__}).",
+            fix="Is `polyplane up` running?",
         ) from error
+
+
+async def _note(error: Exception) -> None:
+    """What the connection meets; it reconnects by itself."""
+    log.warning("the connection to NATS", reason=str(error) or type(error).__name__)
 
 
 def _stopped_by_signals() -> asyncio.Event:

@@ -58,7 +58,8 @@ Time = Annotated[AwareDatetime, AfterValidator(_storable)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_json)]
 """A JSON object: no NaN, no infinity."""
 Name = Annotated[str, Field(min_length=1, max_length=255)]
-SubjectToken = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+SUBJECT_TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+SubjectToken = Annotated[str, Field(pattern=SUBJECT_TOKEN)]
 """A token of a NATS subject: no dots, blanks or wildcards."""
 
 
