@@ -32,6 +32,8 @@ EXPERIMENT_TIMEOUT_S: Final = 180.0
 LOOK_S: Final = 0.2
 STOP_TIMEOUT_S: Final = 10.0
 LAG_SAMPLES: Final = 50
+IDLE_EXIT_S: Final = 60
+"""When a controller ends whose demo was killed and cannot end it."""
 
 QUESTIONS: Final = {
     "How quickly can archives be unpacked?": "fastest_back",
@@ -290,6 +292,7 @@ async def _controller(
     with TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "polyplane", "controller", "--id", name),
+            *("--idle-exit-s", str(IDLE_EXIT_S)),
             env=environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

@@ -24,6 +24,10 @@ def controller(
     nats_url: Annotated[
         str | None, typer.Option(help="NATS (default: the setting, or the home's own).")
     ] = None,
+    tenant: Annotated[str, typer.Option(help="Whose work orders it takes.")] = "default",
+    idle_exit_s: Annotated[
+        float | None, typer.Option(min=1, help="End when no work order came for so many seconds.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +43,10 @@ def controller(
         logs.configure()
         report.show(f"Controller {identity} waits for work orders; Ctrl-C stops it.")
         run = load(program.controller)
-        done = asyncio.run(run(url, identity, namespace=settings.namespace))
+        work = run(
+            url, identity, namespace=settings.namespace, tenant=tenant, idle_exit_s=idle_exit_s
+        )
+        done = asyncio.run(work)
         report.data = {"id": identity, "work_orders": done}
         report.show(f"{done} work orders done.")
 
