@@ -5,6 +5,7 @@ Everything opened is put on the plane's exit stack, so that a failure half way c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -77,6 +78,11 @@ class Declared:
         )
         for kind in (every.projections, every.streams, every.applications):
             names = [it.name for it in kind]
+            if odd := [name for name in names if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)]:
+                raise Misconfigured(
+                    f"{odd[0]!r} is no name for a projection, stream or application.",
+                    fix="Use lower-case letters, digits and underscores, at most 63.",
+                )
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise Misconfigured(f"Two of the same kind are named {twice[0]!r}.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -19,16 +18,21 @@ from polyplane.embedded import Engines
 from polyplane.errors import FeedDown, Fenced
 from polyplane.feed.protocol import Feed, Outgoing, Subjects
 from polyplane.flow import packing, relay
-from polyplane.flow.relay import Relay
-from polyplane.opening import Open
 from polyplane.truth import outbox
-from polyplane.truth.journal import Journal
 from tests.conftest import PlaneOf
-from tests.flow.things import Thing, ThingSearch, becomes, by_hand, messages
-
-
-class Killed(Exception):
-    """What ends a relay as kill -9 does: nothing in it knows how to go on."""
+from tests.flow.things import (
+    Killed,
+    Proxy,
+    Thing,
+    ThingSearch,
+    all_relayed,
+    by_hand,
+    failing,
+    is_killed,
+    messages,
+    relay_of,
+    running,
+)
 
 
 class FaultyFeed:
@@ -53,69 +57,6 @@ class FaultyFeed:
             if self._left == -1:
                 raise self._error
         return after
-
-
-class FaultyJournal:
-    """A journal that dies when the relay notes what it has published, `turns` notes later."""
-
-    def __init__(self, journal: Journal, turns: int) -> None:
-        self._journal = journal
-        self._turns = turns
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._journal, name)
-
-    async def relayed(self, *args: Any) -> None:
-        """The fault."""
-        if self._turns == 0:
-            raise Killed
-        self._turns -= 1
-        await self._journal.relayed(*args)
-
-
-class FreeForAll:
-    """A journal whose lease everybody gets."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._journal, name)
-
-    async def lease(self, *_: Any) -> int:
-        """Yours too."""
-        return 1
-
-
-async def applied() -> bool:
-    """No partition may be dropped in these tests."""
-    return False
-
-
-def relay_of(opened: Open, *, feed: Any = None, journal: Any = None) -> Relay:
-    """A relay with parts that fail."""
-    feed, journal = feed or opened.feed, journal or opened.journal
-    subjects = opened.feed.subjects
-    return Relay(opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=applied)
-
-
-@asynccontextmanager
-async def running(living: Relay) -> AsyncIterator[None]:
-    """The relay runs until the block ends, and gives its lease up."""
-    task = asyncio.create_task(living.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await living.stop()
-
-
-async def all_relayed(plane: pp.Plane) -> None:
-    """Wait until all that is committed is noted as published."""
-    journal, epoch = plane.opened.journal, plane.opened.epoch
-    cut = await journal.cut()
-    await becomes(lambda: journal.is_cut_relayed(epoch, cut), True, within_s=10)
 
 
 class Witness:
@@ -181,17 +122,6 @@ async def plane(plane_of: PlaneOf) -> pp.Plane:
     return await plane_of(models=[Thing], projections=[ThingSearch], flows=False)
 
 
-async def is_killed(doomed: Relay) -> bool:
-    """Whether the relay meets its fault before it has published everything."""
-    task = asyncio.create_task(doomed.run())
-    await asyncio.wait([task], timeout=1)
-    task.cancel()
-    [found] = await asyncio.gather(task, return_exceptions=True)
-    await doomed.stop()
-    assert isinstance(found, Killed | asyncio.CancelledError), found
-    return isinstance(found, Killed)
-
-
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_relay_killed_at_any_message_is_resumed(plane: pp.Plane, after: bool) -> None:
@@ -200,10 +130,10 @@ async def test_a_relay_killed_at_any_message_is_resumed(plane: pp.Plane, after: 
     while True:
         first = await write_some(plane, first)
         feed = FaultyFeed(plane.opened.feed, kills, after=after, error=Killed())
-        if not await is_killed(relay_of(plane.opened, feed=feed)):
+        if not await is_killed(relay_of(plane, feed=feed)):
             break
         kills += 1
-        async with running(relay_of(plane.opened)):
+        async with running(relay_of(plane)):
             await all_relayed(plane)
         await witness.check()
     assert kills > 15
@@ -215,9 +145,10 @@ async def test_a_relay_killed_before_it_notes_what_it_did_is_resumed(plane: pp.P
     witness, first = Witness(plane), 1
     for turns in range(4):
         first = await write_some(plane, first)
-        journal = FaultyJournal(plane.opened.journal, turns)
-        assert await is_killed(relay_of(plane.opened, journal=journal))
-        async with running(relay_of(plane.opened)):
+        relayed = failing(plane.opened.journal.relayed, turns, after=False, error=Killed())
+        journal = Proxy(plane.opened.journal, relayed=relayed)
+        assert await is_killed(relay_of(plane, journal=journal))
+        async with running(relay_of(plane)):
             await all_relayed(plane)  # though nothing more is written
         await witness.check()
 
@@ -232,7 +163,7 @@ async def test_lost_acknowledgements_are_waited_out(
     feed: Any = plane.opened.feed
     for at in range(0, 20, 2):
         feed = FaultyFeed(feed, at, after=at % 4 == 0, error=FeedDown("lost"))
-    async with running(relay_of(plane.opened, feed=feed)):
+    async with running(relay_of(plane, feed=feed)):
         await all_relayed(plane)
     await Witness(plane).check()
 
@@ -245,22 +176,22 @@ async def test_two_relays_at_once_never_interleave(
     monkeypatch.setattr(relay, "_FENCED_S", 0.0)
     fenced = 0
 
-    class Counting:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(plane.opened.feed, name)
+    async def publish_fenced(*args: Any) -> int:
+        nonlocal fenced
+        try:
+            return await plane.opened.feed.publish_fenced(*args)
+        except Fenced:
+            fenced += 1
+            raise
 
-        async def publish_fenced(self, *args: Any) -> int:
-            nonlocal fenced
-            try:
-                return await plane.opened.feed.publish_fenced(*args)
-            except Fenced:
-                fenced += 1
-                raise
+    async def lease(*_: Any) -> int:
+        return 1
 
-    free = FreeForAll(plane.opened.journal)
-    one, other = (relay_of(plane.opened, journal=free, feed=Counting()) for _ in range(2))
+    feed = Proxy(plane.opened.feed, publish_fenced=publish_fenced)
+    journal = Proxy(plane.opened.journal, lease=lease)
+    one, other = (relay_of(plane, journal=journal, feed=feed) for _ in range(2))
     first = 1
-    async with running(one), running(other):
+    async with running(one, other):
         for _ in range(8):
             first = await write_some(plane, first)
         await all_relayed(plane)
@@ -318,7 +249,7 @@ async def test_a_stream_that_is_gone_is_published_again_where_it_must(
     second = await plane_of(**declared, flows=False)
     await by_hand(second, "DELETE FROM thing WHERE id < 5")
     await by_hand(second, "UPDATE thing SET body = 'other' WHERE id = 7")
-    async with running(relay_of(second.opened)):
+    async with running(relay_of(second)):
         await all_relayed(second)
     await second.close()
     if applied:

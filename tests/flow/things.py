@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
 
 import nats
 import numpy as np
@@ -12,6 +13,7 @@ import psycopg
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
+from polyplane.flow.relay import Relay
 
 DIMENSIONS: Final = 4
 
@@ -88,3 +90,94 @@ async def messages(plane: pp.Plane, stream: str, start: int = 1) -> list[tuple[s
     finally:
         await client.close()
     return [(message.subject or "", message.data or b"") for message in found]
+
+
+class Killed(Exception):
+    """What ends a task as kill -9 does: nothing in it knows how to go on."""
+
+
+class Proxy:
+    """`inner`, but for some of its methods."""
+
+    def __init__(self, inner: Any, **methods: Callable[..., Any]) -> None:
+        self._inner = inner
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> Any:
+        return self._methods[name] if name in self._methods else getattr(self._inner, name)
+
+
+def failing(
+    method: Callable[..., Awaitable[Any]], at: int, *, after: bool, error: BaseException
+) -> Callable[..., Awaitable[Any]]:
+    """`method`, which raises `error` at call `at` (from 0): before it, or after it is done."""
+    calls = 0
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at + 1 and not after:
+            raise error
+        found = await method(*args, **kwargs)
+        if calls == at + 1:
+            raise error
+        return found
+
+    return call
+
+
+class Running(Protocol):
+    """Something that moves data until it is cancelled."""
+
+    async def run(self) -> None: ...
+
+
+@asynccontextmanager
+async def running(*living: Running) -> AsyncIterator[None]:
+    """All of them run until the block ends; a relay gives its lease up then."""
+    tasks = [asyncio.create_task(it.run()) for it in living]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for it in living:
+            if isinstance(it, Relay):
+                await it.stop()
+
+
+async def is_killed(doomed: Running) -> bool:
+    """Whether it meets its fault (Killed) within a second."""
+    task = asyncio.create_task(doomed.run())
+    await asyncio.wait([task], timeout=1)
+    task.cancel()
+    [found] = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(doomed, Relay):
+        await doomed.stop()
+    assert isinstance(found, Killed | asyncio.CancelledError), found
+    return isinstance(found, Killed)
+
+
+def relay_of(plane: pp.Plane, *, feed: Any = None, journal: Any = None) -> Relay:
+    """A relay, with parts that may fail."""
+    opened = plane.opened
+
+    async def nothing_applied() -> bool:
+        return False
+
+    return Relay(
+        opened.database,
+        journal or opened.journal,
+        feed or opened.feed,
+        opened.feed.subjects,
+        epoch=opened.epoch,
+        all_applied=nothing_applied,
+    )
+
+
+async def all_relayed(plane: pp.Plane) -> None:
+    """Wait until all that is committed is noted as published."""
+    journal, epoch = plane.opened.journal, plane.opened.epoch
+    cut = await journal.cut()
+    await becomes(lambda: journal.is_cut_relayed(epoch, cut), True, within_s=10)

@@ -149,10 +149,10 @@ async def _arm(
     own = captured.identifier.as_string(connection)
     functions = _functions(captured)
     if relation != own and not has_capture:
-        for block in ("insert", "update", "delete"):
+        for block in _ACTIONS:
             template = sql.SQL(statement("journal", f"partition_{block}"))
             await connection.execute(template.format(table=target, function=functions[block]))
-    for action in _ACTIONS if relation == own else _ACTIONS[:3]:
+    for action in _ACTIONS:
         await connection.execute(
             sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(
                 target, sql.Identifier(f"polyplane_{action}")

@@ -1,10 +1,15 @@
 -- Statement-level capture of one table; truth/capture.py fills in the quoted names and `key`, the
--- expression for the canonical text of a row's key (alias r). At most 1,000 keys an outbox row.
+-- expression for the canonical text of a row's key (alias r), with the `settings` its text depends
+-- on. At most 1,000 keys an outbox row. A transaction that is captured is never committed lazily:
+-- stores would be told what a crash takes back, and its xid be given to another transaction.
 
 CREATE OR REPLACE FUNCTION {insert}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings} AS $body$
 DECLARE found text[] := ARRAY(SELECT {key} FROM new_rows r);
 BEGIN
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
   IF cardinality(found) BETWEEN 1 AND 1000 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys) VALUES ({name}, 'I', found);
   ELSE
@@ -19,6 +24,9 @@ CREATE OR REPLACE FUNCTION {update}() RETURNS trigger LANGUAGE plpgsql SECURITY 
 SET search_path = pg_catalog, pg_temp{settings} AS $body$
 DECLARE found text[] := ARRAY(SELECT {key} FROM new_rows r UNION SELECT {key} FROM old_rows r);
 BEGIN
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
   IF cardinality(found) BETWEEN 1 AND 1000 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys) VALUES ({name}, 'U', found);
   ELSE
@@ -33,6 +41,9 @@ CREATE OR REPLACE FUNCTION {delete}() RETURNS trigger LANGUAGE plpgsql SECURITY 
 SET search_path = pg_catalog, pg_temp{settings} AS $body$
 DECLARE found text[] := ARRAY(SELECT {key} FROM old_rows r);
 BEGIN
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
   IF cardinality(found) BETWEEN 1 AND 1000 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys) VALUES ({name}, 'D', found);
   ELSE
@@ -43,14 +54,19 @@ BEGIN
   RETURN NULL;
 END $body$;
 
--- TRUNCATE has no transition table: the keys are read before they go.
+-- TRUNCATE has no transition table: the keys are read before they go, from a partition its own.
 CREATE OR REPLACE FUNCTION {truncate}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings} AS $body$
 BEGIN
-  INSERT INTO polyplane.outbox (tbl, op, keys)
-  SELECT {name}, 'T', array_agg(k)
-  FROM (SELECT {key} AS k, row_number() OVER () AS n FROM {table} r) s
-  GROUP BY (n - 1) / 1000;
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  EXECUTE $sql$
+    INSERT INTO polyplane.outbox (tbl, op, keys)
+    SELECT {name}, 'T', array_agg(k)
+    FROM (SELECT {key} AS k, row_number() OVER () AS n FROM $sql$ || TG_RELID::regclass || $sql$ r) s
+    GROUP BY (n - 1) / 1000
+  $sql$;
   RETURN NULL;
 END $body$;
 

@@ -143,7 +143,7 @@ WHERE p.oid = to_regprocedure(%s || '()')
 -- A table and its partitions, and whether each has its capture triggers.
 SELECT format('%%I.%%I', n.nspname, c.relname),
        (SELECT count(*) FROM pg_trigger t
-        WHERE t.tgrelid = c.oid AND t.tgname LIKE 'polyplane\_%%' AND t.tgenabled = 'A') >= 3
+        WHERE t.tgrelid = c.oid AND t.tgname LIKE 'polyplane\_%%' AND t.tgenabled = 'A') = 4
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(%(name)s)
    OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(name)s)))
@@ -160,3 +160,7 @@ CREATE OR REPLACE TRIGGER polyplane_update AFTER UPDATE ON {table}
 -- name: partition_delete
 CREATE OR REPLACE TRIGGER polyplane_delete AFTER DELETE ON {table}
   REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+
+-- name: partition_truncate
+CREATE OR REPLACE TRIGGER polyplane_truncate BEFORE TRUNCATE ON {table}
+  FOR EACH STATEMENT EXECUTE FUNCTION {function}()
