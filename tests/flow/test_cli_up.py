@@ -130,7 +130,8 @@ def write(up: Up, body: str) -> str:
 
 def test_a_running_up_answers_the_other_commands(up: Up) -> None:
     assert up.ready["status"] == "ok"
-    assert ":" not in up.ready["data"]["engines"]["postgres"].partition("://")[2].split("@")[0][:9]
+    assert "postgres" in up.ready["data"]["engines"]
+    assert "@" not in str(up.ready["data"]["engines"])
     token = write(up, "the kettle is broken")
     found = httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token})
     assert found.json() == ["the kettle is broken"]

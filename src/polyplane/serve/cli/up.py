@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -24,6 +24,9 @@ from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What asks us to stop: a supervisor, Ctrl-C, the terminal that is closed."""
 
 Port = Annotated[
     int | None,
@@ -96,7 +99,7 @@ class _Run:
     @contextmanager
     def _signals(self, with_stdin: bool) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             loop.add_signal_handler(number, self.stop)
         if with_stdin:
             loop.add_reader(sys.stdin.fileno(), self._on_stdin)
@@ -105,7 +108,7 @@ class _Run:
         finally:
             if with_stdin:
                 loop.remove_reader(sys.stdin.fileno())
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in SIGNALS:
                 loop.remove_signal_handler(number)
 
     def _on_stdin(self) -> None:
