@@ -194,7 +194,11 @@ class LanceStore(VectorStore):
 
         May run beside `apply`, here and in other processes: both commit optimistically.
         """
-        upkeep = self._upkeep.setdefault(collection.target, Upkeep(self._lock(collection)))
+        upkeep = self._upkeep.get(collection.target)
+        if upkeep is None:
+            versions = self._folder and self._folder / f"{collection.target}.lance" / "_versions"
+            upkeep = Upkeep(self._lock(collection), versions)
+            self._upkeep[collection.target] = upkeep
         async with self._answering(f"maintain {collection.target}", MAINTAIN_TIMEOUT_S):
             # A handle of its own, so that long work does not hold up the one that applies.
             table = await self._database.open_table(collection.target)
@@ -227,7 +231,7 @@ class LanceStore(VectorStore):
             return await self._database.open_table(name)
 
     def _lock(self, collection: Collection) -> Path | None:
-        return self._folder / f"{collection.target}.lock" if self._folder else None
+        return self._folder and self._folder / f"{collection.target}.lock"
 
     async def _table(self, collection: Collection) -> lancedb.AsyncTable:
         """The open table; NotFound when the collection was never prepared."""

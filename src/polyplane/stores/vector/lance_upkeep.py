@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,7 +25,7 @@ SMALL_FRAGMENTS: Final = 16
 UNINDEXED_SHARE: Final = 0.05
 """Compact when so much of the table is not in the index of keys (and not below SMALL_ROWS)."""
 VERSIONS: Final = 5_000
-"""Compact, which also removes old versions, after so many commits: 1,000 cost a millisecond."""
+"""Compact, which also removes old versions, when there are so many: 1,000 cost a millisecond."""
 STALL_SHARE: Final = 0.01
 """Merges wait for compaction at most this share of the time, however large the table is."""
 RETAIN: Final = timedelta(minutes=3)
@@ -60,6 +62,13 @@ async def merge(
     index: LanceDB notices only without it. So merges of a table exclude each other by `lock`;
     where there can be none, they do without the index and depend on the table's primary key.
     """
+    # A merge that the caller gives up may still commit: it keeps the lock to its end.
+    await asyncio.shield(_merge(table, rows, where, lock, insert))
+
+
+async def _merge(
+    table: lancedb.AsyncTable, rows: Any, where: str, lock: Path | None, insert: bool
+) -> None:
     async with alone(lock):
         async for attempt in _commits():
             with attempt:
@@ -84,11 +93,12 @@ async def add_columns(table: lancedb.AsyncTable, wanted: pa.Schema) -> None:
 class Upkeep:
     """Keeps one table fast. Remembers between calls what makes the next one cheap."""
 
-    def __init__(self, lock: Path | None) -> None:
+    def __init__(self, lock: Path | None, versions: Path | None) -> None:
+        """`versions` is the folder of the table's versions, where there is one."""
         self._lock = lock
+        self._versions = versions
         self._first_small = 0
         """No fragment below this number is worth folding."""
-        self._compacted_version = 0
         self._compact_not_before_s = 0.0
 
     async def run(
@@ -121,7 +131,7 @@ class Upkeep:
     async def _compact_pays(self, table: lancedb.AsyncTable) -> bool:
         if time.monotonic() < self._compact_not_before_s:
             return False
-        if await table.version() - self._compacted_version >= VERSIONS:
+        if self._versions and len(os.listdir(self._versions)) >= VERSIONS:
             return True
         index = await table.index_stats("key_idx")
         unindexed = index.num_unindexed_rows if index else await table.count_rows()
@@ -144,7 +154,6 @@ class Upkeep:
             stalled_s = time.monotonic() - started_s
         await _optimize(table, keep=RETAIN)
         self._compact_not_before_s = time.monotonic() + stalled_s / STALL_SHARE
-        self._compacted_version = await table.version()
 
 
 async def _optimize(table: lancedb.AsyncTable, keep: timedelta) -> None:

@@ -18,7 +18,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from polyplane.errors import Misconfigured, NotFound, Refused, StoreDown
+from polyplane.errors import Misconfigured, NotFound, PolyplaneError, Refused, StoreDown
 from polyplane.model.collection import Collection
 from polyplane.model.items import Hit, Item, Stamp, Where
 from polyplane.stores.protocol import VectorStore
@@ -58,7 +58,11 @@ async def connect(url: str, *, api_key: str = "", timeout_s: float = 30.0) -> Qd
     except (OSError, RuntimeError, ValueError) as error:
         raise Misconfigured(f"Qdrant cannot be opened: {error}") from error
     store = QdrantStore(client, local=local, timeout_s=timeout_s)
-    await store.ping()
+    try:
+        await store.ping()
+    except PolyplaneError:
+        await store.close()
+        raise
     return store
 
 
