@@ -1,8 +1,8 @@
 """Vectors in LanceDB: a folder (or a bucket) of tables, no server.
 
-One row per key. An item's position is a column and the gate is the condition of the merge, so it
-holds for any number of processes: LanceDB commits optimistically and re-reads when it lost.
-Every apply makes a small fragment; `maintain` folds them together before they cost.
+One row per key. An item's position is a column and the gate is the condition of the merge. Any
+number of processes may write: merges of a table exclude each other, everything else commits
+optimistically. Every apply makes a small fragment; `maintain` folds them before they cost.
 """
 
 from __future__ import annotations
