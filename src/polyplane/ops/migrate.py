@@ -97,6 +97,11 @@ async def migration_status(url: str, components: Sequence[Component]) -> list[St
     return await asyncio.to_thread(_status, url, components)
 
 
+async def check_removable(url: str) -> None:
+    """Raise Conflict when core cannot go because something stands on it. Changes nothing."""
+    await asyncio.to_thread(_check_removable, url)
+
+
 async def create_missing(database: Database, models: Sequence[type[Model]]) -> list[str]:
     """Create the tables, and their schemas, that `models` map and the database lacks; their names.
 
@@ -184,7 +189,8 @@ def _run_next(
         revision = step.revision.revision
         with _in_words(f"The migration {component.name} {revision}"):
             if step.is_downgrade:
-                _check_unused(connection, component, step)
+                if component == CORE and step.revision.down_revision is None:
+                    _check_applications(connection)
             elif not sa.inspect(connection).has_schema(SCHEMA):
                 connection.execute(sa.schema.CreateSchema(SCHEMA))
             _run(context, step)
@@ -202,10 +208,15 @@ def _run(context: MigrationContext, step: RevisionStep) -> None:
         context.run_migrations()
 
 
-def _check_unused(connection: sa.Connection, component: Component, step: RevisionStep) -> None:
-    """Conflict when core's first revision is to go while an application's are still there."""
-    if component != CORE or step.revision.down_revision is not None:
-        return
+def _check_removable(url: str) -> None:
+    with _engine(url) as engine, engine.connect() as connection, _in_words("Removing core"):
+        _check_applications(connection)
+        connection.exec_driver_sql("DROP FUNCTION polyplane.new_key()")
+        connection.rollback()
+
+
+def _check_applications(connection: sa.Connection) -> None:
+    """Conflict when core is to go while an application's revisions are still there."""
     for table in sa.inspect(connection).get_table_names(schema=SCHEMA):
         if table.startswith("alembic_") and table != CORE.version_table:
             versions = sa.table(table, schema=SCHEMA)

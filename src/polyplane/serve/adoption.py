@@ -250,9 +250,13 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         raise Misconfigured(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def module_name(path: Path) -> str:
+    """The name in `sys.modules` of the module that was written to `path`."""
+    return f"polyplane_adopted_{slug(path.stem)}"
+
+
 def _load(path: Path) -> ModuleType:
-    """The module in the file, under a name of its own."""
-    name = f"polyplane_adopted_{path.stem}"
+    name = module_name(path)
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise Misconfigured(f"{path} is not a Python file.", fix="Let its name end in .py.")

@@ -1,0 +1,40 @@
+-- What an application with settings of its own does to the tables of adopted.sql.
+
+SET timezone = 'Asia/Tokyo';
+SET datestyle = 'German';
+SET bytea_output = 'escape';
+SET extra_float_digits = -3;
+
+UPDATE article SET title = 'changed' WHERE id < 5;
+UPDATE article SET feeling = 'it''s "ok"', price = 7 WHERE id = 9;
+DELETE FROM article WHERE id = 7;
+UPDATE "Sales Dept"."Order ""Lines""" SET class = 'new' WHERE "order" = 3;
+UPDATE "Sales Dept"."Order ""Lines""" SET "Line No" = 9 WHERE "order" = 5;
+DELETE FROM "Sales Dept"."Order ""Lines""" WHERE "order" = 4;
+UPDATE slugs SET n = n + 100 WHERE n < 5;
+UPDATE slugs SET slug = 'renamed''"' WHERE n = 6;
+DELETE FROM slugs WHERE n = 7;
+UPDATE codes SET name = 'xx' WHERE code = 'AB';
+UPDATE codes SET code = 'CD' WHERE code = 'cd';
+INSERT INTO codes VALUES ('EF', 'new');
+UPDATE moods SET note = 'changed';
+ALTER TYPE mood ADD VALUE 'angry';
+UPDATE padded SET v = 'changed';
+INSERT INTO padded VALUES ('x', 'new');
+UPDATE timed SET v = 'changed' WHERE id < 5;
+DELETE FROM timed WHERE id = 9;
+UPDATE days SET v = 'changed';
+INSERT INTO days VALUES ('2024-12-01', 'new');
+UPDATE floats SET v = 'changed';
+UPDATE bytes SET v = 'changed';
+UPDATE uuids SET v = 'changed';
+UPDATE decimals SET v = 'changed', n = CASE WHEN n = 1 THEN 1.00 ELSE n END;
+UPDATE part SET t = 'changed' WHERE id < 5;
+DELETE FROM part_1 WHERE id = 6;
+INSERT INTO part_1 VALUES (99, '2024-03-03', 'past the parent');
+TRUNCATE link;
+INSERT INTO link VALUES (7, 8);
+UPDATE "表" SET "名" = '改';
+UPDATE "None" SET derive = 'dd';
+INSERT INTO empty_one VALUES (1, 'no longer empty');
+INSERT INTO moods VALUES ('angry', 'a label added later');
