@@ -141,7 +141,7 @@ async def test_keys_of_any_text(plane_of: PlaneOf) -> None:
             plane, """INSERT INTO "Odd name" VALUES (%s, '2026-01-01Z', 'ab', 'r')""", word
         )
     await check(plane, len(ODD), len(ODD))
-    searching: Any = plane[plane.declared.projections[0]]  # type: ignore[type-var]
+    searching: Any = plane[plane.declared.projections[0]]
     assert [hit.key for hit in await searching.get(ODD)] == ODD
     for word in ODD[::2]:
         await by_hand(plane, "DELETE FROM word WHERE word = %s", word)

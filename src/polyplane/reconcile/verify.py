@@ -89,6 +89,7 @@ async def verify(
     tally = _Tally()
     suspects = await _compare(truth, store, collection, tally, progress)
     drift: dict[str, _Difference] = {}
+    first = dict(suspects)
     for _ in range(ROUNDS_MAX):
         if not suspects:
             break
@@ -97,7 +98,8 @@ async def verify(
         settled = {key for key, seen in again.items() if suspects[key] == seen}
         drift |= {key: again[key] for key in settled}
         suspects = {key: seen for key, seen in again.items() if key not in settled}
-    drift |= suspects
+    # Rows that never rest: the store follows, and is right as of its stamp, or it does not.
+    drift |= {key: seen for key, seen in suspects.items() if seen[1] == first[key][1]}
     return Part(
         projection=projection,
         collection=collection.target,
