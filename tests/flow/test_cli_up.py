@@ -21,6 +21,8 @@ import lancedb
 import psutil
 import pytest
 
+from polyplane import Settings
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = [
     sys.executable,
@@ -134,7 +136,7 @@ def test_a_running_up_answers_the_other_commands(up: Up) -> None:
     assert "@" not in str(up.ready["data"]["engines"])
     token = write(up, "the kettle is broken")
     found = httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token})
-    assert found.json() == ["the kettle is broken"]
+    assert "the kettle is broken" in found.json()
 
     status = envelope(run("status", "--json", home=up.home))["data"]
     assert (status["running"], status["api_url"]) == (True, up.api)
@@ -143,10 +145,11 @@ def test_a_running_up_answers_the_other_commands(up: Up) -> None:
 
     proof = envelope(run("verify", "--json", home=up.home))
     assert proof["status"] == "ok"
-    assert [(p["rows"], p["items"]) for p in proof["data"]["parts"]] == [(1, 1)]
+    (part,) = proof["data"]["parts"]
+    assert part["rows"] == part["items"] >= 1
 
     filled = envelope(run("projections", "backfill", "note_search", "--json", home=up.home))
-    assert filled["data"] == {"projection": "note_search", "items": 1}
+    assert filled["data"] == {"projection": "note_search", "items": part["items"]}
     listed = envelope(run("projections", "list", "--json", home=up.home))["data"]["projections"]
     assert [p["buckets_behind"] for p in listed] == [0]
 
@@ -168,7 +171,7 @@ def test_people_read_tables_and_the_next_step(up: Up) -> None:
         done = run(*words, home=up.home)
         assert done.returncode == 0
         assert shown in done.stdout
-        assert words[0] == "migrate" or done.stdout.splitlines()[-1].startswith("Next: polyplane ")
+        assert done.stdout.splitlines()[-1].startswith("Next: polyplane ")
 
 
 def test_a_second_up_refuses_and_names_the_first(up: Up) -> None:
@@ -244,6 +247,18 @@ def test_drift_is_found_and_the_command_fails(up: Up) -> None:
     assert "note_search missing:" in shown.stdout
     envelope(run("projections", "backfill", "note_search", "--json", home=up.home))
     assert envelope(run("verify", "--json", home=up.home))["status"] == "ok"
+
+
+def test_with_every_engine_elsewhere_the_home_is_still_held(own_settings: Settings) -> None:
+    urls = {name: own_settings.url(name) for name in Settings.model_fields if name.endswith("_url")}
+    environ = {f"POLYPLANE_{name.upper()}": url for name, url in urls.items() if url}
+    environ |= {"POLYPLANE_NAMESPACE": own_settings.namespace}
+    with running(own_settings.home, env={**os.environ, **environ}) as up:
+        assert up.servers() == []
+        status = envelope(run("status", "--json", home=up.home, **environ))["data"]
+        assert status["api_url"] == up.api
+        envelope(run("up", "--json", home=up.home, **environ), code=5)
+        assert up.stop() == 0
 
 
 def test_verify_opens_the_plane_itself_when_nothing_runs(home: Path) -> None:

@@ -21,6 +21,7 @@ def ops_token(home: Path) -> str:
 def _make(path: Path) -> None:
     """Write a whole file beside it first, so that nobody ever reads half a token."""
     draft = path.with_name(f"{NAME}.{os.getpid()}")
+    draft.parent.mkdir(parents=True, exist_ok=True)
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(token_urlsafe(32))

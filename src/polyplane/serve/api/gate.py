@@ -26,6 +26,9 @@ DRAIN_TIMEOUT_S: Final = 5.0
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
+# A client may make up any number of methods; each label value is a time series.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 _SECURITY: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -66,7 +69,8 @@ class Gate:
                 await self._answer(scope, exchange)
         finally:
             latency_s = perf_counter() - started
-            self._metrics.count(scope["method"], _template(scope), exchange.status, latency_s)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.count(method, _template(scope), exchange.status, latency_s)
 
     async def _answer(self, scope: Scope, exchange: _Exchange) -> None:
         request = Request(scope)

@@ -49,6 +49,7 @@ def controller(
         done = asyncio.run(work)
         report.data = {"id": identity, "work_orders": done}
         report.show(f"{done} work orders done.")
+        report.next = "polyplane status"
 
 
 def _url_of_the_home(settings: Settings) -> str:

@@ -75,7 +75,7 @@ def status(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
         for one in found:
             table.add_row(one.component, one.current or "none", ", ".join(one.pending) or "nothing")
         report.show(table)
-        report.next = "polyplane migrate up" if any(one.pending for one in found) else ""
+        report.next = f"polyplane {'migrate up' if any(one.pending for one in found) else 'up'}"
 
 
 def _components(program: Program) -> list[Component]:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from ipaddress import ip_address
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from polyplane.embedded import Engines
 from polyplane.plane import Plane
 from polyplane.serve.api.app import create_app
 from polyplane.serve.api.server import BACKLOG, Server, bind
@@ -75,14 +76,15 @@ class _Run:
         with self._signals(with_stdin), bind(host, self._settings.api_port, or_any=may_move) as at:
             self._opening = asyncio.current_task()
             try:
-                await plane.open(lambda line: self._report.show(Text(line, "dim")))
-                try:
+                async with AsyncExitStack() as stack:
+                    await plane.open(lambda line: self._report.show(Text(line, "dim")))
+                    stack.push_async_callback(plane.close)
+                    url = _url(at.getsockname())
+                    (await self._held_home(plane, stack)).publish_owner(url)
                     self._server = Server(create_app(plane, applications, hosts=self._hosts()))
                     at.listen(BACKLOG)  # who reads the announcement may connect at once
-                    self._announce(plane, _url(at.getsockname()))
+                    self._announce(plane, url)
                     await self._server.serve(sockets=[at])
-                finally:
-                    await plane.close()
             except asyncio.CancelledError:
                 if not self._is_stopping:
                     raise
@@ -123,9 +125,16 @@ class _Run:
         further = [host.strip() for host in self._settings.api_hosts.split(",") if host.strip()]
         return ["127.0.0.1", "::1", "localhost", self._settings.api_host, *further]
 
-    def _announce(self, plane: Plane, url: str) -> None:
+    async def _held_home(self, plane: Plane, stack: AsyncExitStack) -> Engines:
+        """The engines of the home; when every engine has a URL, none, but the home is ours."""
         if plane.opened.engines is not None:
-            plane.opened.engines.publish_owner(url)
+            return plane.opened.engines
+        engines = Engines(self._settings.home, wanted=())
+        await engines.start()
+        stack.push_async_callback(engines.stop)
+        return engines
+
+    def _announce(self, plane: Plane, url: str) -> None:
         shown = {name: without_secrets(engine) for name, engine in plane.opened.urls.items()}
         self._report.data = {
             "api_url": url,
