@@ -19,7 +19,7 @@ from polyplane.domains.laboratory import controller, measurement
 from polyplane.domains.laboratory.controller import run_controller
 from polyplane.domains.laboratory.streams import Telemetry
 
-POINTS = measurement.PASSES * measurement.BLOCKS * 5
+POINTS = measurement.PASSES * measurement.BLOCKS * measurement.BLOCK_METRICS
 SETTINGS = [("bz2", level) for level in range(1, 5)]
 
 

@@ -19,7 +19,7 @@ from polyplane.domains.laboratory.controller import run_controller
 from polyplane.domains.laboratory.lifecycle import RETRIES_MAX
 from polyplane.domains.laboratory.projections import ExperimentLearnings
 
-METRICS = {"throughput_mb_s", "decompress_mb_s", "ratio", "cpu_ms", "rss_mb"}
+METRICS = measurement.UNITS.keys() - {"temperature"}
 POINTS = measurement.PASSES * measurement.BLOCKS * len(METRICS)
 DRAFT = {"name": "What does compression cost?", "hypothesis": "The last levels do not pay."}
 
