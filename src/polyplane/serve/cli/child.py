@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from select import select
 from time import monotonic
@@ -20,12 +21,12 @@ LOG: Final = "up.log"
 
 
 @contextmanager
-def child_up(home: Path) -> Iterator[None]:
-    """Run `up` on `home` until the block ends; it is ready when the block begins.
+def child_up(home: Path) -> Iterator[Callable[[], None]]:
+    """Run `up` on `home` until the block ends. Yields a function that waits until it is ready.
 
     It stops in order when its standard input ends, and that ends with this process, however this
-    process ends. A Ctrl-C of the terminal reaches only us. Raises PolyplaneError with what the
-    child said when it does not come up.
+    process ends. A Ctrl-C of the terminal reaches only us. The wait raises PolyplaneError with
+    what the child said when it does not come up.
     """
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "polyplane", "up", "--json", "--with-stdin"]
@@ -38,8 +39,7 @@ def child_up(home: Path) -> Iterator[None]:
             start_new_session=True,
         )
     try:
-        _wait_until_ready(child, home / LOG)
-        yield
+        yield partial(_wait_until_ready, child, home / LOG)
     finally:
         _stop(child)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -29,8 +29,10 @@ def demo(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
         program: Program = ctx.obj
         settings = Settings.load(home=home)
         logs.configure()
-        run_demo, render = load(f"{program.demo}:run_demo"), load(f"{program.demo}:render")
-        with _plane_up(report, settings) as remote:
+        with _plane_up(report, settings) as wait_for:
+            # A second of imports, while the engines start.
+            run_demo, render = load(f"{program.demo}:run_demo"), load(f"{program.demo}:render")
+            remote = wait_for()
             report.show("The experiment runs ...")
             done = asyncio.run(
                 run_demo(
@@ -49,17 +51,25 @@ def demo(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
 
 
 @contextmanager
-def _plane_up(report: Report, settings: Settings) -> Iterator[Remote]:
-    """The running `up` of the home, or one of our own for as long as the block lasts."""
-    remote = find_running(settings)
-    if remote is not None:
-        report.show(f"Using what runs at {remote.api_url}.")
-        yield remote
+def _plane_up(report: Report, settings: Settings) -> Iterator[Callable[[], Remote]]:
+    """The running `up` of the home, or one of our own for as long as the block lasts.
+
+    Yields a function that waits until it is ready.
+    """
+    running = find_running(settings)
+    if running is not None:
+        report.show(f"Using what runs at {running.api_url}.")
+        yield lambda: running
         return
     report.show(f"Starting the engines under {settings.home} ...")
-    with child_up(settings.home):
-        remote = find_running(settings)
-        if remote is None:
-            raise Unavailable("up ended while it was needed.")
-        yield remote
+    with child_up(settings.home) as wait_until_ready:
+
+        def started() -> Remote:
+            wait_until_ready()
+            remote = find_running(settings)
+            if remote is None:
+                raise Unavailable("up ended while it was needed.")
+            return remote
+
+        yield started
         report.show("Stopping the engines ...")

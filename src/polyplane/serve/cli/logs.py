@@ -9,7 +9,11 @@ import structlog
 
 
 def configure(level: int = logging.WARNING) -> None:
-    """Log from `level` on. Traces come without the variables' values: those may be secrets."""
+    """Log from `level` on. Traces come without the variables' values: those may be secrets.
+
+    Libraries are heard from warnings on, whatever they set up themselves when they are imported.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     shown: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if sys.stderr.isatty()
