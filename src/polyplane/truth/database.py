@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from polyplane.errors import Misconfigured, TruthDown
 
+RV = TypeVar("RV")
 Connection = psycopg.AsyncConnection[TupleRow]
 
 _SESSION = (
@@ -43,7 +45,7 @@ def in_our_words() -> Iterator[None]:
     """Connection faults of psycopg and SQLAlchemy become `TruthDown`; the rest passes."""
     try:
         yield
-    except (psycopg.OperationalError, PoolTimeout, TimeoutError) as error:
+    except (psycopg.OperationalError, PoolTimeout) as error:
         raise TruthDown(f"PostgreSQL does not answer ({_short(error)}).", fix=_FIX) from error
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.OperationalError):
@@ -58,6 +60,26 @@ def _short(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+class _Answering(psycopg.AsyncConnection[Any]):
+    """A connection that is given up when the server does not answer for `deadline_s`.
+
+    A server that stands still takes bytes as ever; without this its clients would, too.
+    """
+
+    deadline_s: float = 60
+
+    async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """As psycopg waits, but not for ever."""
+        try:
+            return await super().wait(
+                gen, interval, self.deadline_s if timeout is None else timeout
+            )
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()  # nobody may use it before that answer, if it ever comes
+            raise
+
+
 class Database:
     """A pool of connections to the truth. Opening is lazy; `close` when done."""
 
@@ -68,9 +90,11 @@ class Database:
         max_connections: int = 20,
         pool_timeout_s: float = 30,
         call_timeout_s: float = 5,
+        statement_timeout_s: float = 60,
     ) -> None:
         self.url = alchemy_url(url)
         self.call_timeout_s = call_timeout_s
+        self.statement_timeout_s = statement_timeout_s
         self.engine: AsyncEngine = create_async_engine(
             self.url,
             pool_size=min(5, max_connections),
@@ -82,25 +106,34 @@ class Database:
                 "connect_timeout": max(2, int(call_timeout_s)),
                 "application_name": "polyplane",
                 "options": _SESSION,
+                "async_creator_fn": self._connect,
             },
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
+    async def _connect(self, *args: Any, **kwargs: Any) -> _Answering:
+        connection = await _Answering.connect(*args, **kwargs)
+        connection.deadline_s = self.statement_timeout_s
+        return connection
+
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, *, deadline_s: float | None = None) -> AsyncIterator[Connection]:
         """A psycopg connection in autocommit, back to the pool afterwards.
 
-        Raises TruthDown when none is to be had, or when it breaks inside the block.
+        Each answer must come within `deadline_s`. Raises TruthDown when none is to be had, or
+        when it breaks inside the block.
         """
         with in_our_words():
             async with self._autocommit.connect() as pooled:
                 raw = await pooled.get_raw_connection()
                 driver = raw.driver_connection
-                assert isinstance(driver, psycopg.AsyncConnection)
+                assert isinstance(driver, _Answering)
                 driver.row_factory = tuple_row
+                driver.deadline_s = deadline_s or self.statement_timeout_s
                 try:
                     yield driver
                 finally:
+                    driver.deadline_s = self.statement_timeout_s
                     # A cancelled or broken call must not hand its connection to the next caller.
                     if driver.pgconn.transaction_status != TransactionStatus.IDLE:
                         await pooled.invalidate()
@@ -109,11 +142,15 @@ class Database:
         self, statement: LiteralString, parameters: Any = None, *, timeout_s: float | None = None
     ) -> list[TupleRow]:
         """Run one statement in autocommit; all its rows. TruthDown after the deadline."""
-        with in_our_words():
-            async with asyncio.timeout(timeout_s or self.call_timeout_s):
-                async with self.connection() as connection:
+        deadline_s = timeout_s or self.call_timeout_s
+        try:
+            # It includes the wait for a connection, and must not cut off the answer's own.
+            async with asyncio.timeout(deadline_s * 1.2):
+                async with self.connection(deadline_s=deadline_s) as connection:
                     cursor = await connection.execute(statement, parameters)
                     return await cursor.fetchall() if cursor.description else []
+        except TimeoutError as error:
+            raise TruthDown(f"PostgreSQL is busy for {deadline_s:g} s.", fix=_FIX) from error
 
     async def row(self, statement: LiteralString, parameters: Any = None) -> TupleRow | None:
         """The first row of one statement, or None."""

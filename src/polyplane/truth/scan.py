@@ -18,6 +18,8 @@ from polyplane.model.table import Model, table_of
 from polyplane.truth.capture import Captured
 from polyplane.truth.database import Connection, Database, in_our_words
 
+_SORT_S = 900.0
+"""How long the first row of a scan may take: all are sorted before it comes."""
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 _BINARY = (
@@ -159,7 +161,10 @@ async def all_rows(
         else sql.SQL(""),
     )
     with in_our_words():
-        async with database.connection() as connection, connection.transaction():
+        async with (
+            database.connection(deadline_s=_SORT_S) as connection,
+            connection.transaction(),
+        ):
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '10min'")
             async with connection.cursor("scan", binary=source.binary) as cursor:

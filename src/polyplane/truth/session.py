@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -14,8 +14,9 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.exc import StaleDataError
 
-from polyplane.errors import Conflict, PolyplaneError, Refused
+from polyplane.errors import Conflict, PolyplaneError, Refused, TooLarge
 from polyplane.model.position import Token
 from polyplane.model.table import Model
 from polyplane.truth.database import Database, in_our_words
@@ -23,6 +24,15 @@ from polyplane.truth.statements import statement
 
 M = TypeVar("M", bound=Model)
 
+MAX_NAME: Final = 255
+MAX_EVENT_BYTES: Final = 512 << 10
+
+_OVERTAKEN = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.LockNotAvailable,
+)
+_AGAIN = "Do it again."
 _EMIT = sa.text(
     re.sub(r"%\((\w+)\)s::(\w+)\[\]", r"CAST(:\1 AS \2[])", statement("outbox", "emit"))
 )
@@ -76,10 +86,15 @@ class Write:
         """Publish a domain event (CloudEvents 1.0) if and only if this transaction commits.
 
         `kind` is `<application>.<type>`; `subject`, when given, ends the NATS subject too, so that
-        one receiver can listen for its own. Returns the event's id.
+        one receiver can listen for its own. Returns the event's id. Raises Refused or TooLarge for
+        what could not be published.
         """
-        if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", kind):
-            raise Refused(f"{kind!r} is not <application>.<type>.", field="kind")
+        # What cannot become a subject, or a message, would hold up all that comes after it.
+        if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", kind) or len(kind) > MAX_NAME:
+            raise Refused(f"{kind[:MAX_NAME]!r} is not <application>.<type>.", field="kind")
+        for name, text in (("tenant", self.tenant), ("subject", subject)):
+            if len(text.encode()) > MAX_NAME:
+                raise Refused(f"{name} has at most {MAX_NAME} bytes.", field=name)
         event = {
             "specversion": "1.0",
             "id": str(uuid4()),
@@ -93,7 +108,13 @@ class Write:
         }
         if subject:
             event["subject"] = subject
-        self._events.append((kind, orjson.dumps(event).decode()))
+        try:
+            body = orjson.dumps(event)
+        except TypeError as error:
+            raise Refused(f"The event's data is no JSON: {error}.", field="data") from error
+        if len(body) > MAX_EVENT_BYTES:
+            raise TooLarge(f"An event has at most {MAX_EVENT_BYTES} bytes.", field="data")
+        self._events.append((kind, body.decode()))
         return str(event["id"])
 
     async def finish(self) -> None:
@@ -135,8 +156,8 @@ async def write(database: Database, *, actor: str, tenant: str, epoch: int) -> A
 
 @asynccontextmanager
 async def read(database: Database, *, tenant: str) -> AsyncIterator[AsyncSession]:
-    """A read-only transaction on one snapshot."""
-    with in_our_words():
+    """A read-only transaction on one snapshot; Refused for a value that does not fit."""
+    with in_our_words(), _constraints_in_our_words():
         async with AsyncSession(database.engine, expire_on_commit=False) as session:
             await session.execute(
                 sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -149,9 +170,11 @@ async def read(database: Database, *, tenant: str) -> AsyncIterator[AsyncSession
 
 @contextmanager
 def _constraints_in_our_words() -> Iterator[None]:
-    """What PostgreSQL's constraints refuse becomes Conflict or Refused."""
+    """What constraints, and other transactions, refuse becomes Conflict or Refused."""
     try:
         yield
+    except StaleDataError as error:
+        raise Conflict("A row is gone that was to be changed.", fix=_AGAIN) from error
     except DBAPIError as error:
         refused = refusal(error.orig)
         if refused is None:
@@ -161,12 +184,14 @@ def _constraints_in_our_words() -> Iterator[None]:
 
 def refusal(error: BaseException | None) -> PolyplaneError | None:
     """The error of ours for a constraint's or a type's refusal, or None for anything else."""
+    if isinstance(error, _OVERTAKEN):
+        return Conflict("Another transaction was at the same rows; nothing is stored.", fix=_AGAIN)
     if not isinstance(error, psycopg.errors.IntegrityError | psycopg.errors.DataError):
         return None
     told = error.diag
     column = told.column_name or _column_of(told.message_detail) or told.constraint_name or ""
     match error:
-        case psycopg.errors.UniqueViolation():
+        case psycopg.errors.UniqueViolation() | psycopg.errors.ExclusionViolation():
             return Conflict(f"There is already a row with this {column}.", field=column)
         case psycopg.errors.ForeignKeyViolation():
             if "still referenced" in (told.message_detail or ""):
