@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyplane.domains.laboratory.compression import learned
+from polyplane.domains.laboratory.demo import QUESTIONS
 from polyplane.domains.laboratory.findings import (
     CONFIDENCE_MAX,
     Finding,
@@ -112,6 +114,17 @@ def test_what_is_certain_about_these_codecs_is_found(found: dict[str, Finding]) 
     assert found["smallest_output"].insight.startswith("bz2 level 1 packs most tightly")
     assert "all 2 levels give the same ratio" in found["idle_levels:bz2"].insight
     assert found["kindred:bz2:zlib"].confidence == CONFIDENCE_MAX
+
+
+def test_the_demo_asks_without_a_keyword_of_the_answer(found: dict[str, Finding]) -> None:
+    small = {"how", "can", "be", "is", "do", "in", "much", "the"}
+    asked = {rule: question for question, rule in QUESTIONS.items() if rule in found}
+    assert {"fastest_back", "memory"} <= asked.keys()
+    for rule, question in asked.items():
+        words = [
+            set(re.findall(r"[a-z]+", text.lower())) for text in (question, found[rule].insight)
+        ]
+        assert words[0] & words[1] <= small
 
 
 def test_nothing_is_said_of_nothing() -> None:

@@ -79,6 +79,22 @@ async def test_quantities(client: AsyncClient, experiment: str, quantity: Any) -
     assert (await client.get(path)).json()["items"] == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"name": "x" * 256}, "name"),
+        ({"type": "x" * 101}, "type"),
+        ({"properties": {"n": 10**30}}, "properties"),
+        ({"properties": [1]}, "properties"),
+        ({"safety_data": {"text": "x" * 70_000}}, "safety_data"),
+    ],
+)
+async def test_materials(client: AsyncClient, fields: dict[str, Any], field: str) -> None:
+    silver = {"name": "Ag", "type": "metal"}
+    refusal(await client.post("materials", json=silver | fields), 422, field)
+    assert (await client.get("materials")).json()["items"] == []
+
+
 async def test_duplicate_ids(client: AsyncClient, experiment: str) -> None:
     refusal(await client.post("experiments", json={**DRAFT, "id": experiment}), 409, "id")
     ada = {"name": "Ada", "email": "ada@example.org"}
@@ -135,6 +151,13 @@ async def test_confidence_that_is_no_number(client: AsyncClient, experiment: str
         ("*", {"name": "a"}, "work_orders.0.controller_id"),
         ("c1", {"name": ""}, "work_orders.0.activities.0.name"),
         ("c1", {"name": "a", "activity_id": "x" * 256}, "work_orders.0.activities.0.activity_id"),
+        ("c1", {"name": "a", "activity_id": "a/b"}, "work_orders.0.activities.0.activity_id"),
+        ("c1", {"name": "a", "activity_id": "a\r\nX: y"}, "work_orders.0.activities.0.activity_id"),
+        (
+            "c1",
+            {"name": "a", "parameters": {"n": 10**30}},
+            "work_orders.0.activities.0.parameters",
+        ),
         (
             "c1",
             {"name": "a", "parameters": {"text": "x" * 2_100}},

@@ -48,7 +48,8 @@ def learning_id(experiment_id: UUID, rule: str) -> UUID:
 async def request_analysis(plane: pp.Plane, tenant: str, experiment_id: UUID) -> None:
     """Ask for an analysis, durably; `analyse_requested` does it."""
     body = orjson.dumps({"tenant": tenant, "experiment_id": str(experiment_id)})
-    await plane.publish(f"laboratory.{REQUESTS}.{experiment_id}", body, {})
+    once = {"Nats-Msg-Id": f"{REQUESTS}:{experiment_id}"}
+    await plane.publish(f"laboratory.{REQUESTS}.{experiment_id}", body, once)
 
 
 async def analyse_requested(plane: pp.Plane, messages: Sequence[pp.Message]) -> None:

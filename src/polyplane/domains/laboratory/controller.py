@@ -39,6 +39,7 @@ from polyplane.domains.laboratory.wire import Activity, Report, WorkOrder
 CALL_TIMEOUT_S: Final = 5.0
 FETCH_TIMEOUT_S: Final = 0.5
 """How long one look for work takes, hence how long a stop may take when there is none."""
+RETRY_PAUSE_S: Final = 2.0
 RETRY_S_MAX: Final = 120.0
 """How long a message is tried before the work order is left to be delivered again."""
 ACK_WAIT_S: Final = 30.0
@@ -75,7 +76,7 @@ class Controller:
             except (nats.errors.Error, JetStreamError) as error:
                 log.warning("no work orders to be had; trying again", reason=str(error))
                 subscription = None
-                await _pause(self.stop, FETCH_TIMEOUT_S)
+                await _pause(self.stop, RETRY_PAUSE_S)
                 continue
             orders += await self._perform(message)
             busy_at = time.monotonic()
@@ -94,24 +95,20 @@ class Controller:
         """Perform the work order in `message`; 1 when all of it is done and acknowledged."""
         try:
             order = wire.parse_order(message.data)
-        except ValueError as error:
-            log.error("a work order that cannot be read is dropped", reason=str(error))
-            await message.term()
-            return 0
-        try:
             for activity in order.activities:
                 if self.stop.is_set():
                     await message.nak()
                     return 0
                 await self._activity(order, activity, message)
             await message.ack_sync(timeout=CALL_TIMEOUT_S)
+            return 1
+        except ValueError as error:
+            log.error("a work order that cannot be read is dropped", reason=str(error))
+            await message.term()
         except (nats.errors.Error, JetStreamError) as error:
             # Not acknowledged: it is delivered again, and what is done already counts once.
-            log.warning(
-                "a work order is left for later", order=order.work_order_id, reason=str(error)
-            )
-            return 0
-        return 1
+            log.warning("a work order is left for later", reason=str(error))
+        return 0
 
     async def _activity(self, order: WorkOrder, activity: Activity, message: Msg) -> None:
         name = f"{activity.activity_id}.{activity.attempt}"

@@ -181,9 +181,7 @@ async def _write_log(plane: pp.Plane, reports: Sequence[Reported]) -> None:
         async with gate:
             await plane[EventsLog].publish(_entry(report), batch_id=f"report:{identity}")
 
-    async with asyncio.TaskGroup() as calls:
-        for report in reports:
-            calls.create_task(write(report))
+    await asyncio.gather(*map(write, reports))
 
 
 def _entry(report: Reported) -> dict[str, list[object]]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid4
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from polyplane.domains.laboratory.wire import ACTIVITIES_MAX, PARAMETERS_BYTES_MAX, SubjectToken
+from polyplane.domains.laboratory.wire import (
+    ACTIVITIES_MAX,
+    PARAMETERS_BYTES_MAX,
+    ActivityId,
+    SubjectToken,
+)
 
 TEXT_CHARACTERS_MAX: Final = 20_000
 OBJECT_BYTES_MAX: Final = 64 * 1024
@@ -24,7 +29,11 @@ LearningType = Literal["process", "material", "equipment", "comparison", "safety
 
 def _at_most(limit_bytes: int) -> AfterValidator:
     def check(value: dict[str, Any]) -> dict[str, Any]:
-        if len(json.dumps(value)) > limit_bytes:
+        try:
+            size = len(orjson.dumps(value))
+        except TypeError as error:
+            raise ValueError(f"must be JSON with integers of at most 64 bits ({error})") from None
+        if size > limit_bytes:
             raise ValueError(f"must be at most {limit_bytes:,} bytes of JSON")
         return value
 
@@ -171,7 +180,7 @@ class UseShown(Shown):
 class ActivityGiven(Given):
     """One thing for a controller to do."""
 
-    activity_id: Name = Field(
+    activity_id: ActivityId = Field(
         default_factory=lambda: str(uuid4()), description="Unique in the tenant."
     )
     name: Name = Field(examples=["zlib level 6"])

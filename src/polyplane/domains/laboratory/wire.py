@@ -58,6 +58,8 @@ Time = Annotated[AwareDatetime, AfterValidator(_storable)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_json)]
 """A JSON object: no NaN, no infinity."""
 Name = Annotated[str, Field(min_length=1, max_length=255)]
+ActivityId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@-]{1,255}$")]
+"""Fits into a URL's path and a message's header."""
 SUBJECT_TOKEN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 SubjectToken = Annotated[str, Field(pattern=SUBJECT_TOKEN)]
 """A token of a NATS subject: no dots, blanks or wildcards."""
@@ -66,7 +68,7 @@ SubjectToken = Annotated[str, Field(pattern=SUBJECT_TOKEN)]
 class Activity(BaseModel):
     """One thing to do, for the `attempt`-th time."""
 
-    activity_id: Name
+    activity_id: ActivityId
     name: Name
     parameters: JsonObject = Field(default_factory=dict)
     attempt: int = Field(default=1, ge=1, le=ATTEMPTS_MAX)

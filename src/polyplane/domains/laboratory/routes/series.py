@@ -53,7 +53,7 @@ BatchId = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        max_length=200,
+        pattern=r"^[\x21-\x7e]{1,200}$",
         description="The batch's own id: sent again, it brings nothing twice.",
     ),
 ]
