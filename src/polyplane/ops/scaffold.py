@@ -29,6 +29,7 @@ _IMPORTS: Final = (
     ("dt", "import datetime as dt"),
     ("math", "import math"),
     ("sys", "import sys"),
+    ("suppress", "from contextlib import suppress"),
     ("Decimal", "from decimal import Decimal"),
     ("Any", "from typing import Any"),
     ("UUID", "from uuid import UUID"),
@@ -94,7 +95,8 @@ async def main(question: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(" ".join(sys.argv[1:])))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main(" ".join(sys.argv[1:])))
 '''
 
 
