@@ -197,6 +197,39 @@ def test_a_taken_port_is_replaced_unless_it_was_asked_for(home: Path) -> None:
             assert [p for p in servers if p.is_running()] == []
 
 
+@contextmanager
+def paused(up: Up, name: str) -> Iterator[None]:
+    """The server `name` and its children do not run, though their sockets are open."""
+    (server,) = (p for p in up.servers() if p.name() == name and p.ppid() == up.process.pid)
+    tree = [server, *server.children(recursive=True)]
+    for process in tree:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in reversed(tree):
+            process.resume()
+
+
+def test_an_engine_that_hangs_is_told_and_hangs_nothing_else(up: Up) -> None:
+    with paused(up, "valkey-server"):
+        health = httpx.get(f"{up.api}/healthz", timeout=3)
+        assert health.json()["status"] == "degraded"
+        assert health.json()["database"]["valkey"] == "failed"
+        assert httpx.get(f"{up.api}/readyz", timeout=10).status_code == 200
+        write(up, "without a cache")
+    with paused(up, "postgres"):
+        health = httpx.get(f"{up.api}/healthz", timeout=3)
+        assert (health.status_code, health.json()["status"]) == (200, "failed")
+        assert httpx.get(f"{up.api}/readyz", timeout=10).status_code == 503
+        metrics = httpx.get(f"{up.api}/metrics", timeout=5).text
+        assert 'polyplane_engine_up{engine="postgresql",role="truth"} 0.0' in metrics
+        refused = httpx.get(f"{up.api}/api/v1/notebook/notes", timeout=10)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    write(up, "it goes on")
+    assert httpx.get(f"{up.api}/healthz", timeout=10).json()["status"] == "healthy"
+
+
 def test_only_our_own_hosts_are_answered(up: Up) -> None:
     answer = httpx.get(f"{up.api}/healthz", headers={"Host": "rebound.example"})
     assert answer.status_code == 421

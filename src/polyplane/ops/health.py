@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from polyplane.errors import PolyplaneError
 
 Status = Literal["healthy", "degraded", "failed"]
 
-PING_TIMEOUT_S: Final = 2.0
+PING_TIMEOUT_S: Final = 0.8
+"""Below the second that probes usually wait: a hanging engine must not make us look dead."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,36 @@ async def examine(checks: Sequence[Check], *, timeout_s: float = PING_TIMEOUT_S)
     return Health("degraded" if down else "healthy", tuple(engines))
 
 
+async def promptly(call: Awaitable[T], timeout_s: float) -> T:
+    """What `call` returns, or TimeoutError at the deadline, whether it obeys its end or not.
+
+    A driver that is cancelled asks a hanging server to cancel, too, and waits for that.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.add_done_callback(_let_go)
+        task.cancel()
+        raise TimeoutError
+    return task.result()
+
+
+def _let_go(task: asyncio.Future[Any]) -> None:
+    """Look at the fault of a call nobody waits for any more; else Python complains of it."""
+    if not task.cancelled():
+        task.exception()
+
+
 async def _ask(check: Check, timeout_s: float) -> EngineHealth:
     started = perf_counter()
     status: Status = "healthy"
     detail = check.note
     try:
-        async with asyncio.timeout(timeout_s):
-            await check.ping()
+        await promptly(check.ping(), timeout_s)
     except TimeoutError:
         status, detail = "failed", f"No answer within {timeout_s:g} s."
     except (PolyplaneError, OSError) as error:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Final
 
 import structlog
 
 from polyplane.errors import Unavailable
+from polyplane.ops.health import promptly
 from polyplane.ops.metrics import Sample
 from polyplane.plane import Plane
+
+TRUTH_TIMEOUT_S: Final = 2.0
 
 log = structlog.get_logger("polyplane.api")
 
 
 async def samples(plane: Plane) -> list[Sample]:
     """Everything the plane can say about itself at this moment."""
-    found = [
+    found, projections = await asyncio.gather(_engines(plane), _projections_if_any(plane))
+    return [*found, *_flow(plane), *projections]
+
+
+async def _engines(plane: Plane) -> list[Sample]:
+    return [
         Sample(
             "polyplane_engine_up",
             "gauge",
@@ -25,12 +35,14 @@ async def samples(plane: Plane) -> list[Sample]:
         )
         for engine in (await plane.health()).engines
     ]
-    found += _flow(plane)
+
+
+async def _projections_if_any(plane: Plane) -> list[Sample]:
     try:
-        found += await _projections(plane)
-    except Unavailable:  # polyplane_engine_up says so; a monitor needs that one most of all
+        return await promptly(_projections(plane), TRUTH_TIMEOUT_S)
+    except (Unavailable, TimeoutError):  # polyplane_engine_up says so, and matters the more
         log.warning("figures_incomplete")
-    return found
+        return []
 
 
 def _flow(plane: Plane) -> Iterator[Sample]:

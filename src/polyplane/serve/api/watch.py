@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from polyplane.ops.health import EngineHealth, Status
+from polyplane.ops.health import Status
 from polyplane.serve.api.figures import samples
 from polyplane.web import PlaneOf
 
@@ -20,11 +20,23 @@ class Liveness(BaseModel):
     database: dict[str, Status] = Field(examples=[{"postgresql": "healthy", "lancedb": "healthy"}])
 
 
+class EngineReadiness(BaseModel):
+    """One engine's answer. What it said in words is for the operator: it may name addresses."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    engine: str = Field(examples=["lancedb"])
+    role: str = Field(examples=["vector"])
+    status: Status
+    latency_ms: float
+    durable: bool = Field(description="False: it may lose items by design, or gives no barrier.")
+
+
 class Readiness(BaseModel):
-    """Every engine's answer in full."""
+    """Every engine's answer."""
 
     status: Status
-    engines: list[EngineHealth]
+    engines: list[EngineReadiness]
 
 
 @router.get("/healthz", summary="Liveness, and the state of every engine")
@@ -40,7 +52,8 @@ async def readyz(plane: PlaneOf, response: Response) -> Readiness:
     health = await plane.health()
     if health.status == "failed":
         response.status_code = 503
-    return Readiness(status=health.status, engines=list(health.engines))
+    engines = [EngineReadiness.model_validate(engine) for engine in health.engines]
+    return Readiness(status=health.status, engines=engines)
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
