@@ -47,7 +47,7 @@ def rights(**changes: Any) -> Rights:
         ({"kind": "m"}, "materialized view"),
         ({"kind": "f"}, "foreign table"),
         ({"is_partition": True}, "a partition"),
-        ({"is_owned": False, "owner": 'Ann "A"'}, 'GRANT "Ann ""A""" TO "bob";'),
+        ({"is_owned": False, "owner": 'Ann "A"'}, 'GRANT "Ann ""A""" TO "bob"'),
         ({"hides_rows": True}, "row level security"),
         ({"has_heirs": True}, "inherit"),
         ({"is_of_extension": True}, "extension"),

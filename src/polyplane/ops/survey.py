@@ -133,7 +133,7 @@ def obstacle_of(relation: Relation, user: str) -> str:
     if relation.is_partition:
         return "it is a partition; adopt the table it is a part of"
     if not relation.is_owned:
-        grant = f"GRANT {_quoted(relation.owner)} TO {_quoted(user)};"
+        grant = f"GRANT {_quoted(relation.owner)} TO {_quoted(user)}"
         return f"triggers are for its owner, {relation.owner}, to make: {grant}"
     if relation.hides_rows:
         return f"row level security hides rows of it from {user}"
