@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
+import orjson
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
@@ -15,8 +16,6 @@ NUMBER: Final = "NaN and infinity are not numbers that can be stored"
 OFFENDERS_MAX: Final = 20
 TEXT: Final = "Text cannot hold a NUL character or half of a surrogate pair"
 
-# What every offender leaves in the bytes of the body; nearly all bodies have none of it.
-_SUSPECT: Final = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}|\\u0000|\\u[dD][89a-fA-F]")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 Path = tuple[str | int, ...]
@@ -47,13 +46,22 @@ async def storable(request: Request) -> None:
 async def _unstorable_in_body(request: Request) -> list[tuple[Path, str]]:
     if "json" not in request.headers.get("content-type", ""):
         return []
-    if not _SUSPECT.search(await request.body()):
+    if not _is_suspect(await request.body()):
         return []
     try:
         value = await request.json()
     except (ValueError, RecursionError):  # the route, which reads the body itself, will refuse it
         return []
     return list(islice(unstorable(value), OFFENDERS_MAX))
+
+
+def _is_suspect(body: bytes) -> bool:
+    """Whether to look closer: orjson is strict, but for NUL, and takes a fifth of Python's time."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return True
+    return b"\\u0000" in body
 
 
 def unstorable(value: Any) -> Iterator[tuple[Path, str]]:
