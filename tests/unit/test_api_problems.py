@@ -178,6 +178,10 @@ BAD_NOTES: dict[str, tuple[str, str]] = {
     ),
     "NUL": (r'{"name": "a\u0000", "quantity": 1}', "name"),
     "half a surrogate pair": (r'{"name": "\ud800", "quantity": 1}', "name"),
+    "NaN under half a surrogate pair": (
+        r'{"name": "x", "quantity": 1, "properties": {"\ud800": {"a": NaN}}}',
+        "properties",
+    ),
     "NUL in a key": (r'{"name": "x", "quantity": 1, "properties": {"\u0000": 1}}', "properties"),
 }
 

@@ -76,7 +76,7 @@ def unstorable(value: Any) -> Iterator[tuple[Path, str]]:
                 yield path, TEXT
             case list():
                 waiting += [((*path, i), part) for i, part in enumerate(item)][::-1]
+            case dict() if any(_UNSTORABLE.search(name) for name in item):
+                yield path, TEXT  # and no further: such a name cannot be told either
             case dict():
-                if any(_UNSTORABLE.search(name) for name in item):
-                    yield path, TEXT
                 waiting += [((*path, name), part) for name, part in item.items()][::-1]
