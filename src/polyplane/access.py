@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic
 from uuid import uuid4
@@ -31,6 +31,8 @@ P = TypeVar("P", bound=Projection[Any])
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 MESSAGE_POINTS: Final = 5_000
+MESSAGE_BYTES: Final = 512 << 10
+"""A NATS server takes 1 MB unless it is told otherwise."""
 
 
 class VectorReader(Generic[P]):
@@ -56,9 +58,7 @@ class VectorReader(Generic[P]):
             (embedding,) = await self._embedder.embed([query])
         else:
             embedding = query
-        return await self._store.search(
-            self._target.collection, embedding, limit=limit, where=tags
-        )
+        return await self._store.search(self._target.collection, embedding, limit=limit, where=tags)
 
     async def get(self, keys: Sequence[Any]) -> list[Hit]:
         """The items under `keys` that exist, in the order of `keys`."""
@@ -134,10 +134,9 @@ class StreamAccess:
             raise Refused("A batch without points.", field=self._stream.name)
         name = batch_id or str(uuid4())
         ack = Ack(0, False)
-        for index, start in enumerate(range(0, table.num_rows, MESSAGE_POINTS)):
-            body = points.encode_ipc(self._stream, table.slice(start, MESSAGE_POINTS))
+        for start, body in _bodies(self._stream, table):
             ack = await self._feed.publish(
-                Outgoing(self._subject, body, f"{name}:{index}", {"Content-Type": ARROW})
+                Outgoing(self._subject, body, f"{name}:{start}", {"Content-Type": ARROW})
             )
         return ack
 
@@ -148,6 +147,18 @@ class StreamAccess:
         stored = await self._store.bulk(self._stream, conformed.append_column(points.EVENT_ID, ids))
         await self._store.barrier()
         return stored
+
+
+def _bodies(stream: type[Stream], table: pa.Table, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(first row, message) for pieces that fit, the same each time: their ids are made of it."""
+    whole = table.num_rows <= MESSAGE_POINTS
+    body = points.encode_ipc(stream, table) if whole else b""
+    if whole and (len(body) <= MESSAGE_BYTES or table.num_rows == 1):
+        yield start, body
+        return
+    size = table.num_rows // 2 if whole else MESSAGE_POINTS
+    for first in range(0, table.num_rows, size):
+        yield from _bodies(stream, table.slice(first, size), start + first)
 
 
 def decode_message(stream: type[Stream], message: Message) -> pa.Table:

@@ -31,7 +31,7 @@ _CALL_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 10.0
 _IN_FLIGHT_MAX = 512
 _TRANSPORT_AGE_S = 7 * 24 * 3600
-_SOLE_COPY_BYTES = 4 << 30
+_SOLE_COPY_BYTES = 1 << 30  # reserved by the server at once, for each stream
 _DEDUPE_WINDOW_S = 120
 _OPTIONS: dict[str, Any] = {
     "name": "polyplane",
@@ -207,7 +207,8 @@ async def connect(url: str, namespace: str) -> JetStream:
         _log.warning("feed.error", error=type(error).__name__)
 
     async def lost() -> None:
-        _log.warning("feed.disconnected")
+        if not client.is_closed:
+            _log.warning("feed.disconnected")
 
     async def back() -> None:
         _log.info("feed.reconnected")

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext, api
 
+from polyplane.errors import FeedDown
 from polyplane.model.message import Message
 
 _PULL_S = 30.0
@@ -42,6 +43,7 @@ class OrderedReader:
         self._stream = stream
         self._subjects = list(subjects)
         self._next = start
+        self._incarnation = ""
         self._consumer: str | None = None
         self._delivered = 0
         self._expected = 0
@@ -96,6 +98,7 @@ class OrderedReader:
         )
 
     async def _begin(self) -> None:
+        await self._check()
         created = await self._js.add_consumer(
             self._stream,
             api.ConsumerConfig(
@@ -118,6 +121,23 @@ class OrderedReader:
         self._consumer = created.name
         self._delivered = 0
         self._expected = 0
+
+    async def _check(self) -> None:
+        """Raise FeedDown when the stream is another one by now, or has lost what was read of it.
+
+        Else its reader would wait, for ever, for sequences that do not come.
+        """
+        found = await self._js.stream_info(self._stream)
+        incarnation = str(found.created)
+        if self._incarnation not in ("", incarnation):
+            raise FeedDown(f"The stream {self._stream} was made anew.")
+        self._incarnation = incarnation
+        if self._next > found.state.last_seq + 1:
+            raise FeedDown(
+                f"The stream {self._stream} ends at {found.state.last_seq}, and it has been read"
+                f" up to {self._next - 1}.",
+                fix="Was it restored from an older copy? Start polyplane again.",
+            )
 
     async def _forget(self) -> None:
         """Drop the consumer; the next batch makes one that begins after the last message read."""

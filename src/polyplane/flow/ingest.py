@@ -67,7 +67,11 @@ class Ingest:
                 bounds = await self._feed.bounds(self._name)
                 self._incarnation = f"{self._name}@{bounds.created}"
                 await self._finish_begun()
-                reader = self._feed.reader(self._name, [self._subject], bounds.first)
+                done = await self._journal.ingest_through(self._incarnation, self._epoch)
+                if done >= bounds.first:  # stored, and died before it let go of them
+                    await self._feed.let_go(self._name, done)
+                start = max(bounds.first, done + 1)
+                reader = self._feed.reader(self._name, [self._subject], start)
                 try:
                     while True:
                         messages = await reader.batch(BATCH_MESSAGES, wait_s=_WAIT_S)
@@ -87,8 +91,8 @@ class Ingest:
         for first, last in await self._journal.ingest_open(self._incarnation, self._epoch):
             found = [await self._feed.get(self._name, n) for n in range(first, last + 1)]
             messages = [message for message in found if message is not None]
-            # They are let go of only after the barrier: if any is gone, all are stored.
-            if len(messages) == len(found):
+            # They are let go of only after the barrier: if the last is gone, all are stored.
+            if found[-1] is not None:
                 await self._append(messages, [self._points(message) for message in messages])
             await self._done(first, last)
 

@@ -186,6 +186,13 @@ class Journal:
         )
         return [(row[0], row[1]) for row in rows]
 
+    async def ingest_through(self, stream: str, epoch: int) -> int:
+        """The last sequence up to which all is stored; 0 when nothing is."""
+        row = await self._database.row(
+            statement("journal", "ingest_through"), {"stream": stream, "epoch": epoch}
+        )
+        return int(row[0]) if row else 0
+
     async def ingest_begin(self, stream: str, epoch: int, first: int, last: int) -> None:
         """Write a range down before its insert."""
         await self._database.rows(

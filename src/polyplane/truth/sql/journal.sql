@@ -122,6 +122,10 @@ UPDATE polyplane.collection SET filled_at = now() WHERE name = %(name)s
 SELECT first, last FROM polyplane.ingested
 WHERE stream = %(stream)s AND epoch = %(epoch)s AND NOT stored ORDER BY first
 
+-- name: ingest_through
+SELECT coalesce(max(last), 0) FROM polyplane.ingested
+WHERE stream = %(stream)s AND epoch = %(epoch)s AND stored
+
 -- name: ingest_begin
 INSERT INTO polyplane.ingested (stream, epoch, first, last)
 VALUES (%(stream)s, %(epoch)s, %(first)s, %(last)s) ON CONFLICT DO NOTHING
