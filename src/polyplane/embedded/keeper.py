@@ -201,7 +201,8 @@ class Keeper:
             except OSError as error:  # a full disk must not end the watch
                 _log.warning("log_not_trimmed", engine=self._engine.name, error=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._child.exited(), TRIM_PERIOD_S)
+                async with asyncio.timeout(TRIM_PERIOD_S):
+                    await self._child.exited()
         return self._child.ending
 
     async def _revive(self, deaths: int) -> bool:

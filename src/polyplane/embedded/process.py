@@ -100,10 +100,12 @@ class Child:
         """Ask it to end, and kill it after `timeout_s`. Whether it ended of itself."""
         self.send(number)
         try:
-            await asyncio.wait_for(self.exited(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self.exited()
         except TimeoutError:
             self.send(signal.SIGKILL)
-            await asyncio.wait_for(self.exited(), KILL_TIMEOUT_S)
+            async with asyncio.timeout(KILL_TIMEOUT_S):
+                await self.exited()
             return False
         return True
 
@@ -145,7 +147,8 @@ async def run(name: str, argv: Sequence[str | Path], site: Site, timeout_s: floa
     """Run a program of engine `name` to its end. Raises EngineFailed if it fails or is too slow."""
     child = spawn(name, argv, site)
     try:
-        await asyncio.wait_for(child.exited(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await child.exited()
     except TimeoutError as error:
         raise EngineFailed(name, f"{argv[0]} took more than {timeout_s:.0f} s.") from error
     finally:

@@ -70,7 +70,7 @@ async def backfill(
             count += len(puts) + len(drops)
             if progress is not None:
                 progress(count)
-    await target.store.maintain(target.collection)
+    await target.store.maintain(target.collection, full=True)
     await target.store.barrier()
     await journal.projected(target.name, dict.fromkeys(range(BUCKETS), position))
     await journal.filled(name)

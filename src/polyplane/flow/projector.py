@@ -34,7 +34,7 @@ BATCH_KEYS: Final = 10_000
 _WAIT_S: Final = 30.0
 _READ_S: Final = 30.0
 _APPLY_S: Final = 120.0
-MAINTAIN_BATCHES: Final = 16
+MAINTAIN_EVERY_S: Final = 0.5
 _PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
 
 
@@ -69,7 +69,7 @@ class Projector:
         self._subjects = subjects
         self._epoch = epoch
         self._done: dict[int, int] = {}
-        self._batches = 0
+        self._maintain_at = 0.0
         self._maintenance: asyncio.Task[None] | None = None
         self.position = Position(epoch, 0)
         self.applied_items = 0
@@ -148,11 +148,11 @@ class Projector:
         self._maintain_soon()
 
     def _maintain_soon(self) -> None:
-        """Compact in the background, one at a time, every few batches."""
-        self._batches += 1
+        """Compact in the background, one at a time, while changes flow."""
+        now = asyncio.get_running_loop().time()
         running = self._maintenance is not None and not self._maintenance.done()
-        if self._batches >= MAINTAIN_BATCHES and not running:
-            self._batches = 0
+        if now >= self._maintain_at and not running:
+            self._maintain_at = now + MAINTAIN_EVERY_S
             self._maintenance = asyncio.create_task(self._maintain())
 
     async def _maintain(self) -> None:
