@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from structlog.testing import capture_logs
 
@@ -93,6 +94,19 @@ def routes() -> APIRouter:
     @router.get("/engine")
     async def engine() -> None:
         raise EngineFailed("postgres", DOWN)
+
+    @router.get("/late")
+    async def late() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(5)
+
+    @router.get("/torn")
+    async def torn() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise RuntimeError(SECRET)
+
+        return StreamingResponse(parts())
 
     @router.post("/raw")
     async def raw(request: Request) -> int:
@@ -282,6 +296,22 @@ async def test_a_request_has_a_deadline(
     monkeypatch.setattr(gate, "REQUEST_TIMEOUT_S", 0.1)
     assert problem_of(await api.get("/slow"), 503)["type"].endswith(":deadline")
     assert (await api.get("/patient")).json() == "done"
+
+
+async def test_a_call_that_is_late_is_an_engine_that_does_not_answer(
+    api: httpx.AsyncClient,
+) -> None:
+    answer = await api.get("/late")
+    assert problem_of(answer, 503)["type"].endswith(":unavailable")
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_response_that_breaks_off_is_not_made_to_look_whole(
+    api: httpx.AsyncClient,
+) -> None:
+    with capture_logs() as logs, pytest.raises(RuntimeError):  # which closes the connection
+        await api.get("/torn")
+    assert logs[0]["event"] == "request_failed"
 
 
 async def test_a_request_id_that_could_harm_a_log_is_replaced(api: httpx.AsyncClient) -> None:

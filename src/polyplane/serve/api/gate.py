@@ -82,16 +82,15 @@ class Gate:
             async with asyncio.timeout(REQUEST_TIMEOUT_S) as deadline:
                 scope["polyplane.deadline"] = deadline
                 await self._app(scope, exchange.receive, exchange.send)
-        except TimeoutError:
-            if not deadline.expired() or exchange.has_started:
-                raise
-            await _late(request, exchange)(scope, exchange.receive, exchange.send)
-        except Exception:
+        except Exception as error:
             # As text: structlog's own rendering shows variables, which may be secrets, and takes
             # seconds.
             trace = format_exc()
             log.error("request_failed", method=scope["method"], path=scope["path"], trace=trace)
-            if not exchange.has_ended:  # only closing the connection tells the client
+            is_late = isinstance(error, TimeoutError) and deadline.expired()
+            if is_late and not exchange.has_started:
+                await _late(request, exchange)(scope, exchange.receive, exchange.send)
+            elif not exchange.has_ended:  # only closing the connection tells the client
                 raise
 
 

@@ -27,6 +27,7 @@ RETRY_AFTER_S: Final = 1
 def install(app: FastAPI) -> None:
     """Make `app` answer every failure with a problem document."""
     app.add_exception_handler(PolyplaneError, _of_ours)
+    app.add_exception_handler(TimeoutError, _of_a_deadline)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(Exception, _unexpected)
@@ -108,6 +109,11 @@ async def _of_ours(request: Request, error: Exception) -> Response:
         return respond(request, error.status, detail, kind=kind, title=title, headers=headers)
     log.error("request_failed", error=str(error), kind=kind)
     return respond(request, error.status, _UNEXPECTED, kind="unexpected", title=title)
+
+
+async def _of_a_deadline(request: Request, error: Exception) -> Response:
+    """A deadline of a call inside a route: what it called did not answer in time."""
+    return await _of_ours(request, Unavailable(str(error) or "A call took too long."))
 
 
 def _located(field: str, detail: str) -> FieldProblem:
