@@ -63,7 +63,10 @@ def test_init_writes_once_and_can_be_repeated(tmp_path: Path) -> None:
     assert again.returncode == 0
     assert again.stdout.splitlines()[-1] == "Next: polyplane up"
     assert 'a "b" [c]' in again.stdout
+    other = json.loads(run(tmp_path, "init", "--home", "other", "--json").stdout)
+    assert (other["status"], other["data"]["error"]) == ("error", "conflict")
     assert (tmp_path / "polyplane.toml").read_text() == text
+    assert not (tmp_path / "other").exists()
     assert (tmp_path / 'a "b" [c]').is_dir()
 
 

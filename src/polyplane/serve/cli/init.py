@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from polyplane.errors import Misconfigured
+from polyplane.errors import Conflict, Misconfigured
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
@@ -35,15 +35,18 @@ def init(home: Home = None, as_json: Json = False) -> None:
     """
     with Report("init", as_json) as report:
         is_new = not FILE.exists()
-        if is_new:
-            path = str(home or Settings.load().home)
-            FILE.write_text(_TEXT.format(home=_quoted(path)), encoding="utf-8")
-        folder = Settings.load(home=home).home
+        folder = home or Settings.load().home
+        if not is_new and folder != Settings.load().home:
+            raise Conflict(
+                f"{FILE} is there already, with another home.", fix=f"Change `home` in {FILE}."
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if is_new:
+                FILE.write_text(_TEXT.format(home=_quoted(str(folder))), encoding="utf-8")
         except OSError as error:
             raise Misconfigured(
-                f"{folder} cannot be made: {error.strerror}.",
+                f"{error.filename} cannot be written: {error.strerror}.",
                 fix="Choose another folder with --home.",
             ) from error
         report.data = {"settings": str(FILE.absolute()), "is_new": is_new, "home": str(folder)}
