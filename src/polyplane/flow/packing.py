@@ -31,14 +31,17 @@ def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing
     Never empty: a page without keys has one message, to a table that nobody reads, so that the
     stream's tail always tells how far the relay is.
     """
-    groups: dict[tuple[str, int], dict[str, None]] = {}
+    tables: dict[str, list[dict[str, None]]] = {}
     for row in page.rows:
-        if row.op != "E":
-            for key in row.keys:
-                groups.setdefault((row.tbl, bucket_of(key)), {})[key] = None
+        if row.tbl not in tables:
+            tables[row.tbl] = [{} for _ in range(BUCKETS)]
+        buckets = tables[row.tbl]
+        for key in row.keys:
+            buckets[bucket_of(key)][key] = None
     packed = [
         (table, bucket, keys)
-        for (table, bucket), found in groups.items()
+        for table, buckets in tables.items()
+        for bucket, found in enumerate(buckets)
         for keys in _split(list(found))
     ] or [(_MARK_TABLE, 0, [])]
     return [
@@ -121,17 +124,14 @@ def _outgoing(
     )
 
 
-def _split(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def _split(keys: list[str]) -> Iterator[list[str]]:
     """Pieces of at most MESSAGE_KEYS keys and MESSAGE_BYTES bytes of JSON (at least one key)."""
-    start, size = 0, 0
-    for index, key in enumerate(keys):
-        length = len(orjson.dumps(key)) + 1
-        if index > start and (index - start >= MESSAGE_KEYS or size + length > MESSAGE_BYTES):
-            yield keys[start:index]
-            start, size = index, 0
-        size += length
-    if start < len(keys):
-        yield keys[start:]
+    if len(keys) > 1 and (len(keys) > MESSAGE_KEYS or len(orjson.dumps(keys)) > MESSAGE_BYTES):
+        half = len(keys) // 2
+        yield from _split(keys[:half])
+        yield from _split(keys[half:])
+    elif keys:
+        yield keys
 
 
 def tails_of(rows: Sequence[Outgoing], first: int) -> dict[tuple[str, int], int]:

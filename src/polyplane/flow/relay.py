@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
@@ -145,16 +146,18 @@ class Relay:
     ) -> None:
         """Publish `page` (but for the events already there) and the rest of its window."""
         await self._publish(cursor, page, events_done)
-        while not page.last:
-            if not await self._has_lease():
-                raise Fenced("Another relay has the lease.")
-            page = await self._next(connection, page)
-            await self._publish(cursor, page)
-        cursor.snapshot = page.cur
+        await self._go_on(connection, cursor, page)
 
-    async def _next(self, connection: Connection, page: Page) -> Page:
-        async with asyncio.timeout(_CALL_S):
-            return await outbox.next_page(connection, page.prev, page.cur, page.upto)
+    async def _go_on(self, connection: Connection, cursor: _Cursor, page: Page) -> None:
+        """Publish what follows `page` in its window."""
+        async with aclosing(outbox.pages_after(connection, page)) as pages:
+            while not page.last:
+                if not await self._has_lease():
+                    raise Fenced("Another relay has the lease.")
+                async with asyncio.timeout(_CALL_S):
+                    page = await anext(pages)
+                await self._publish(cursor, page)
+        cursor.snapshot = page.cur
 
     async def _publish(
         self, cursor: _Cursor, page: Page, events_done: int = 0, at: Place | None = None
@@ -201,7 +204,7 @@ class Relay:
             page = await self._again(connection, begun)
             await self._finish(connection, cursor, page, begun.index + 1)
         elif page and not page.last:
-            await self._finish(connection, cursor, await self._next(connection, page))
+            await self._go_on(connection, cursor, page)
         return cursor
 
     async def _again(self, connection: Connection, place: Place) -> Page:

@@ -6,6 +6,7 @@ difference of snapshots loses nothing, repeats nothing and keeps per-key order.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -19,8 +20,10 @@ from polyplane.truth.statements import statement
 
 _log = structlog.get_logger(__name__)
 
-PAGE_ROWS: Final = 2_000
+PAGE_ROWS: Final = 5_000
 PAGE_KEYS: Final = 50_000
+FETCH_ROWS: Final = 200
+"""Rows of one answer: each may hold 1,000 keys. A window of no more takes a single statement."""
 PARTITION_ROWS: Final = 10_000_000
 EVERYTHING: Final = 2**62
 BEFORE_EVERYTHING: Final = "1:1:"
@@ -60,28 +63,41 @@ def _cut(rows: list[OutboxRow]) -> tuple[list[OutboxRow], bool]:
     return rows[:PAGE_ROWS], len(rows) <= PAGE_ROWS
 
 
-def _page(prev: str, cur: str, after: int, found: list[OutboxRow]) -> Page:
-    rows, last = _cut(found)
-    return Page(prev, cur, after, rows[-1].seq if rows else after, last, tuple(rows))
+def _page(prev: str, cur: str, after: int, found: list[OutboxRow], *, more: bool = False) -> Page:
+    """The page that `found` begins with; `more`: rows follow that are not in `found`."""
+    rows, whole = _cut(found)
+    upto = rows[-1].seq if rows else after
+    return Page(prev, cur, after, upto, whole and not more, tuple(rows))
 
 
 async def first_page(connection: Connection, prev: str) -> Page:
     """A new window since `prev` and its first page, in one statement."""
     cursor = await connection.execute(
-        statement("outbox", "window"), {"prev": prev, "rows": PAGE_ROWS}
+        statement("outbox", "window"), {"prev": prev, "rows": FETCH_ROWS + 1}, binary=True
     )
     found = await cursor.fetchall()
     rows = [OutboxRow(*row[1:]) for row in found if row[1] is not None]
-    return _page(prev, found[0][0], 0, rows)
+    return _page(prev, found[0][0], 0, rows[:FETCH_ROWS], more=len(rows) > FETCH_ROWS)
 
 
-async def next_page(connection: Connection, prev: str, cur: str, after: int) -> Page:
-    """The page of a known window that follows `after`."""
-    cursor = await connection.execute(
-        statement("outbox", "page"),
-        {"prev": prev, "cur": cur, "after": after, "upto": EVERYTHING, "rows": PAGE_ROWS},
-    )
-    return _page(prev, cur, after, [OutboxRow(*row) for row in await cursor.fetchall()])
+async def pages_after(connection: Connection, page: Page) -> AsyncGenerator[Page, None]:
+    """The further pages of the window of `page`.
+
+    Through a cursor, which finds and sorts the window once and not again for each page.
+    """
+    begin = {"prev": page.prev, "cur": page.cur, "after": page.upto, "upto": EVERYTHING}
+    ahead: list[OutboxRow] = []
+    more = True
+    async with connection.transaction(), connection.cursor("outbox", binary=True) as cursor:
+        await cursor.execute(statement("outbox", "page"), begin)
+        while not page.last:
+            while more and _cut(ahead)[1]:
+                found = await cursor.fetchmany(FETCH_ROWS)
+                more = len(found) == FETCH_ROWS
+                ahead += [OutboxRow(*row) for row in found]
+            page = _page(page.prev, page.cur, page.upto, ahead, more=more)
+            ahead = ahead[len(page.rows) :]
+            yield page
 
 
 async def same_page(
@@ -90,7 +106,8 @@ async def same_page(
     """A page seen before, whatever the limits are by now."""
     cursor = await connection.execute(
         statement("outbox", "page"),
-        {"prev": prev, "cur": cur, "after": after, "upto": upto, "rows": EVERYTHING},
+        {"prev": prev, "cur": cur, "after": after, "upto": upto},
+        binary=True,
     )
     rows = tuple(OutboxRow(*row) for row in await cursor.fetchall())
     return Page(prev, cur, after, upto, last, rows)

@@ -8,13 +8,13 @@ page AS (
   WHERE o.xid >= pg_snapshot_xmin(%(prev)s::pg_snapshot)
     AND NOT pg_visible_in_snapshot(o.xid, %(prev)s::pg_snapshot)
   ORDER BY o.seq
-  LIMIT %(rows)s + 1
+  LIMIT %(rows)s
 )
 SELECT s.cur::text, p.seq, p.tbl, p.op::text, p.keys, p.body::text, p.at
 FROM s LEFT JOIN page p ON true ORDER BY p.seq
 
 -- name: page
--- A further page of the window (prev, cur], after `after` and up to `upto`.
+-- Rows of the window (prev, cur], after `after` and up to `upto`.
 SELECT o.seq, o.tbl, o.op::text, o.keys, o.body::text, o.at
 FROM polyplane.outbox o
 WHERE o.xid >= pg_snapshot_xmin(%(prev)s::pg_snapshot)
@@ -22,7 +22,6 @@ WHERE o.xid >= pg_snapshot_xmin(%(prev)s::pg_snapshot)
   AND pg_visible_in_snapshot(o.xid, %(cur)s::pg_snapshot)
   AND o.seq > %(after)s AND o.seq <= %(upto)s
 ORDER BY o.seq
-LIMIT %(rows)s + 1
 
 -- name: emit
 INSERT INTO polyplane.outbox (tbl, op, body)
