@@ -117,8 +117,8 @@ def test_what_is_certain_about_these_codecs_is_found(found: dict[str, Finding]) 
 
 
 def test_the_demo_asks_without_a_keyword_of_the_answer(found: dict[str, Finding]) -> None:
-    small = {"how", "can", "be", "is", "do", "in", "much", "the"}
-    asked = {rule: question for question, rule in QUESTIONS.items() if rule in found}
+    small = {"is", "an", "what", "does", "it", "in", "do"}
+    asked = {r: question for question, rules in QUESTIONS.items() for r in rules if r in found}
     assert {"fastest_back", "memory"} <= asked.keys()
     for rule, question in asked.items():
         words = [

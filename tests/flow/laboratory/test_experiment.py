@@ -96,7 +96,7 @@ async def test_an_experiment_runs_from_its_work_order_to_what_it_teaches(
 
     again = await client.post(f"experiments/{experiment}/analyse")
     assert len(again.json()["findings"]) == summary["learnings"]
-    question = {"question": "How quickly can archives be unpacked?", "experiment_id": experiment}
+    question = {"question": "Is unpacking an archive quick?", "experiment_id": experiment}
     token = (
         {"settled": again.headers["Polyplane-Token"]} if "Polyplane-Token" in again.headers else {}
     )

@@ -203,16 +203,16 @@ def asymmetry(codecs: Codecs) -> Iterator[Finding]:
 
 
 def memory(codecs: Codecs) -> Iterator[Finding]:
-    """Which setting keeps most memory resident."""
-    ranked = sorted(_all(codecs), key=lambda each: each.mean("rss_mb"), reverse=True)
-    if len(ranked) > 1:
-        (high, runner_up), low = ranked[:2], ranked[-1]
+    """Between which settings resident memory lies."""
+    ranked = sorted(_all(codecs), key=lambda each: each.mean("rss_mb"))
+    low, high = ranked[0], ranked[-1]
+    if high is not low:
         yield Finding(
             "memory",
             "equipment",
-            f"Resident memory is highest with {high.name}, {figure(high.mean('rss_mb'))} MB, and"
-            f" lowest with {low.name}, {figure(low.mean('rss_mb'))} MB.",
-            surely_more(high.samples["rss_mb"], runner_up.samples["rss_mb"]),
+            f"Resident memory lies between {figure(low.mean('rss_mb'))} MB with {low.name} and"
+            f" {figure(high.mean('rss_mb'))} MB with {high.name}.",
+            surely_more(high.samples["rss_mb"], low.samples["rss_mb"]),
         )
 
 

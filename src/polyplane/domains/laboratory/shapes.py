@@ -251,7 +251,7 @@ class LearningShown(Shown):
 class Question(Given):
     """A search by meaning."""
 
-    question: Text = Field(examples=["How quickly can archives be unpacked?"])
+    question: Text = Field(examples=["Is unpacking an archive quick?"])
     min_confidence: Confidence = Field(0.0, examples=[0.7])
     type: LearningType | None = None
     experiment_id: UUID | None = None
