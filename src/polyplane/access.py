@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic
@@ -133,12 +134,12 @@ class StreamAccess:
         if table.num_rows == 0:
             raise Refused("A batch without points.", field=self._stream.name)
         name = batch_id or str(uuid4())
-        ack = Ack(0, False)
-        for start, body in _bodies(self._stream, table):
-            ack = await self._feed.publish(
-                Outgoing(self._subject, body, f"{name}:{start}", {"Content-Type": ARROW})
-            )
-        return ack
+        messages = (
+            Outgoing(self._subject, body, f"{name}:{start}", {"Content-Type": ARROW})
+            for start, body in _bodies(table)
+        )
+        acks = await asyncio.gather(*map(self._feed.publish, messages))
+        return acks[-1]
 
     async def load(self, table: pa.Table, *, batch_id: str | None = None) -> int:
         """The direct path for large loads, past the feed; the number of points stored."""
@@ -149,16 +150,16 @@ class StreamAccess:
         return stored
 
 
-def _bodies(stream: type[Stream], table: pa.Table, start: int = 0) -> Iterator[tuple[int, bytes]]:
+def _bodies(table: pa.Table, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """(first row, message) for pieces that fit, the same each time: their ids are made of it."""
     whole = table.num_rows <= MESSAGE_POINTS
-    body = points.encode_ipc(stream, table) if whole else b""
+    body = points.ipc_bytes(table) if whole else b""
     if whole and (len(body) <= MESSAGE_BYTES or table.num_rows == 1):
         yield start, body
         return
     size = table.num_rows // 2 if whole else MESSAGE_POINTS
     for first in range(0, table.num_rows, size):
-        yield from _bodies(stream, table.slice(first, size), start + first)
+        yield from _bodies(table.slice(first, size), start + first)
 
 
 def decode_message(stream: type[Stream], message: Message) -> pa.Table:

@@ -93,7 +93,11 @@ def decode_ipc(stream: type[Stream], payload: bytes, *, max_rows: int = MAX_ROWS
 
 def encode_ipc(stream: type[Stream], points: pa.Table) -> bytes:
     """`points`, validated, as Arrow IPC stream bytes."""
-    table = conform(stream, points)
+    return ipc_bytes(conform(stream, points))
+
+
+def ipc_bytes(table: pa.Table) -> bytes:
+    """A table, as it is, as Arrow IPC stream bytes."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -47,6 +48,7 @@ class Stream:
             cls.name = snake(cls.__name__)
 
     @classmethod
+    @cache
     def columns(cls) -> tuple[Column, ...]:
         """The declared columns, in order, `time` first; Misconfigured for an unknown type."""
         found = []
