@@ -13,6 +13,7 @@ import psycopg
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
+from polyplane.flow.crew import Crew
 from polyplane.flow.relay import Relay
 
 DIMENSIONS: Final = 4
@@ -135,13 +136,13 @@ class Running(Protocol):
 @asynccontextmanager
 async def running(*living: Running) -> AsyncIterator[None]:
     """All of them run until the block ends; a relay gives its lease up then."""
-    tasks = [asyncio.create_task(it.run()) for it in living]
+    crew = Crew()
+    for it in living:
+        crew.add(type(it).__name__, it.run)
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await crew.stop()
         for it in living:
             if isinstance(it, Relay):
                 await it.stop()
@@ -150,8 +151,10 @@ async def running(*living: Running) -> AsyncIterator[None]:
 async def is_killed(doomed: Running) -> bool:
     """Whether it meets its fault (Killed) within a second."""
     task = asyncio.create_task(doomed.run())
-    await asyncio.wait([task], timeout=1)
-    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=1)
+    while not done:
+        task.cancel()  # libraries swallow one now and then
+        done, _ = await asyncio.wait([task], timeout=1)
     [found] = await asyncio.gather(task, return_exceptions=True)
     if isinstance(doomed, Relay):
         await doomed.stop()
