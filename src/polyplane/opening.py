@@ -5,7 +5,7 @@ Everything opened is put on the plane's exit stack, so that a failure half way c
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from polyplane.access import decode_message
+from polyplane.declared import Declared
 from polyplane.embedded import Engines
 from polyplane.errors import Misconfigured
 from polyplane.feed.jetstream import JetStream, connect
@@ -25,14 +26,11 @@ from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.relay import Relay
-from polyplane.model.application import Application
 from polyplane.model.collection import Collection
 from polyplane.model.projection import Cached, Projection, Vectors
-from polyplane.model.stream import Stream
-from polyplane.model.table import Model
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.settings import Settings
-from polyplane.stores.catalog import open_store
+from polyplane.stores.catalog import adapter, open_store
 from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
 from polyplane.truth.capture import install
 from polyplane.truth.database import Database
@@ -50,61 +48,6 @@ ENGINE_SETTINGS: Final = {
 }
 """Embedded engine -> the setting that makes it unnecessary."""
 _URL_NAMES: Final = {"seaweedfs": "s3"}
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """All that the applications and the plane's own lists declare, in one."""
-
-    applications: tuple[Application, ...]
-    models: tuple[type[Model], ...]
-    projections: tuple[type[Projection[Any]], ...]
-    streams: tuple[type[Stream], ...]
-
-    @classmethod
-    def of(
-        cls,
-        applications: Sequence[Application],
-        models: Sequence[type[Model]],
-        projections: Sequence[type[Projection[Any]]],
-        streams: Sequence[type[Stream]],
-    ) -> Declared:
-        """Add up; Misconfigured when two things have one name, or a model is not listed."""
-        every = cls(
-            tuple(applications),
-            (*models, *(m for a in applications for m in a.models)),
-            (*projections, *(p for a in applications for p in a.projections)),
-            (*streams, *(s for a in applications for s in a.streams)),
-        )
-        for kind in (every.projections, every.streams, every.applications):
-            names = [it.name for it in kind]
-            if odd := [name for name in names if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)]:
-                raise Misconfigured(
-                    f"{odd[0]!r} is no name for a projection, stream or application.",
-                    fix="Use lower-case letters, digits and underscores, at most 63.",
-                )
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise Misconfigured(f"Two of the same kind are named {twice[0]!r}.")
-        for projection in every.projections:
-            if projection.model not in every.models:
-                raise Misconfigured(
-                    f"{projection.__name__} reads {projection.model.__name__}, which is no model"
-                    " of this plane.",
-                    fix=f"Add {projection.model.__name__} to models.",
-                )
-        return every
-
-    def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
-        """The projections of one kind."""
-        return [projection for projection in self.projections if issubclass(projection, kind)]
-
-    def engines(self) -> list[str]:
-        """The embedded engines this needs."""
-        needed = ["postgres", "nats"]
-        if self.applications or self.of_kind(Cached):
-            needed.append("valkey")
-        return needed
 
 
 @dataclass(slots=True)
@@ -148,7 +91,11 @@ async def open_all(
     declared: Declared, settings: Settings, stack: AsyncExitStack, tell: Callable[[str], None]
 ) -> Open:
     """Open engines, truth (migrated, captured), feed and stores. Moves no data yet."""
-    engines, urls = await _start_engines(declared, settings, stack, tell)
+    adapters = asyncio.create_task(asyncio.to_thread(_load_adapters, declared, settings))
+    try:
+        engines, urls = await _start_engines(declared, settings, stack, tell)
+    finally:
+        await adapters
     database = Database(
         urls["postgres"],
         max_connections=settings.db_max_connections,
@@ -238,21 +185,38 @@ async def _epoch(declared: Declared, journal: Journal, feed: JetStream) -> int:
     return epoch
 
 
+def _store_urls(declared: Declared, settings: Settings) -> dict[str, str]:
+    """Kind -> URL of the stores that are needed and no supervised engine serves."""
+    home = settings.home.absolute()
+    urls = {}
+    if declared.of_kind(Vectors):
+        urls["vector"] = settings.url("vector_url") or f"lancedb://{home / 'lancedb'}"
+    if any(cast_dimensions(projection) is None for projection in declared.of_kind(Vectors)):
+        urls["embedder"] = settings.url("embedder_url") or OFFLINE_EMBEDDER
+    if declared.streams:
+        urls["series"] = settings.url("series_url") or f"chdb://{home / 'clickhouse'}"
+    return urls
+
+
+def _load_adapters(declared: Declared, settings: Settings) -> None:
+    """Import the adapters, which takes seconds, while the engines start."""
+    for kind, url in _store_urls(declared, settings).items():
+        adapter(kind, url)
+
+
 async def _open_stores(
     declared: Declared, settings: Settings, urls: Mapping[str, str], stack: AsyncExitStack
 ) -> Stores:
     stores = Stores()
-    home = settings.home.absolute()
-    if declared.of_kind(Vectors):
-        url = settings.url("vector_url") or f"lancedb://{home / 'lancedb'}"
+    needed = _store_urls(declared, settings)
+    if url := needed.get("vector"):
         key = settings.url("vector_api_key")
         stores.vector = await open_store("vector", url, **({"api_key": key} if key else {}))
         stack.push_async_callback(stores.vector.close)
-    if any(cast_dimensions(projection) is None for projection in declared.of_kind(Vectors)):
+    if "embedder" in needed:
         stores.embedder = await _open_embedder(settings)
         stack.push_async_callback(stores.embedder.close)
-    if declared.streams:
-        url = settings.url("series_url") or f"chdb://{home / 'clickhouse'}"
+    if url := needed.get("series"):
         # In process there is one folder for all planes: each has its own database in it.
         options = {"database": settings.namespace} if url.startswith("chdb:") else {}
         stores.series = await open_store("series", url, **options)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.access import CacheReader, StreamAccess, TruthOfTarget, VectorReader
 from polyplane.checks import checks_of
+from polyplane.declared import Declared
 from polyplane.errors import Misconfigured, NotFound
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
@@ -23,12 +24,12 @@ from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
-from polyplane.opening import Declared, Open, open_all, start_flow
+from polyplane.opening import Open, open_all, start_flow
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.reconcile.verify import verify
 from polyplane.settings import Settings
-from polyplane.stores.protocol import CacheStore
+from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
 from polyplane.truth.database import in_our_words
 
@@ -212,6 +213,16 @@ class Plane:
         if self.opened.stores.cache is None:
             raise Misconfigured("This plane has no cache.", fix="Set REDIS_URL or a home.")
         return self.opened.stores.cache
+
+    @property
+    def sessions(self) -> SessionStore:
+        """Short-lived sessions in the cache (`session:<hash of the token>`)."""
+        return self.cache.sessions
+
+    @property
+    def limits(self) -> RateLimiter:
+        """Rate limits in the cache (`ratelimit:<client>`)."""
+        return self.cache.limits
 
     # Proof and state
 

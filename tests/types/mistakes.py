@@ -1,5 +1,4 @@
-"""Mistakes that a type checker must see: each marked line is an error of that kind, no other is.
-"""
+"""Mistakes a type checker must see: each marked line is an error of that kind, no other is."""
 
 from typing import TypedDict
 from uuid import UUID

@@ -90,7 +90,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(folder: Path, source: str)
     if source == "file":
         (folder / "polyplane.toml").write_text('databse_url = "x"\n')
     given = {"databse_url": "x"} if source == "argument" else {}
-    with pytest.raises(Misconfigured, match="'databse_url'.*Did you mean 'database_url'"):
+    with pytest.raises(Misconfigured, match=r"'databse_url'.*Did you mean 'database_url'"):
         Settings.load(environ=environ, **given)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
+from uuid import UUID
 
 import numpy as np
 import orjson
@@ -31,6 +33,8 @@ def _plain(value: Any) -> Any:
             # Not normalize(): it rounds to the precision of whatever context is current.
             digits = f"{value:f}"
             return digits.rstrip("0").rstrip(".") if "." in digits else digits
+        case UUID():
+            return str(value)
         case bytes():
             return value.hex()
         case np.ndarray():
@@ -43,7 +47,16 @@ def canonical(value: Any) -> bytes:
 
     Raises TypeError for a value without a canonical form.
     """
-    return orjson.dumps(value, default=_plain, option=_OPTIONS)
+    try:
+        return orjson.dumps(value, default=_plain, option=_OPTIONS)
+    except orjson.JSONEncodeError as error:
+        if "64-bit" not in str(error):
+            raise
+    # Integers of any size, which JSON and PostgreSQL have and the quick encoder has not.
+    text = json.dumps(
+        value, default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    return text.encode()
 
 
 def digest(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,8 +42,8 @@ def engine_of(store: Any) -> str:
     return named[type(store).__module__]
 
 
-async def open_store(kind: str, url: str, **options: Any) -> Any:
-    """Open the store of `kind` at `url`; its module's `connect(url, **options)` does the work.
+def adapter(kind: str, url: str) -> ModuleType:
+    """The module of the engine at `url`; loading it may take seconds of CPU.
 
     Raises Misconfigured for an unknown scheme, EngineMissing when its package is not installed.
     """
@@ -55,9 +56,16 @@ async def open_store(kind: str, url: str, **options: Any) -> Any:
             f"No {kind} engine has the URL scheme {scheme!r}.", fix=f"Known: {known}."
         ) from None
     try:
-        module = import_module(module_name)
+        return import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("polyplane"):
             raise
         raise EngineMissing(scheme, extra) from error
-    return await module.connect(url, **options)
+
+
+async def open_store(kind: str, url: str, **options: Any) -> Any:
+    """Open the store of `kind` at `url`; its module's `connect(url, **options)` does the work.
+
+    Raises as `adapter` does, and what `connect` raises.
+    """
+    return await adapter(kind, url).connect(url, **options)

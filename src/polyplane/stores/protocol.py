@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -91,8 +91,56 @@ class VectorStore(ItemStore, Protocol):
         ...
 
 
+class SessionStore(Protocol):
+    """Sessions that whoever holds their token has; they end by themselves."""
+
+    async def create(self, session: dict[str, Any]) -> str:
+        """Keep `session`; the token that opens it."""
+        ...
+
+    async def get(self, token: str) -> dict[str, Any] | None:
+        """The session, renewed, or None."""
+        ...
+
+    async def replace(self, token: str, session: dict[str, Any]) -> bool:
+        """Change a session that has not ended; whether there was one."""
+        ...
+
+    async def delete(self, token: str) -> None:
+        """End the session; nothing when it has ended."""
+        ...
+
+
+class Verdict(NamedTuple):
+    """Whether a request may pass, how many more may at once, and when to try again (seconds)."""
+
+    allowed: bool
+    remaining: int
+    retry_after_s: float
+
+
+class RateLimiter(Protocol):
+    """At most `limit` requests in `period_s` seconds for each client, without window edges."""
+
+    async def check(
+        self, client_id: str, *, limit: int, period_s: float = 60.0, burst: int | None = None
+    ) -> Verdict:
+        """Count one request of `client_id` if it may pass."""
+        ...
+
+
 class CacheStore(ItemStore, Protocol):
     """Items are `Entry`s. Everything in it may vanish; nothing in it may be stale."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """Sessions in this cache."""
+        ...
+
+    @property
+    def limits(self) -> RateLimiter:
+        """Rate limits in this cache."""
+        ...
 
     async def get(self, collection: Collection, key: str) -> Any | None:
         """The JSON value under `key`, or None."""

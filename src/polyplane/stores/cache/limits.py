@@ -7,10 +7,11 @@ script sets key and expiry at once, no crash leaves a client locked out.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from polyplane.errors import Misconfigured
 from polyplane.stores.cache.server import Server
+from polyplane.stores.protocol import Verdict
 
 # Microseconds are whole numbers below 2^53, exact in Lua; the server's clock is everybody's.
 # `tostring` would round them to 14 digits.
@@ -26,14 +27,6 @@ due = due + interval
 redis.call('SET', KEYS[1], string.format('%.0f', due), 'PX', math.ceil((due - now) / 1000))
 return {1, math.floor((now + window - due) / interval), 0}
 """
-
-
-class Verdict(NamedTuple):
-    """Whether a request may pass, how many more may at once, and when to try again (seconds)."""
-
-    allowed: bool
-    remaining: int
-    retry_after_s: float
 
 
 class Limits:

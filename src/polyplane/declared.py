@@ -1,0 +1,69 @@
+"""What a plane declares: the applications' lists and its own, added up and checked once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polyplane.errors import Misconfigured
+from polyplane.model.application import Application
+from polyplane.model.projection import Cached, Projection
+from polyplane.model.stream import Stream
+from polyplane.model.table import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """All that the applications and the plane's own lists declare, in one."""
+
+    applications: tuple[Application, ...]
+    models: tuple[type[Model], ...]
+    projections: tuple[type[Projection[Any]], ...]
+    streams: tuple[type[Stream], ...]
+
+    @classmethod
+    def of(
+        cls,
+        applications: Sequence[Application],
+        models: Sequence[type[Model]],
+        projections: Sequence[type[Projection[Any]]],
+        streams: Sequence[type[Stream]],
+    ) -> Declared:
+        """Add up; Misconfigured when two things have one name, or a model is not listed."""
+        every = cls(
+            tuple(applications),
+            (*models, *(m for a in applications for m in a.models)),
+            (*projections, *(p for a in applications for p in a.projections)),
+            (*streams, *(s for a in applications for s in a.streams)),
+        )
+        for kind in (every.projections, every.streams, every.applications):
+            names = [it.name for it in kind]
+            if odd := [name for name in names if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)]:
+                raise Misconfigured(
+                    f"{odd[0]!r} is no name for a projection, stream or application.",
+                    fix="Use lower-case letters, digits and underscores, at most 63.",
+                )
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise Misconfigured(f"Two of the same kind are named {twice[0]!r}.")
+        for projection in every.projections:
+            if projection.model not in every.models:
+                raise Misconfigured(
+                    f"{projection.__name__} reads {projection.model.__name__}, which is no model"
+                    " of this plane.",
+                    fix=f"Add {projection.model.__name__} to models.",
+                )
+        return every
+
+    def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
+        """The projections of one kind."""
+        return [projection for projection in self.projections if issubclass(projection, kind)]
+
+    def engines(self) -> list[str]:
+        """The embedded engines this needs."""
+        needed = ["postgres", "nats"]
+        if self.applications or self.of_kind(Cached):
+            needed.append("valkey")
+        return needed
