@@ -95,35 +95,34 @@ async def stored(plane: pp.Plane) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
 async def test_an_ingest_killed_at_any_step_stores_each_point_once(
-    plane: pp.Plane, step: str, after: bool
+    plane: pp.Plane, after: bool
 ) -> None:
     """Though more points have come meanwhile, and batches are cut otherwise."""
     first = 0
-    for _ in range(3):
+    for step in STEPS * 2:
         first = await publish(plane, first)
-        assert await is_killed(ingest_of(plane, step, after=after, error=Killed()))
+        assert await is_killed(ingest_of(plane, step, after=after, error=Killed())), step
         first = await publish(plane, first)
         async with running(ingest_of(plane)):
             await drained(plane)
-        assert await stored(plane) == (first, first)
+        assert await stored(plane) == (first, first), step
 
 
-@pytest.mark.parametrize("step", STEPS)
-async def test_an_ingest_waits_faults_out(plane: pp.Plane, step: str) -> None:
+async def test_an_ingest_waits_faults_out(plane: pp.Plane) -> None:
     """Without a new one, whether the step was done or not."""
     first = 0
-    for after in (False, True):
-        error = FeedDown("down") if step == "let_go" else StoreDown("down")
-        ingest = ingest_of(plane, step, after=after, error=error)
-        first = await publish(plane, first)
-        async with running(ingest):
-            await becomes(lambda: stored(plane), (first, first), within_s=20)
+    for step in STEPS:
+        for after in (False, True):
+            error = FeedDown("down") if step == "let_go" else StoreDown("down")
+            ingest = ingest_of(plane, step, after=after, error=error)
             first = await publish(plane, first)
-            await drained(plane)
-        assert await stored(plane) == (first, first)
-        assert ingest.last_error == ""
+            async with running(ingest):
+                await becomes(lambda: stored(plane), (first, first), within_s=20)
+                first = await publish(plane, first)
+                await drained(plane)
+            assert await stored(plane) == (first, first), step
+            assert ingest.last_error == ""
 
 
 async def test_a_batch_that_is_sent_again_is_stored_once(plane: pp.Plane) -> None:
