@@ -1,0 +1,1 @@
+"""Measurements against the raw engines: `python -m bench`."""
