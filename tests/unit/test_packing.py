@@ -16,6 +16,7 @@ from polyplane.flow import packing
 from polyplane.flow.packing import (
     bucket_of,
     change_messages,
+    done_of,
     event_messages,
     keys_of,
     place_of,
@@ -89,9 +90,27 @@ def test_packing_is_the_same_every_time_and_every_message_knows_its_place(page: 
 def test_a_page_resumed_at_any_message_is_the_same_whole(page: Page, data: st.DataObject) -> None:
     whole = change_messages(SUBJECTS, 3, page)
     done = data.draw(st.integers(0, len(whole)))
-    place = place_of(received(whole[done - 1])) if done else None
-    at = place.index + 1 if place else 0
-    assert whole[:done] + change_messages(SUBJECTS, 3, page)[at:] == whole
+    last = received(whole[done - 1]) if done else None
+    again = change_messages(SUBJECTS, 3, page)
+    assert whole[:done] + again[done_of(again, last) :] == whole
+
+
+@given(pages(), pages(), st.data())
+def test_what_was_packed_otherwise_is_not_taken_for_done(
+    page: Page, other: Page, data: st.DataObject
+) -> None:
+    """By an older version, say: all of the page goes out again."""
+    whole = change_messages(SUBJECTS, 3, page)
+    last = received(data.draw(st.sampled_from(change_messages(SUBJECTS, 3, other))))
+    assert done_of(whole, last) == 0 or last.body in {message.body for message in whole}
+    assert done_of(whole, None) == done_of(whole, Message("s", b"garbage")) == 0
+
+
+@given(pages(), pages())
+def test_messages_of_one_id_are_one_message(page: Page, other: Page) -> None:
+    """The feed takes the second for the first."""
+    both = [m for it in (page, other) for m in change_messages(SUBJECTS, 3, it)]
+    assert len({m.message_id for m in both}) == len({m.body for m in both})
 
 
 @given(pages())

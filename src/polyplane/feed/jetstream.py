@@ -26,7 +26,7 @@ from polyplane.model.message import Message
 
 _log = structlog.get_logger(__name__)
 
-_WRONG_LAST_SEQUENCE = 10071
+_WRONG_LAST = (10070, 10071)  # message id, sequence
 _CALL_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 10.0
 _IN_FLIGHT_MAX = 512
@@ -114,12 +114,18 @@ class JetStream:
             return Ack(ack.seq, bool(ack.duplicate))
 
     async def publish_fenced(self, stream: str, messages: Sequence[Outgoing], after: int) -> int:
-        """See `Feed.publish_fenced`. All are on their way at once; tasks begin in their order."""
+        """See `Feed.publish_fenced`. All are on their way at once; tasks begin in their order.
+
+        A sequence alone is no fence for those behind the first: another relay's messages may have
+        brought the stream to just the sequence that one of them expects. So each names the
+        message before it, too.
+        """
         found: list[Ack | BaseException] = []
+        behind = ["", *(message.message_id for message in messages)]
         for start in range(0, len(messages), _IN_FLIGHT_MAX):
             found += await asyncio.gather(
                 *(
-                    self._publish_after(after + index, stream, message)
+                    self._publish_after(after + index, behind[index], stream, message)
                     for index, message in enumerate(messages[start : start + _IN_FLIGHT_MAX], start)
                 ),
                 return_exceptions=True,
@@ -131,8 +137,8 @@ class JetStream:
                 raise FeedDown(f"{stream} takes a message for an earlier one.", fix="It passes.")
         return after + len(messages)
 
-    async def _publish_after(self, last: int, stream: str, message: Outgoing) -> Ack:
-        """Publish if `last` is the stream's last sequence, else raise Fenced."""
+    async def _publish_after(self, last: int, last_id: str, stream: str, message: Outgoing) -> Ack:
+        """Publish if the stream's last message is number `last`, and `last_id`; else Fenced."""
         with in_our_words():
             try:
                 ack = await self._js.publish(
@@ -144,10 +150,11 @@ class JetStream:
                         **message.headers,
                         "Nats-Msg-Id": message.message_id,
                         "Nats-Expected-Last-Sequence": str(last),
+                        **({"Nats-Expected-Last-Msg-Id": last_id} if last_id else {}),
                     },
                 )
             except nats.js.errors.APIError as error:
-                if error.err_code == _WRONG_LAST_SEQUENCE:
+                if error.err_code in _WRONG_LAST:
                     raise Fenced(f"Another relay has written to {stream}.") from error
                 raise
         return Ack(ack.seq, bool(ack.duplicate))

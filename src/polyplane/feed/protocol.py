@@ -73,6 +73,8 @@ class Feed(Protocol):
     async def publish_fenced(self, stream: str, messages: Sequence[Outgoing], after: int) -> int:
         """Publish all, in order, if and only if the stream's last sequence is `after`.
 
+        Nobody else's messages get between them; their ids are of their content.
+
         The last sequence. Raises `Fenced` when somebody else has written meanwhile; then, and
         after any other error, a beginning of `messages` may be there.
         """

@@ -101,6 +101,18 @@ def place_of(message: Message | None) -> Place | None:
         return None
 
 
+def done_of(messages: Sequence[Outgoing], last: Message | None) -> int:
+    """How many of a page's messages its stream has, when `last` is the last that it has.
+
+    None, if the page is packed otherwise by now: then all go out again, which is harmless for
+    changes, since they are keys.
+    """
+    place = place_of(last)
+    if last is None or place is None or place.index >= len(messages):
+        return 0
+    return place.index + 1 if messages[place.index].body == last.body else 0
+
+
 def keys_of(message: Message) -> tuple[str, list[str]]:
     """(table, keys) of a change message; no keys in one that is none of a relay's."""
     try:
@@ -117,11 +129,9 @@ def _place(epoch: int, page: Page, index: int, count: int) -> Place:
 def _outgoing(
     subject: str, content: dict[str, Any], epoch: int, page: Page, index: int, count: int
 ) -> Outgoing:
-    return Outgoing(
-        subject=subject,
-        body=orjson.dumps(content | {"page": _place(epoch, page, index, count)}),
-        message_id=f"{epoch}:{page.cur}:{page.after}:{index}",
-    )
+    body = orjson.dumps(content | {"page": _place(epoch, page, index, count)})
+    # By its content too: what a relay of another version packs is another message.
+    return Outgoing(subject, body, f"{epoch}:{page.cur}:{page.after}:{index}:{crc32(body):08x}")
 
 
 def _split(keys: list[str]) -> Iterator[list[str]]:

@@ -18,7 +18,15 @@ import structlog
 
 from polyplane.errors import Fenced, Unavailable
 from polyplane.feed.protocol import Feed, Outgoing, Subjects
-from polyplane.flow.packing import Place, change_messages, event_messages, place_of, tails_of
+from polyplane.flow.packing import (
+    Place,
+    change_messages,
+    done_of,
+    event_messages,
+    place_of,
+    tails_of,
+)
+from polyplane.model.message import Message
 from polyplane.truth import outbox
 from polyplane.truth.database import Connection, Database
 from polyplane.truth.journal import Journal
@@ -160,16 +168,15 @@ class Relay:
         cursor.snapshot = page.cur
 
     async def _publish(
-        self, cursor: _Cursor, page: Page, events_done: int = 0, at: Place | None = None
+        self, cursor: _Cursor, page: Page, events_done: int = 0, last: Message | None = None
     ) -> None:
         """Publish a page's events, then its changes, but for what is there; and note their ends.
 
-        `at` is the place of the last change that is there. If the page is packed otherwise by now,
-        its changes go out again, which is harmless: they are keys.
+        `last` is the last change that is there, if it is of this page.
         """
         events = event_messages(self._subjects, self._epoch, page)[events_done:]
         changes = change_messages(self._subjects, self._epoch, page)
-        changes_done = at.index + 1 if at and at.count == len(changes) else 0
+        changes_done = done_of(changes, last)
         first = cursor.changes_end + 1 - changes_done
         cursor.events_end = await self._send(self._subjects.events, events, cursor.events_end)
         cursor.changes_end = await self._send(
@@ -191,15 +198,15 @@ class Relay:
         """
         changes = await self._feed.bounds(self._subjects.changes)
         events = await self._feed.bounds(self._subjects.events)
-        at = await self._place(self._subjects.changes, changes.last)
-        begun = await self._place(self._subjects.events, events.last)
+        last = await self._last(self._subjects.changes, changes.last)
+        at, begun = place_of(last), place_of(await self._last(self._subjects.events, events.last))
         snapshot = at.cur if at else await self._journal.relayed_snapshot(self._epoch)
         cursor = _Cursor(snapshot or outbox.BEFORE_EVERYTHING, changes.last, events.last)
         page: Page | None = None
         if at:
             # Again, also when it is complete: the journal may not have heard of it.
             page = await self._again(connection, at)
-            await self._publish(cursor, page, sum(row.op == "E" for row in page.rows), at)
+            await self._publish(cursor, page, sum(row.op == "E" for row in page.rows), last)
         if begun and _follows(begun, at, cursor.snapshot):
             page = await self._again(connection, begun)
             await self._finish(connection, cursor, page, begun.index + 1)
@@ -214,10 +221,11 @@ class Relay:
                 connection, place.prev, place.cur, place.after, place.upto, place.last
             )
 
-    async def _place(self, stream: str, sequence: int) -> Place | None:
-        """The place of a message, if it is there and of this epoch."""
-        place = place_of(await self._feed.get(stream, sequence)) if sequence else None
-        return place if place and place.epoch == self._epoch else None
+    async def _last(self, stream: str, sequence: int) -> Message | None:
+        """The stream's last message, if it is there and a relay's of this epoch."""
+        message = await self._feed.get(stream, sequence) if sequence else None
+        place = place_of(message)
+        return message if place and place.epoch == self._epoch else None
 
 
 def _follows(begun: Place, at: Place | None, snapshot: str) -> bool:
