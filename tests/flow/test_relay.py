@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import nats
 import orjson
+import psycopg
 import pytest
 
 import polyplane as pp
@@ -27,6 +29,7 @@ from tests.flow.things import (
     ThingSearch,
     all_relayed,
     by_hand,
+    connect,
     failing,
     is_killed,
     messages,
@@ -294,7 +297,19 @@ async def test_an_engine_killed_in_the_middle_loses_nothing(
             except pp.Unavailable:
                 await asyncio.sleep(0.05)
 
+    async def write_lazily(n: int) -> None:
+        """As somebody does who does not mind to lose something; stores must not tell of it."""
+        while going:
+            with suppress(psycopg.OperationalError):
+                async with await connect(plane) as connection:
+                    await connection.execute("SET synchronous_commit = off")
+                    while going:
+                        n += 1
+                        await connection.execute("INSERT INTO thing VALUES (%s, 'lazy')", [n])
+            await asyncio.sleep(0.05)
+
     writers = [asyncio.create_task(write(k * 1_000_000)) for k in range(4)]
+    writers += [asyncio.create_task(write_lazily(k * 1_000_000)) for k in range(4, 6)]
     for _ in range(2):
         await asyncio.sleep(0.5)
         await kill(engines, name)

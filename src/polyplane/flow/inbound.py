@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 BATCH_MESSAGES: Final = 200
 _WAIT_S: Final = 30.0
 _HANDLE_S: Final = 60.0
-_PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
+_PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0)
 
 
 class Follower:

@@ -27,7 +27,7 @@ BATCH_MESSAGES: Final = 128
 BATCH_POINTS: Final = 400_000
 _WAIT_S: Final = 30.0
 _APPEND_S: Final = 120.0
-_PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
+_PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0)
 
 Decode = Callable[[type[Stream], Message], pa.Table]
 """A message's points, with `event_id`; raises Refused for a message that is none."""

@@ -35,7 +35,7 @@ _WAIT_S: Final = 30.0
 _READ_S: Final = 30.0
 _APPLY_S: Final = 120.0
 MAINTAIN_EVERY_S: Final = 0.5
-_PAUSES_S: Final = (0.1, 0.5, 2.0, 5.0)
+_PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
