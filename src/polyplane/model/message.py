@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as read: `sequence` is its place in its stream, `redelivered` a repetition."""
+    """One message as read: `sequence` is its place in its stream.
+
+    `redelivered`: this process was given it before. Another one may have been given it, too.
+    """
 
     subject: str
     body: bytes
