@@ -167,18 +167,20 @@ async def _epoch(declared: Declared, journal: Journal, feed: JetStream) -> int:
     not known again by its end, or what a projection has not applied.
     """
     epoch, is_ours = await journal.identity()
-    bounds = await feed.bounds(feed.subjects.changes)
     published = await journal.published_order(epoch)
     reads = [(it.name, source_of(it.model).captured.name) for it in declared.projections]
     positions = await journal.positions()
+    behind = await journal.behind(epoch, reads)
+    # Last of all: a relay that runs elsewhere publishes more meanwhile, never less.
+    bounds = await feed.bounds(feed.subjects.changes)
     missed = [
         projection
-        for projection, bucket, _ in await journal.behind(epoch, reads)
+        for projection, bucket, _ in behind
         if (at := positions.get((projection, bucket))) and at.order + 1 < bounds.first
     ]
     if is_ours and bounds.last >= published and not missed:
         return epoch
-    epoch = await journal.bump_epoch(bounds.last)
+    epoch = await journal.bump_epoch(epoch, bounds.last)
     _log.warning(
         "epoch.bumped", epoch=epoch, restored=not is_ours, published=published, stream=bounds
     )

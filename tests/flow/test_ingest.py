@@ -20,7 +20,7 @@ from polyplane.flow import ingest as ingest_module
 from polyplane.flow.ingest import Ingest
 from polyplane.model.message import Message
 from tests.conftest import PlaneOf
-from tests.flow.things import Killed, Proxy, becomes, failing, is_killed, running
+from tests.flow.things import Killed, Proxy, becomes, by_hand, failing, is_killed, running
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = ["ingest_begin", "append", "barrier", "ingest_stored", "let_go"]
@@ -123,6 +123,19 @@ async def test_an_ingest_waits_faults_out(plane: pp.Plane) -> None:
                 await drained(plane)
             assert await stored(plane) == (first, first), step
             assert ingest.last_error == ""
+
+
+async def test_two_ingests_at_once_store_each_point_once(plane: pp.Plane) -> None:
+    """As when two processes run the same plane: one is told, and follows the other."""
+    first = 0
+    async with running(ingest_of(plane), ingest_of(plane)):
+        for _ in range(12):
+            first = await publish(plane, first, 3)
+        await drained(plane)
+        await becomes(lambda: stored(plane), (first, first), within_s=10)
+    assert await by_hand(plane, "SELECT count(*) FROM polyplane.ingested WHERE NOT stored") == [
+        (0,)
+    ]
 
 
 async def test_a_batch_that_is_sent_again_is_stored_once(plane: pp.Plane) -> None:
@@ -264,7 +277,7 @@ async def test_a_new_epoch_stores_nothing_twice(plane: pp.Plane) -> None:
     assert await is_killed(ingest_of(plane, "ingest_stored", after=False, error=Killed()))
     first = await publish(plane, first)
     opened = plane.opened
-    opened.epoch = await opened.journal.bump_epoch(0)
+    opened.epoch = await opened.journal.bump_epoch(opened.epoch, 0)
     async with running(ingest_of(plane)):
         await drained(plane)
     assert (await stored(plane))[0] == first

@@ -267,6 +267,29 @@ async def test_a_stream_that_is_gone_is_published_again_where_it_must(
     assert (await last.verify()).clean
 
 
+async def test_a_plane_that_opens_beside_a_busy_one_ends_no_epoch(plane_of: PlaneOf) -> None:
+    """What is published while it looks was not lost; and of two that look, one may end it."""
+    declared: dict[str, Any] = {"models": [Thing], "projections": [ThingSearch]}
+    busy = await plane_of(**declared)
+    first = 1
+
+    async def write() -> None:
+        nonlocal first
+        while True:
+            first = await write_some(busy, first)
+
+    writing = asyncio.create_task(write())
+    for _ in range(8):
+        other = await plane_of(**declared, flows=False)
+        assert other.opened.epoch == 1
+        await other.close()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert (await busy.verify()).clean
+    journal = busy.opened.journal
+    assert [await journal.bump_epoch(1, 0) for _ in range(2)] == [2, 2]
+
+
 async def kill(engines: Engines, name: str) -> None:
     """kill -9 of an engine, and back to when it serves again."""
     health = engines.health()[name]

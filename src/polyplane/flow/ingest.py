@@ -14,7 +14,7 @@ from typing import Final
 import pyarrow as pa
 import structlog
 
-from polyplane.errors import PolyplaneError, Refused
+from polyplane.errors import Fenced, PolyplaneError, Refused
 from polyplane.feed.protocol import Feed, Subjects
 from polyplane.model.message import Message
 from polyplane.model.stream import Stream
@@ -115,7 +115,8 @@ class Ingest:
         self, messages: Sequence[Message], tables: Sequence[pa.Table | None]
     ) -> None:
         first, last = messages[0].sequence, messages[-1].sequence
-        await self._journal.ingest_begin(self._incarnation, self._epoch, first, last)
+        if not await self._journal.ingest_begin(self._incarnation, self._epoch, first, last):
+            raise Fenced(f"Another process stores {self.stream.name} too.")
         await self._append(messages, tables)
         await self._done(first, last)
 

@@ -46,14 +46,15 @@ class Journal:
             raise Misconfigured("The plane has no identity row.", fix="Run: polyplane migrate up")
         return int(row[0]), row[1] == row[2]
 
-    async def bump_epoch(self, after: int) -> int:
-        """Begin a new epoch: every earlier position is older than any of it.
+    async def bump_epoch(self, epoch: int, after: int) -> int:
+        """End `epoch`; the new one, whose every position is newer, whoever has begun it.
 
         Its messages come after order `after`, the stream's last one now; there everybody stands.
         """
-        bumped = await self._database.row(statement("journal", "bump_epoch"), {"after": after})
-        assert bumped is not None
-        return int(bumped[0])
+        bumped = await self._database.row(
+            statement("journal", "bump_epoch"), {"epoch": epoch, "after": after}
+        )
+        return int(bumped[0]) if bumped else (await self.identity())[0]
 
     async def published_order(self, epoch: int) -> int:
         """The highest order that is known to be published, or applied, in `epoch`."""
@@ -193,12 +194,13 @@ class Journal:
         )
         return int(row[0]) if row else 0
 
-    async def ingest_begin(self, stream: str, epoch: int, first: int, last: int) -> None:
-        """Write a range down before its insert."""
-        await self._database.rows(
+    async def ingest_begin(self, stream: str, epoch: int, first: int, last: int) -> bool:
+        """Write a range down before its insert; False when another one begins there already."""
+        found = await self._database.rows(
             statement("journal", "ingest_begin"),
             {"stream": stream, "epoch": epoch, "first": first, "last": last},
         )
+        return bool(found)
 
     async def ingest_stored(self, stream: str, epoch: int, first: int) -> None:
         """Note that the range that begins at `first` is durable in its store."""

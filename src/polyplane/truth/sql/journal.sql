@@ -4,16 +4,18 @@ SELECT epoch, system_identifier,
 FROM polyplane.identity
 
 -- name: bump_epoch
--- The orders of the old epoch say nothing in the new one, whose messages come after `after`.
-WITH forgotten AS (DELETE FROM polyplane.tail),
-bumped AS (
+-- The orders of the old epoch say nothing in the new one, whose messages come after `after`. No row:
+-- another process has ended it.
+WITH bumped AS (
   UPDATE polyplane.identity
   SET epoch = epoch + 1,
       system_identifier = (SELECT system_identifier::text FROM pg_control_system())
+  WHERE epoch = %(epoch)s
   RETURNING epoch
 ),
+forgotten AS (DELETE FROM polyplane.tail WHERE EXISTS (SELECT FROM bumped)),
 moved AS (
-  UPDATE polyplane.projected SET position = (SELECT epoch::bigint << 40 | %(after)s FROM bumped)
+  UPDATE polyplane.projected SET position = bumped.epoch::bigint << 40 | %(after)s FROM bumped
 )
 SELECT epoch FROM bumped
 
@@ -128,7 +130,7 @@ WHERE stream = %(stream)s AND epoch = %(epoch)s AND stored
 
 -- name: ingest_begin
 INSERT INTO polyplane.ingested (stream, epoch, first, last)
-VALUES (%(stream)s, %(epoch)s, %(first)s, %(last)s) ON CONFLICT DO NOTHING
+VALUES (%(stream)s, %(epoch)s, %(first)s, %(last)s) ON CONFLICT DO NOTHING RETURNING first
 
 -- name: ingest_stored
 -- Older rows of the stream have done their work; the last hundred stay for the reader of a log.
