@@ -19,7 +19,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from bench import backfill, bulk, commits, freshness, http, machine, relay, telemetry
+from bench import backfill, bulk, commits, freshness, http, idle, machine, relay, telemetry
 from bench.figures import Figure
 from bench.ground import Ground, Size, ground
 
@@ -31,6 +31,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "freshness": freshness.measure,
     "telemetry": telemetry.measure,
     "http": http.measure,
+    "idle": idle.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 
@@ -97,6 +98,7 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(MEASUREMENTS)):
         parser.error(f"there is no measurement {unknown[0]!r}")
+    logging.disable(logging.INFO)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

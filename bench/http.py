@@ -32,7 +32,7 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     acknowledged: dict[int, list[float]] = {n: [] for n in BATCHES_OF}
     stored: dict[int, list[float]] = {n: [] for n in BATCHES_OF}
     url = await ground.database()
-    async with ground.plane(url, applications=[application]) as plane, _served(plane) as at:
+    async with ground.plane(url, applications=[application]) as plane, served(plane) as at:
         for _ in range(size.runs):
             for each in BATCHES_OF:
                 await ground.calm()
@@ -54,7 +54,7 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
 
 
 @asynccontextmanager
-async def _served(plane: Plane) -> AsyncIterator[str]:
+async def served(plane: Plane) -> AsyncIterator[str]:
     """The API of `plane` on a free port, as `polyplane up` serves it; its address."""
     with bind("127.0.0.1", 0, or_any=False) as at:
         server = Server(create_app(plane, plane.declared.applications))
