@@ -35,7 +35,8 @@ TOKEN_HEADER: Final = "Polyplane-Token"
 PROBLEM_TYPE: Final = "application/problem+json"
 
 
-def _plane(request: Request) -> Plane:
+# These are coroutines because FastAPI sends plain functions to a thread each.
+async def _plane(request: Request) -> Plane:
     return cast(Plane, request.app.state.plane)
 
 
@@ -54,7 +55,7 @@ class Identity:
     tenant: str
 
 
-def _caller(
+async def _caller(
     actor: Annotated[
         str,
         Header(alias="X-Actor", max_length=200, pattern=r"^[\x21-\x7e]+$", description="Who acts."),
@@ -192,7 +193,7 @@ class TokenExchange:
 _TOKEN_PATTERN = r"^[0-9]{1,9}\.[0-9]{1,19}$"
 
 
-def _token(
+async def _token(
     plane: PlaneOf,
     response: Response,
     settled: Annotated[
