@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -56,6 +57,7 @@ def _gate_outside_of_the_script(patch: Patch) -> None:
         held = {s.key: s.position async for b in self.scan(collection) for s in b}
         fresh = [item for item in puts if held.get(item.key, -1) < position]
         gone = [key for key in drops if held.get(key, -1) < position]
+        await asyncio.sleep(1 / position)  # the older a write, the later it comes
         await original(self, collection, fresh, gone, position)
 
     patch.setattr(ValkeyCache, "apply", broken)
