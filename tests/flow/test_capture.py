@@ -292,3 +292,50 @@ async def test_a_captured_write_is_durable_before_it_is_seen(plane_of: PlaneOf) 
             await connection.execute("DELETE FROM word")
             cursor = await connection.execute("SHOW synchronous_commit")
             assert await cursor.fetchone() == ("local",)
+
+
+async def test_a_writer_s_search_path_replaces_nothing(plane_of: PlaneOf) -> None:
+    """Triggers run with the rights of the plane's role: nothing of the writer's may run there."""
+    plane = await plane_of(**declared(Word, Moment), flows=False)
+    every = ("=", "<>", "-", "/", "||", ">=", "<=", "<", ">")
+    async with await connect(plane) as connection:
+        await connection.execute(
+            "CREATE SCHEMA evil;"
+            " CREATE DOMAIN evil.text AS pg_catalog.text CHECK (false);"
+            " CREATE TABLE evil.new_rows (id int); CREATE TABLE evil.old_rows (id int);"
+            " CREATE FUNCTION evil.steal() RETURNS int LANGUAGE plpgsql AS"
+            " 'BEGIN RAISE EXCEPTION ''stolen''; END'"
+        )
+        for name, kind in (("cardinality", "anyarray"), ("current_setting", "text")):
+            await connection.execute(
+                f"CREATE FUNCTION evil.{name}({kind}) RETURNS int LANGUAGE sql"
+                " AS 'SELECT evil.steal()'"
+            )
+        for kind in ("text", "int", "bigint"):
+            await connection.execute(
+                f"CREATE FUNCTION evil.steal({kind}, {kind}) RETURNS bool LANGUAGE sql"
+                " AS 'SELECT evil.steal() > 0'".replace("text,", "pg_catalog.text,")
+            )
+            for operator in every:
+                await connection.execute(
+                    f"CREATE OPERATOR evil.{operator} (LEFTARG = {kind}, RIGHTARG = {kind},"
+                    " FUNCTION = evil.steal)"
+                )
+        await connection.execute("SET search_path = evil, pg_catalog")
+        with pytest.raises(psycopg.errors.RaiseException, match="stolen"):
+            await connection.execute("SELECT 1 = 1")
+        for table, key in (
+            ("word", "g::pg_catalog.text"),
+            ("moment", "pg_catalog.to_timestamp(g)"),
+        ):
+            rows = f"SELECT {key}, 'x' FROM pg_catalog.generate_series(1, 2500) g"
+            await connection.execute(f"INSERT INTO public.{table} {rows}".encode())
+            await connection.execute(f"UPDATE public.{table} SET body = 'y'".encode())
+            await connection.execute(f"DELETE FROM public.{table}".encode())
+            await connection.execute(f"TRUNCATE public.{table}".encode())
+        cursor = await connection.execute(
+            "SELECT tbl, op::pg_catalog.text, pg_catalog.array_agg(DISTINCT k)"
+            " FROM polyplane.outbox, pg_catalog.unnest(keys) k GROUP BY 1, 2"
+        )
+        told = {(table, op): len(keys) for table, op, keys in await cursor.fetchall()}
+    assert told == {(f"public.{t}", op): 2_500 for t in ("word", "moment") for op in "IUD"}

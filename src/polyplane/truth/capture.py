@@ -23,6 +23,10 @@ _UNSTABLE_SETTINGS = (
     " SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'"
     " SET extra_float_digits = 1 SET bytea_output = 'hex'"
 )
+_DURABLE = sql.SQL(
+    "pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.<>) 'off'"
+    " OR pg_catalog.set_config('synchronous_commit', 'on', true) IS NOT NULL"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,8 @@ class Captured:
         """The canonical text of a row's key: its text, or a JSON array for a composite key."""
         columns = [sql.Identifier(alias, column.name) for column in self.key_columns]
         if len(columns) == 1:
-            return sql.Composed([columns[0], sql.SQL("::text")])
-        return sql.SQL("pg_catalog.jsonb_build_array({})::text").format(sql.SQL(", ").join(columns))
+            return sql.Composed([columns[0], sql.SQL("::pg_catalog.text")])
+        return sql.SQL("pg_catalog.jsonb_build_array({})::pg_catalog.text").format(sql.SQL(", ").join(columns))
 
     def by_keys(self) -> sql.Composed:
         """A condition on alias r: its key is among the texts of the parameter `keys`."""
@@ -100,6 +104,7 @@ def _render(captured: Captured) -> sql.Composed:
         table=captured.identifier,
         name=sql.Literal(captured.name),
         key=captured.key(),
+        durable=_DURABLE,
         settings=sql.SQL(captured.settings()),
         **_functions(captured),
     )

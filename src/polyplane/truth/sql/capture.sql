@@ -1,55 +1,62 @@
 -- Statement-level capture of one table; truth/capture.py fills in the quoted names and `key`, the
 -- expression for the canonical text of a row's key (alias r), with the `settings` its text depends
--- on. At most 1,000 keys an outbox row. A transaction that is captured is never committed lazily:
--- stores would be told what a crash takes back, and its xid be given to another transaction.
+-- on. At most 1,000 keys an outbox row; one statement does for most, since each costs a commit
+-- several microseconds. So does `SET search_path`, hence every name and operator is qualified: a
+-- writer's search_path finds nothing to replace. A transaction that is captured is never committed
+-- lazily (`durable`): stores would be told what a crash takes back, and its xid be given to another.
 
-CREATE OR REPLACE FUNCTION {insert}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp{settings} AS $body$
-DECLARE found text[] := ARRAY(SELECT {key} FROM new_rows r);
+CREATE OR REPLACE FUNCTION {insert}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER{settings}
+AS $body$
+DECLARE told int;
 BEGIN
-  IF current_setting('synchronous_commit') = 'off' THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
-  IF cardinality(found) BETWEEN 1 AND 1000 THEN
-    INSERT INTO polyplane.outbox (tbl, op, keys) VALUES ({name}, 'I', found);
-  ELSE
+  INSERT INTO polyplane.outbox (tbl, op, keys)
+  SELECT {name}, 'I', ARRAY(SELECT {key} FROM new_rows r LIMIT 1000)
+  WHERE EXISTS (SELECT FROM new_rows) AND ({durable})
+  RETURNING pg_catalog.cardinality(keys) INTO told;
+  IF told OPERATOR(pg_catalog.=) 1000 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys)
-    SELECT {name}, 'I', array_agg(k) FROM unnest(found) WITH ORDINALITY AS u (k, n)
-    GROUP BY (n - 1) / 1000 ORDER BY (n - 1) / 1000;
+    SELECT {name}, 'I', pg_catalog.array_agg(s.k)
+    FROM (SELECT {key} AS k, pg_catalog.row_number() OVER () AS n FROM new_rows r OFFSET 1000) s
+    GROUP BY (s.n OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000;
   END IF;
   RETURN NULL;
 END $body$;
 
-CREATE OR REPLACE FUNCTION {update}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp{settings} AS $body$
-DECLARE found text[] := ARRAY(SELECT {key} FROM new_rows r UNION SELECT {key} FROM old_rows r);
+CREATE OR REPLACE FUNCTION {update}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER{settings}
+AS $body$
+DECLARE told int;
 BEGIN
-  IF current_setting('synchronous_commit') = 'off' THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
-  IF cardinality(found) BETWEEN 1 AND 1000 THEN
-    INSERT INTO polyplane.outbox (tbl, op, keys) VALUES ({name}, 'U', found);
-  ELSE
+  INSERT INTO polyplane.outbox (tbl, op, keys)
+  SELECT {name}, 'U', ARRAY(
+    SELECT {key} FROM new_rows r UNION SELECT {key} FROM old_rows r LIMIT 1000
+  )
+  WHERE EXISTS (SELECT FROM new_rows) AND ({durable})
+  RETURNING pg_catalog.cardinality(keys) INTO told;
+  IF told OPERATOR(pg_catalog.=) 1000 THEN  -- all of them again: a union has no order to go on in
     INSERT INTO polyplane.outbox (tbl, op, keys)
-    SELECT {name}, 'U', array_agg(k) FROM unnest(found) WITH ORDINALITY AS u (k, n)
-    GROUP BY (n - 1) / 1000 ORDER BY (n - 1) / 1000;
+    SELECT {name}, 'U', pg_catalog.array_agg(s.k)
+    FROM (
+      SELECT u.k, pg_catalog.row_number() OVER () AS n
+      FROM (SELECT {key} AS k FROM new_rows r UNION SELECT {key} FROM old_rows r) u
+    ) s
+    GROUP BY (s.n OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000;
   END IF;
   RETURN NULL;
 END $body$;
 
-CREATE OR REPLACE FUNCTION {delete}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp{settings} AS $body$
-DECLARE found text[] := ARRAY(SELECT {key} FROM old_rows r);
+CREATE OR REPLACE FUNCTION {delete}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER{settings}
+AS $body$
+DECLARE told int;
 BEGIN
-  IF current_setting('synchronous_commit') = 'off' THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
-  IF cardinality(found) BETWEEN 1 AND 1000 THEN
-    INSERT INTO polyplane.outbox (tbl, op, keys) VALUES ({name}, 'D', found);
-  ELSE
+  INSERT INTO polyplane.outbox (tbl, op, keys)
+  SELECT {name}, 'D', ARRAY(SELECT {key} FROM old_rows r LIMIT 1000)
+  WHERE EXISTS (SELECT FROM old_rows) AND ({durable})
+  RETURNING pg_catalog.cardinality(keys) INTO told;
+  IF told OPERATOR(pg_catalog.=) 1000 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys)
-    SELECT {name}, 'D', array_agg(k) FROM unnest(found) WITH ORDINALITY AS u (k, n)
-    GROUP BY (n - 1) / 1000 ORDER BY (n - 1) / 1000;
+    SELECT {name}, 'D', pg_catalog.array_agg(s.k)
+    FROM (SELECT {key} AS k, pg_catalog.row_number() OVER () AS n FROM old_rows r OFFSET 1000) s
+    GROUP BY (s.n OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000;
   END IF;
   RETURN NULL;
 END $body$;
@@ -58,9 +65,7 @@ END $body$;
 CREATE OR REPLACE FUNCTION {truncate}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings} AS $body$
 BEGIN
-  IF current_setting('synchronous_commit') = 'off' THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
+  PERFORM {durable};
   EXECUTE $sql$
     INSERT INTO polyplane.outbox (tbl, op, keys)
     SELECT {name}, 'T', array_agg(k)
