@@ -75,7 +75,9 @@ class Captured:
         columns = [sql.Identifier(alias, column.name) for column in self.key_columns]
         if len(columns) == 1:
             return sql.Composed([columns[0], sql.SQL("::pg_catalog.text")])
-        return sql.SQL("pg_catalog.jsonb_build_array({})::pg_catalog.text").format(sql.SQL(", ").join(columns))
+        return sql.SQL("pg_catalog.jsonb_build_array({})::pg_catalog.text").format(
+            sql.SQL(", ").join(columns)
+        )
 
     def by_keys(self) -> sql.Composed:
         """A condition on alias r: its key is among the texts of the parameter `keys`."""

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-import orjson
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+
+from polyplane.web import json_body
 
 NUMBER: Final = "NaN and infinity are not numbers that can be stored"
 OFFENDERS_MAX: Final = 20
@@ -46,7 +47,7 @@ async def storable(request: Request) -> None:
 async def _unstorable_in_body(request: Request) -> list[tuple[Path, str]]:
     if "json" not in request.headers.get("content-type", ""):
         return []
-    if not _is_suspect(await request.body()):
+    if not await _is_suspect(request):
         return []
     try:
         value = await request.json()
@@ -55,13 +56,13 @@ async def _unstorable_in_body(request: Request) -> list[tuple[Path, str]]:
     return list(islice(unstorable(value), OFFENDERS_MAX))
 
 
-def _is_suspect(body: bytes) -> bool:
+async def _is_suspect(request: Request) -> bool:
     """Whether to look closer: orjson is strict, but for NUL, and takes a fifth of Python's time."""
     try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
+        await json_body(request)
+    except RequestValidationError:
         return True
-    return b"\\u0000" in body
+    return b"\\u0000" in await request.body()
 
 
 def unstorable(value: Any) -> Iterator[tuple[Path, str]]:

@@ -8,7 +8,9 @@ from uuid import UUID
 
 import orjson
 import pyarrow as pa
-from fastapi import APIRouter, Body, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter, ValidationError
 
 import polyplane as pp
 from polyplane.domains.laboratory import queries
@@ -22,7 +24,7 @@ from polyplane.domains.laboratory.shapes import (
 )
 from polyplane.domains.laboratory.streams import EventsLog, Metrics, Telemetry
 from polyplane.domains.laboratory.wire import Time
-from polyplane.web import Caller, PlaneOf, problem_responses
+from polyplane.web import Caller, PlaneOf, json_body, problem_responses
 
 EXPERIMENTS_MAX: Final = 100
 """Most experiments that one batch of points may be about."""
@@ -39,16 +41,34 @@ _POINT: Final = {
     "unit": "°C",
     "tags": {"zone": 1},
 }
-Points = Annotated[
-    dict[str, list[Any]],
-    Body(
-        description="Columns, all of one length; or `points`, a list of objects. 8 MiB at most.",
-        openapi_examples={
-            "columns": {"value": {name: [value] for name, value in _POINT.items()}},
-            "points": {"value": {"points": [_POINT]}},
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "Columns, all of one length; or `points`, a list of objects. 8 MiB at most.",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "additionalProperties": {"type": "array"}},
+                "examples": {
+                    "columns": {"value": {name: [value] for name, value in _POINT.items()}},
+                    "points": {"value": {"points": [_POINT]}},
+                },
+            }
         },
-    ),
-]
+    }
+}
+_LISTS: Final = TypeAdapter(dict[str, list[Any]])
+
+
+async def _lists(request: Request) -> dict[str, list[Any]]:
+    try:
+        return _LISTS.validate_python(await json_body(request))
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+        ) from error
+
+
+Points = Annotated[dict[str, list[Any]], Depends(_lists)]
 BatchId = Annotated[
     str | None,
     Header(
@@ -63,6 +83,7 @@ BatchId = Annotated[
     "/telemetry",
     status_code=202,
     responses=problem_responses(404),
+    openapi_extra=_BODY,
 )
 async def take_telemetry(
     points: Points, plane: PlaneOf, caller: Caller, batch_id: BatchId = None
@@ -75,6 +96,7 @@ async def take_telemetry(
     "/metrics",
     status_code=202,
     responses=problem_responses(404),
+    openapi_extra=_BODY,
 )
 async def take_metrics(
     points: Points, plane: PlaneOf, caller: Caller, batch_id: BatchId = None
