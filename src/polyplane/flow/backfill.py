@@ -11,6 +11,7 @@ from polyplane.flow.packing import BUCKETS
 from polyplane.flow.projector import Target
 from polyplane.model.items import Item
 from polyplane.model.position import Position
+from polyplane.steps import step
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
 from polyplane.truth.scan import all_rows
@@ -44,6 +45,7 @@ async def backfill(
     bounds = await feed.bounds(subjects.changes)
     now = Position(epoch, bounds.last)
     position = await journal.declare_collection(name, definition, now, bounds.first)
+    step("backfill.declared")
     queue: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
     count = 0
 
@@ -67,11 +69,14 @@ async def backfill(
             puts, drops = batch
             async with asyncio.timeout(_APPLY_S):
                 await target.store.apply(target.collection, puts, drops, position.packed())
+            step("backfill.applied")
             count += len(puts) + len(drops)
             if progress is not None:
                 progress(count)
     await target.store.maintain(target.collection, full=True)
     await target.store.barrier()
+    step("backfill.durable")
     await journal.projected(target.name, dict.fromkeys(range(BUCKETS), position))
+    step("backfill.positioned")
     await journal.filled(name)
     return count

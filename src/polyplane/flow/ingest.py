@@ -18,6 +18,7 @@ from polyplane.errors import Fenced, PolyplaneError, Refused
 from polyplane.feed.protocol import Feed, Subjects
 from polyplane.model.message import Message
 from polyplane.model.stream import Stream
+from polyplane.steps import step
 from polyplane.stores.protocol import SeriesStore
 from polyplane.truth.journal import Journal
 
@@ -117,6 +118,7 @@ class Ingest:
         first, last = messages[0].sequence, messages[-1].sequence
         if not await self._journal.ingest_begin(self._incarnation, self._epoch, first, last):
             raise Fenced(f"Another process stores {self.stream.name} too.")
+        step("ingest.begun")
         await self._append(messages, tables)
         await self._done(first, last)
 
@@ -147,6 +149,9 @@ class Ingest:
         self.stored_points += points.num_rows
 
     async def _done(self, first: int, last: int) -> None:
+        step("ingest.appended")
         await self._store.barrier()
+        step("ingest.durable")
         await self._journal.ingest_stored(self._incarnation, self._epoch, first)
+        step("ingest.noted")
         await self._feed.let_go(self._name, last)

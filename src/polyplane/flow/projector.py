@@ -22,6 +22,7 @@ from polyplane.flow.packing import BUCKETS, keys_of
 from polyplane.model.collection import Collection
 from polyplane.model.message import Message
 from polyplane.model.position import Position
+from polyplane.steps import step
 from polyplane.stores.protocol import ItemStore
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
@@ -137,13 +138,18 @@ class Projector:
             piece = keys[start : start + BATCH_KEYS]
             async with asyncio.timeout(_READ_S), self._database.connection() as connection:
                 rows = await rows_by_key(connection, target.source, piece)
+            step("projector.read")
             puts, drops = await target.deriver.items(rows.items())
+            step("projector.derived")
             drops += [key for key in piece if key not in rows]
             async with asyncio.timeout(_APPLY_S):
                 await target.store.apply(target.collection, puts, drops, position.packed())
             self.applied_items += len(piece)
+        step("projector.applied")
         await target.store.barrier()
+        step("projector.durable")
         await self._journal.projected(target.name, dict.fromkeys(range(BUCKETS), position))
+        step("projector.noted")
         self.position = position
         self._maintain_soon()
 

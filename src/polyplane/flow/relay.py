@@ -27,6 +27,7 @@ from polyplane.flow.packing import (
     tails_of,
 )
 from polyplane.model.message import Message
+from polyplane.steps import step
 from polyplane.truth import outbox
 from polyplane.truth.database import Connection, Database
 from polyplane.truth.journal import Journal
@@ -178,12 +179,16 @@ class Relay:
         changes = change_messages(self._subjects, self._epoch, page)
         changes_done = done_of(changes, last)
         first = cursor.changes_end + 1 - changes_done
+        step("relay.read")
         cursor.events_end = await self._send(self._subjects.events, events, cursor.events_end)
+        step("relay.events_published")
         cursor.changes_end = await self._send(
             self._subjects.changes, changes[changes_done:], cursor.changes_end
         )
+        step("relay.changes_published")
         done = page.cur if page.last else page.prev
         await self._journal.relayed(self._epoch, done, tails_of(changes, first))
+        step("relay.noted")
         self.published_events += len(events)
         self.published_keys += sum(len(row.keys) for row in page.rows)
 
