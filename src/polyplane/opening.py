@@ -9,17 +9,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from polyplane.access import decode_message
 from polyplane.declared import Declared
 from polyplane.embedded import Engines
 from polyplane.errors import Misconfigured
 from polyplane.feed.jetstream import JetStream, connect
-from polyplane.flow.backfill import backfill
 from polyplane.flow.crew import Crew
 from polyplane.flow.deriving import Deriver, EntryDeriver, VectorDeriver
 from polyplane.flow.inbound import Follower
@@ -294,57 +291,3 @@ def _target(projection: type[Projection[Any]], stores: Stores) -> Target:
         )
         return Target(projection.name, source, EntryDeriver(projection()), stores.cache, collection)
     raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")
-
-
-def start_flow(declared: Declared, opened: Open, plane: Any, stack: AsyncExitStack) -> None:
-    """Start relay, projectors, ingest and inbound followers in this process."""
-    subjects, feed, journal = opened.feed.subjects, opened.feed, opened.journal
-
-    async def all_applied() -> bool:
-        return not await journal.behind(opened.epoch, opened.reads())
-
-    opened.relay = Relay(
-        opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=all_applied
-    )
-    stack.push_async_callback(opened.relay.stop)
-    stack.push_async_callback(opened.crew.stop)  # runs first: the last one pushed
-    opened.crew.add("relay", opened.relay.run)
-    for name, target in opened.targets.items():
-        projector = Projector(target, opened.database, journal, feed, subjects, epoch=opened.epoch)
-        opened.projectors[name] = projector
-        opened.crew.add(f"projector {name}", partial(_fill_and_project, opened, projector))
-    for stream in declared.streams:
-        assert opened.stores.series is not None
-        ingest = Ingest(
-            stream,
-            opened.stores.series,
-            journal,
-            feed,
-            subjects,
-            decode_message,
-            epoch=opened.epoch,
-        )
-        opened.ingests[stream.name] = ingest
-        opened.crew.add(f"ingest {stream.name}", ingest.run)
-    for application in declared.applications:
-        for inbound in application.inbound:
-            follower = Follower(application.name, inbound, plane, feed, subjects)
-            opened.followers[follower.name] = follower
-            opened.crew.add(f"inbound {follower.name}", follower.run)
-
-
-async def _fill_and_project(opened: Open, projector: Projector) -> None:
-    """Backfill a collection that was never filled, then follow the changes."""
-    target = projector.target
-    row = (await opened.journal.collections()).get(target.collection.target)
-    if row is None or row.filled_at is None:
-        await backfill(
-            target,
-            opened.database,
-            opened.journal,
-            opened.feed,
-            opened.feed.subjects,
-            epoch=opened.epoch,
-            progress=projector.filling,
-        )
-    await projector.run()

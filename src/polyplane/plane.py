@@ -24,7 +24,8 @@ from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
-from polyplane.opening import Open, open_all, start_flow
+from polyplane.moving import start_flow
+from polyplane.opening import Open, open_all
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.reconcile.verify import verify
