@@ -76,9 +76,9 @@ class Open:
     crew: Crew = field(default_factory=Crew)
 
     def reads(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
-        """(projection, table) of the named projections, or of all."""
+        """(collection, table) of the named projections, or of all."""
         return [
-            (target.name, target.source.captured.name)
+            (target.collection.target, target.source.captured.name)
             for target in self.targets.values()
             if not names or target.name in names
         ]
@@ -165,15 +165,20 @@ async def _epoch(declared: Declared, journal: Journal, feed: JetStream) -> int:
     """
     epoch, is_ours = await journal.identity()
     published = await journal.published_order(epoch)
-    reads = [(it.name, source_of(it.model).captured.name) for it in declared.projections]
+    tables = {it.name: source_of(it.model).captured.name for it in declared.projections}
+    reads = [
+        (row.name, tables[row.projection])
+        for row in (await journal.collections()).values()
+        if row.projection in tables
+    ]
     positions = await journal.positions()
     behind = await journal.behind(epoch, reads)
     # Last of all: a relay that runs elsewhere publishes more meanwhile, never less.
     bounds = await feed.bounds(feed.subjects.changes)
     missed = [
-        projection
-        for projection, bucket, _ in behind
-        if (at := positions.get((projection, bucket))) and at.order + 1 < bounds.first
+        collection
+        for collection, bucket, _ in behind
+        if (at := positions.get((collection, bucket))) and at.order + 1 < bounds.first
     ]
     if is_ours and bounds.last >= published and not missed:
         return epoch

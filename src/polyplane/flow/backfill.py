@@ -44,7 +44,7 @@ async def backfill(
     name, definition = target.collection.target, target.deriver.definition
     bounds = await feed.bounds(subjects.changes)
     now = Position(epoch, bounds.last)
-    position = await journal.declare_collection(name, definition, now, bounds.first)
+    position = await journal.declare_collection(name, target.name, definition, now, bounds.first)
     step("backfill.declared")
     queue: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
     count = 0
@@ -76,7 +76,7 @@ async def backfill(
     await target.store.maintain(target.collection, full=True)
     await target.store.barrier()
     step("backfill.durable")
-    await journal.projected(target.name, dict.fromkeys(range(BUCKETS), position))
+    await journal.projected(name, dict.fromkeys(range(BUCKETS), position))
     step("backfill.positioned")
     await journal.filled(name)
     return count

@@ -108,7 +108,7 @@ class Projector:
         """A reader that begins after what every bucket has applied."""
         positions = await self._journal.positions()
         for bucket in range(BUCKETS):
-            position = positions.get((self.target.name, bucket))
+            position = positions.get((self.target.collection.target, bucket))
             self._done[bucket] = position.order if position and position.epoch == self._epoch else 0
         start = min(self._done.values())
         self.position = Position(self._epoch, start)
@@ -148,7 +148,8 @@ class Projector:
         step("projector.applied")
         await target.store.barrier()
         step("projector.durable")
-        await self._journal.projected(target.name, dict.fromkeys(range(BUCKETS), position))
+        moved = dict.fromkeys(range(BUCKETS), position)
+        await self._journal.projected(target.collection.target, moved)
         step("projector.noted")
         self.position = position
         self._maintain_soon()

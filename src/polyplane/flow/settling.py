@@ -17,7 +17,7 @@ _LAST_POLL_S: Final = 0.1
 async def settled(
     journal: Journal, token: Token, reads: Sequence[tuple[str, str]], *, timeout_s: float
 ) -> None:
-    """Return when every projection of `reads` (projection, table) has applied the write `token`.
+    """Return when every collection of `reads` (collection, table) has applied the write `token`.
 
     Raises NotSettled after `timeout_s`, naming who is behind.
     """
@@ -66,10 +66,10 @@ async def _applied(
                 pause = min(pause * 1.5, _LAST_POLL_S)
             # What is published now covers it; later writes must not prolong the wait.
             behind = await journal.behind(epoch, reads)
-            needed = {(row.projection, row.bucket): row.order for row in behind}
+            needed = {(row.collection, row.bucket): row.order for row in behind}
             pause = _FIRST_POLL_S
             while needed:
-                waiting_for = ", ".join(sorted({projection for projection, _ in needed}))
+                waiting_for = ", ".join(sorted({collection for collection, _ in needed}))
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LAST_POLL_S)
                 reached = await journal.positions()

@@ -42,24 +42,26 @@ async def lags(
     tails = await journal.tails()
     collections = await journal.collections()
     behind = await journal.behind(
-        epoch, [(target.name, target.source.captured.name) for target in targets.values()]
+        epoch,
+        [(it.collection.target, it.source.captured.name) for it in targets.values()],
     )
     found = []
     for name, target in targets.items():
         table = target.source.captured.name
-        own = [positions[name, b] for b in range(BUCKETS) if (name, b) in positions]
-        row = collections.get(target.collection.target)
+        at = target.collection.target
+        own = [positions[at, b] for b in range(BUCKETS) if (at, b) in positions]
+        row = collections.get(at)
         projector = projectors.get(name)
         found.append(
             ProjectionLag(
                 projection=name,
-                collection=target.collection.target,
+                collection=at,
                 engine=engine_of(target.store),
                 table=table,
                 filled=bool(row and row.filled_at),
                 order=max((p.order for p in own if p.epoch == epoch), default=0),
                 published=max((order for (t, _), order in tails.items() if t == table), default=0),
-                buckets_behind=sum(it.projection == name for it in behind),
+                buckets_behind=sum(it.collection == at for it in behind),
                 running=projector is not None,
                 applied_items=projector.applied_items if projector else 0,
                 error=projector.last_error if projector else "",

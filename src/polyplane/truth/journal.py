@@ -14,12 +14,12 @@ from polyplane.truth.statements import statement
 
 
 class Behind(NamedTuple):
-    """A projection's bucket that has not applied all that is published for it.
+    """A collection's bucket that has not applied all that is published for it.
 
-    Order 0: the projection was never filled.
+    Order 0: the collection was never filled.
     """
 
-    projection: str
+    collection: str
     bucket: int
     order: int
 
@@ -28,6 +28,7 @@ class CollectionRow(NamedTuple):
     """A collection as the journal knows it; `filled_at` is None until its backfill is done."""
 
     name: str
+    projection: str
     definition: str
     position: int | None
     filled_at: datetime | None
@@ -114,30 +115,30 @@ class Journal:
         return bool(row and row[0])
 
     async def behind(self, epoch: int, reads: Sequence[tuple[str, str]]) -> list[Behind]:
-        """Which buckets of `reads` (projection, table) have not applied what is published."""
+        """Which buckets of `reads` (collection, table) have not applied what is published."""
         rows = await self._database.rows(
             statement("journal", "behind"),
             {
                 "epoch": epoch,
-                "projections": [projection for projection, _ in reads],
+                "collections": [collection for collection, _ in reads],
                 "tables": [table for _, table in reads],
             },
         )
         return [Behind(*row) for row in rows]
 
-    async def projected(self, projection: str, positions: Mapping[int, Position]) -> None:
+    async def projected(self, collection: str, positions: Mapping[int, Position]) -> None:
         """Note that everything up to these positions, per bucket, is durable in the store."""
         await self._database.rows(
             statement("journal", "projected"),
             {
-                "projection": projection,
+                "collection": collection,
                 "buckets": list(positions),
                 "positions": [position.packed() for position in positions.values()],
             },
         )
 
     async def positions(self) -> dict[tuple[str, int], Position]:
-        """(projection, bucket) -> how far it is applied."""
+        """(collection, bucket) -> how far it is applied."""
         rows = await self._database.rows(statement("journal", "positions"))
         return {(row[0], row[1]): Position.unpacked(row[2]) for row in rows}
 
@@ -157,7 +158,7 @@ class Journal:
         return {row[0]: CollectionRow(*row) for row in rows}
 
     async def declare_collection(
-        self, name: str, definition: str, position: Position, first: int
+        self, name: str, projection: str, definition: str, position: Position, first: int
     ) -> Position:
         """Note a collection that is to be filled as of `position`, and what to follow it from.
 
@@ -168,6 +169,7 @@ class Journal:
             statement("journal", "declare_collection"),
             {
                 "name": name,
+                "projection": projection,
                 "definition": definition,
                 "position": position.packed(),
                 "oldest": Position(position.epoch, max(0, first - 1)).packed(),

@@ -62,17 +62,18 @@ CREATE TABLE polyplane.tail (
   PRIMARY KEY (tbl, bucket)
 ) WITH (fillfactor = 50);
 
--- Where each projection stands, per bucket: everything up to `position` is durable in its store.
+-- Where each collection stands, per bucket: everything up to `position` is durable in its store.
 CREATE TABLE polyplane.projected (
-  projection text NOT NULL,
+  collection text NOT NULL,
   bucket     int NOT NULL,
   position   bigint NOT NULL,
-  PRIMARY KEY (projection, bucket)
+  PRIMARY KEY (collection, bucket)
 ) WITH (fillfactor = 50);
 
 -- Which collections have been filled from truth, and by which definition.
 CREATE TABLE polyplane.collection (
   name       text PRIMARY KEY,
+  projection text NOT NULL,
   definition text NOT NULL,
   position   bigint,
   filled_at  timestamptz

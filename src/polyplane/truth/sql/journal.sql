@@ -84,34 +84,34 @@ SELECT NOT EXISTS (
 SELECT pg_current_snapshot()::text
 
 -- name: behind
--- Which (projection, bucket) have not applied all that is published for their tables; order 0 when
--- nothing is, but the projection was never filled.
+-- Which (collection, bucket) have not applied all that is published for their tables; order 0 when
+-- nothing is, but the collection was never filled.
 WITH need AS (
   SELECT p.name, coalesce(t.bucket, 0) AS bucket, coalesce(max(t."order"), 0) AS "order"
-  FROM unnest(%(projections)s::text[], %(tables)s::text[]) AS p (name, tbl)
+  FROM unnest(%(collections)s::text[], %(tables)s::text[]) AS p (name, tbl)
   LEFT JOIN polyplane.tail t ON t.tbl = p.tbl GROUP BY 1, 2
 )
 SELECT n.name, n.bucket, n."order"
-FROM need n LEFT JOIN polyplane.projected d ON d.projection = n.name AND d.bucket = n.bucket
+FROM need n LEFT JOIN polyplane.projected d ON d.collection = n.name AND d.bucket = n.bucket
 WHERE coalesce(d.position, 0) < (%(epoch)s::bigint << 40 | n."order")
 
 -- name: projected
-INSERT INTO polyplane.projected AS p (projection, bucket, position)
-SELECT %(projection)s, * FROM unnest(%(buckets)s::int[], %(positions)s::bigint[])
-ON CONFLICT (projection, bucket) DO UPDATE SET position = greatest(p.position, excluded.position)
+INSERT INTO polyplane.projected AS p (collection, bucket, position)
+SELECT %(collection)s, * FROM unnest(%(buckets)s::int[], %(positions)s::bigint[])
+ON CONFLICT (collection, bucket) DO UPDATE SET position = greatest(p.position, excluded.position)
 
 -- name: positions
-SELECT projection, bucket, position FROM polyplane.projected
+SELECT collection, bucket, position FROM polyplane.projected
 
 -- name: tails
 SELECT tbl, bucket, "order" FROM polyplane.tail
 
 -- name: collections
-SELECT name, definition, position, filled_at FROM polyplane.collection
+SELECT name, projection, definition, position, filled_at FROM polyplane.collection
 
 -- name: declare_collection
-INSERT INTO polyplane.collection AS c (name, definition, position)
-VALUES (%(name)s, %(definition)s, %(position)s)
+INSERT INTO polyplane.collection AS c (name, projection, definition, position)
+VALUES (%(name)s, %(projection)s, %(definition)s, %(position)s)
 ON CONFLICT (name) DO UPDATE SET position =
   CASE WHEN c.position >= %(oldest)s THEN c.position ELSE excluded.position END
 RETURNING position
