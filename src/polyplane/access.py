@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic
 from uuid import uuid4
@@ -185,7 +185,12 @@ class TruthOfTarget:
     """What truth says about one projection's items (see `reconcile.verify.TruthSide`)."""
 
     def __init__(
-        self, target: Target, database: Database, journal: Journal, epoch: int, timeout_s: float
+        self,
+        target: Target,
+        database: Database,
+        journal: Journal,
+        epoch: Callable[[], int],
+        timeout_s: float,
     ) -> None:
         self._target = target
         self._database = database

@@ -2,22 +2,99 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
 
 from polyplane.access import decode_message
 from polyplane.declared import Declared
+from polyplane.epochs import ensure_streams, settle_epoch, why_over
+from polyplane.errors import Unavailable
 from polyplane.flow.backfill import backfill
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Projector
-from polyplane.flow.relay import Relay
+from polyplane.flow.relay import Over, Relay
 from polyplane.opening import Open
 
+_log = structlog.get_logger(__name__)
 
-def start_flow(declared: Declared, opened: Open, plane: Any, stack: AsyncExitStack) -> None:
-    """Start relay, projectors, ingest and inbound followers in this process."""
+_LOOK_EVERY_S: Final = 2.0
+"""How often to look whether the epoch is over."""
+
+
+def start_flow(
+    declared: Declared, opened: Open, plane: Any, home: Path, stack: AsyncExitStack
+) -> None:
+    """Move data in this process until the stack unwinds, in one epoch after the other."""
+    _begin(declared, opened, plane)
+    keeper = asyncio.create_task(_keep(declared, opened, plane, home), name="epochs")
+    stack.push_async_callback(_end, opened)
+    stack.push_async_callback(_cancelled, keeper)  # runs first: the last one pushed
+
+
+async def _end(opened: Open) -> None:
+    await opened.crew.stop()
+    if opened.relay is not None:
+        await opened.relay.stop()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    while not task.done():  # again and again: libraries swallow a cancellation now and then
+        task.cancel()
+        await asyncio.wait([task], timeout=_LOOK_EVERY_S)
+
+
+async def _keep(declared: Declared, opened: Open, plane: Any, home: Path) -> None:
+    """Begin again whenever the epoch is over, whoever finds that out."""
+    while True:
+        try:
+            over = await _when_over(declared, opened)
+            _log.warning("epoch.over", epoch=opened.epoch, why=over.why)
+            await _end(opened)
+            while True:
+                try:
+                    await ensure_streams(declared, opened.feed)
+                    opened.epoch = await settle_epoch(
+                        declared,
+                        opened.journal,
+                        opened.feed,
+                        home,
+                        over=over.why if over.went_back else "",
+                    )
+                    break
+                except (Unavailable, TimeoutError) as error:
+                    _log.warning("epoch.waiting", error=str(error) or type(error).__name__)
+                    await asyncio.sleep(_LOOK_EVERY_S)
+            opened.epochs_ended.append(over.why)
+            _begin(declared, opened, plane)
+        except (Unavailable, TimeoutError) as error:
+            _log.info("epoch.unknown", error=str(error) or type(error).__name__)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _when_over(declared: Declared, opened: Open) -> Over:
+    """Return when the epoch is over, and why."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        if opened.relay is not None and opened.relay.over is not None:
+            return opened.relay.over
+        epoch, is_ours = await opened.journal.identity()
+        if epoch != opened.epoch:
+            return Over(f"another process has begun epoch {epoch}", went_back=False)
+        if not is_ours:
+            return Over("PostgreSQL is another cluster", went_back=True)
+        await ensure_streams(declared, opened.feed)
+        if why := await why_over(declared, opened.journal, opened.feed):
+            return Over(why, went_back=False)
+
+
+def _begin(declared: Declared, opened: Open, plane: Any) -> None:
+    """Start relay, projectors, ingest and inbound followers in the present epoch."""
     subjects, feed, journal = opened.feed.subjects, opened.feed, opened.journal
 
     async def all_applied() -> bool:
@@ -26,8 +103,6 @@ def start_flow(declared: Declared, opened: Open, plane: Any, stack: AsyncExitSta
     opened.relay = Relay(
         opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=all_applied
     )
-    stack.push_async_callback(opened.relay.stop)
-    stack.push_async_callback(opened.crew.stop)  # runs first: the last one pushed
     opened.crew.add("relay", opened.relay.run)
     for name, target in opened.targets.items():
         projector = Projector(target, opened.database, journal, feed, subjects, epoch=opened.epoch)

@@ -15,6 +15,7 @@ import structlog
 
 from polyplane.declared import Declared
 from polyplane.embedded import Engines
+from polyplane.epochs import ensure_streams, settle_epoch
 from polyplane.errors import Misconfigured
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.flow.crew import Crew
@@ -74,6 +75,8 @@ class Open:
     ingests: dict[str, Ingest] = field(default_factory=dict)
     followers: dict[str, Follower] = field(default_factory=dict)
     crew: Crew = field(default_factory=Crew)
+    epochs_ended: list[str] = field(default_factory=list)
+    """Why epochs ended while this plane was open."""
 
     def reads(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
         """(collection, table) of the named projections, or of all."""
@@ -103,9 +106,9 @@ async def open_all(
     await prepare_truth(declared, database, urls["postgres"])
     feed = await connect(urls["nats"], settings.namespace)
     stack.push_async_callback(feed.close)
-    await _ensure_streams(declared, feed)
+    await ensure_streams(declared, feed)
     journal = Journal(database)
-    epoch = await _epoch(declared, journal, feed)
+    epoch = await settle_epoch(declared, journal, feed, settings.home)
     stores = await _open_stores(declared, settings, urls, stack)
     opened = Open(urls, database, journal, feed, epoch, stores, engines)
     await _prepare_collections(declared, opened)
@@ -142,51 +145,6 @@ async def prepare_truth(declared: Declared, database: Database, url: str) -> Non
     async with database.connection() as connection:
         for name in await install(connection, sorted(tables, key=lambda it: it.name)):
             _log.info("capture.installed", table=name)
-
-
-async def _ensure_streams(declared: Declared, feed: JetStream) -> None:
-    subjects = feed.subjects
-    await feed.ensure(subjects.changes, [subjects.all_changes], keep=False)
-    await feed.ensure(subjects.events, [subjects.all_events], keep=False)
-    for stream in declared.streams:
-        name, subject = subjects.stream(stream.name)
-        await feed.ensure(name, [subject], keep=True)
-    for application in declared.applications:
-        for inbound in application.inbound:
-            name, subject = subjects.inbound(application.name, inbound.name)
-            await feed.ensure(name, [subject], keep=True)
-
-
-async def _epoch(declared: Declared, journal: Journal, feed: JetStream) -> int:
-    """The epoch; a new one, in which all is published again, when orders may have gone back.
-
-    That is so in another cluster, or when the changes stream has lost what was published and is
-    not known again by its end, or what a projection has not applied.
-    """
-    epoch, is_ours = await journal.identity()
-    published = await journal.published_order(epoch)
-    tables = {it.name: source_of(it.model).captured.name for it in declared.projections}
-    reads = [
-        (row.name, tables[row.projection])
-        for row in (await journal.collections()).values()
-        if row.projection in tables
-    ]
-    positions = await journal.positions()
-    behind = await journal.behind(epoch, reads)
-    # Last of all: a relay that runs elsewhere publishes more meanwhile, never less.
-    bounds = await feed.bounds(feed.subjects.changes)
-    missed = [
-        collection
-        for collection, bucket, _ in behind
-        if (at := positions.get((collection, bucket))) and at.order + 1 < bounds.first
-    ]
-    if is_ours and bounds.last >= published and not missed:
-        return epoch
-    epoch = await journal.bump_epoch(epoch, bounds.last)
-    _log.warning(
-        "epoch.bumped", epoch=epoch, restored=not is_ours, published=published, stream=bounds
-    )
-    return epoch
 
 
 def _store_urls(declared: Declared, settings: Settings) -> dict[str, str]:

@@ -78,7 +78,7 @@ class Plane:
         async with AsyncExitStack() as stack:
             opened = await open_all(self.declared, self.settings, stack, tell or _silently)
             if self._flows:
-                start_flow(self.declared, opened, self, stack)
+                start_flow(self.declared, opened, self, self.settings.home, stack)
             self._open = opened
             self._stack = stack.pop_all()
 
@@ -159,7 +159,7 @@ class Plane:
         """
         opened = self.opened
         reads = opened.reads([projection.name for projection in projections])
-        await caught_up(opened.journal, opened.epoch, reads, timeout_s=timeout_s)
+        await caught_up(opened.journal, lambda: opened.epoch, reads, timeout_s=timeout_s)
 
     # Stores
 
@@ -243,7 +243,9 @@ class Plane:
         parts = []
         for name in wanted:
             target = opened.targets[name]
-            truth = TruthOfTarget(target, opened.database, opened.journal, opened.epoch, timeout_s)
+            truth = TruthOfTarget(
+                target, opened.database, opened.journal, lambda: opened.epoch, timeout_s
+            )
             with in_our_words():
                 parts.append(
                     await verify(

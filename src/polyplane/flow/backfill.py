@@ -9,6 +9,7 @@ from typing import Final
 from polyplane.feed.protocol import Feed, Subjects
 from polyplane.flow.packing import BUCKETS
 from polyplane.flow.projector import Target
+from polyplane.flow.sweeping import sweep
 from polyplane.model.items import Item
 from polyplane.model.position import Position
 from polyplane.steps import step
@@ -44,6 +45,7 @@ async def backfill(
     name, definition = target.collection.target, target.deriver.definition
     bounds = await feed.bounds(subjects.changes)
     now = Position(epoch, bounds.last)
+    is_again = name in await journal.collections()
     position = await journal.declare_collection(name, target.name, definition, now, bounds.first)
     step("backfill.declared")
     queue: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
@@ -73,6 +75,8 @@ async def backfill(
             count += len(puts) + len(drops)
             if progress is not None:
                 progress(count)
+    if is_again:
+        await sweep(target.store, target.collection, position)
     await target.store.maintain(target.collection, full=True)
     await target.store.barrier()
     step("backfill.durable")

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import structlog
@@ -46,6 +46,21 @@ _FENCED_S: Final = 0.1
 _CALL_S: Final = 30.0
 
 
+class Over(NamedTuple):
+    """Why the epoch is over; `went_back`: because PostgreSQL is an older copy."""
+
+    why: str
+    went_back: bool
+
+
+class _EpochOver(Exception):
+    """What a relay finds when it would resume."""
+
+    def __init__(self, why: str, *, went_back: bool = False) -> None:
+        super().__init__(why)
+        self.over = Over(why, went_back)
+
+
 @dataclass(slots=True)
 class _Cursor:
     """Where the relay stands: everything visible in `snapshot` is published; stream ends."""
@@ -78,6 +93,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._renew_at = 0.0
         self.leading = False
+        self.over: Over | None = None
         self.published_keys = 0
         self.published_events = 0
 
@@ -90,6 +106,11 @@ class Relay:
                         await self._lead()
                     else:
                         await asyncio.sleep(_STANDBY_S)
+                except _EpochOver as error:
+                    _log.warning("relay.epoch_over", why=error.over.why)
+                    self.over = error.over
+                    await self.stop()
+                    return
                 except Fenced as error:
                     _log.warning("relay.fenced", error=error.message)
                     await asyncio.sleep(_FENCED_S)
@@ -205,12 +226,14 @@ class Relay:
         events = await self._feed.bounds(self._subjects.events)
         last = await self._last(self._subjects.changes, changes.last)
         at, begun = place_of(last), place_of(await self._last(self._subjects.events, events.last))
-        snapshot = at.cur if at else await self._journal.relayed_snapshot(self._epoch)
-        cursor = _Cursor(snapshot or outbox.BEFORE_EVERYTHING, changes.last, events.last)
+        noted = await self._journal.relayed_snapshot(self._epoch) or outbox.BEFORE_EVERYTHING
+        await self._check_length(changes.last)
+        cursor = _Cursor(at.cur if at else noted, changes.last, events.last)
         page: Page | None = None
         if at:
             # Again, also when it is complete: the journal may not have heard of it.
             page = await self._again(connection, at)
+            self._check_history(noted, at, page, last)
             await self._publish(cursor, page, sum(row.op == "E" for row in page.rows), last)
         if begun and _follows(begun, at, cursor.snapshot):
             page = await self._again(connection, begun)
@@ -218,6 +241,22 @@ class Relay:
         elif page and not page.last:
             await self._go_on(connection, cursor, page)
         return cursor
+
+    async def _check_length(self, last: int) -> None:
+        """Raise _EpochOver when the stream ends before what is known to be published."""
+        published = await self._journal.published_order(self._epoch)
+        if last < published:
+            raise _EpochOver(f"the changes stream ends at {last}, but {published} was published")
+
+    def _check_history(self, noted: str, at: Place, page: Page, last: Message | None) -> None:
+        """Raise _EpochOver when PostgreSQL does not know the page that was published last.
+
+        Each page is noted before the next one goes out. So the last one is noted, or is still to
+        be read from the outbox, and is packed as it was: unless PostgreSQL is an older copy.
+        """
+        messages = change_messages(self._subjects, self._epoch, page)
+        if noted != at.cur and not done_of(messages, last):
+            raise _EpochOver("PostgreSQL does not know what was published", went_back=True)
 
     async def _again(self, connection: Connection, place: Place) -> Page:
         """Exactly the page that `place` is in."""

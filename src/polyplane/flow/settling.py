@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from polyplane.errors import NotSettled
@@ -32,21 +33,36 @@ async def settled(
 
 
 async def caught_up(
-    journal: Journal, epoch: int, reads: Sequence[tuple[str, str]], *, timeout_s: float
+    journal: Journal,
+    epoch: Callable[[], int],
+    reads: Sequence[tuple[str, str]],
+    *,
+    timeout_s: float,
 ) -> None:
     """Return when `reads` have applied everything that was committed before this call.
 
-    Raises NotSettled after `timeout_s`, naming who is behind.
+    `epoch` gives the present one; should it end meanwhile, the wait goes on in the next. Raises
+    NotSettled after `timeout_s`, naming who is behind.
     """
     cut = await journal.cut()
-    await _applied(
-        journal,
-        lambda: journal.is_cut_relayed(epoch, cut),
-        "What is committed",
-        epoch,
-        reads,
-        timeout_s,
-    )
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    began = -1
+    while began != epoch():
+        began = epoch()
+        left_s = deadline - asyncio.get_running_loop().time()
+        await _applied(
+            journal,
+            partial(journal.is_cut_relayed, began, cut),
+            "What is committed",
+            began,
+            reads,
+            left_s,
+            is_over=partial(_is_over, epoch, began),
+        )
+
+
+def _is_over(epoch: Callable[[], int], began: int) -> bool:
+    return epoch() != began
 
 
 async def _applied(
@@ -56,19 +72,21 @@ async def _applied(
     epoch: int,
     reads: Sequence[tuple[str, str]],
     timeout_s: float,
+    is_over: Callable[[], bool] = bool,
 ) -> None:
+    """Return when all is applied, or the epoch `is_over`."""
     waiting_for = "the relay"
     try:
         async with asyncio.timeout(timeout_s):
             pause = _FIRST_POLL_S
-            while not await is_relayed():
+            while not is_over() and not await is_relayed():
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LAST_POLL_S)
             # What is published now covers it; later writes must not prolong the wait.
             behind = await journal.behind(epoch, reads)
             needed = {(row.collection, row.bucket): row.order for row in behind}
             pause = _FIRST_POLL_S
-            while needed:
+            while needed and not is_over():
                 waiting_for = ", ".join(sorted({collection for collection, _ in needed}))
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LAST_POLL_S)

@@ -47,13 +47,17 @@ class Journal:
             raise Misconfigured("The plane has no identity row.", fix="Run: polyplane migrate up")
         return int(row[0]), row[1] == row[2]
 
-    async def bump_epoch(self, epoch: int, after: int) -> int:
+    async def bump_epoch(
+        self, epoch: int, after: int, *, at_least: int = 0, refill: bool = False
+    ) -> int:
         """End `epoch`; the new one, whose every position is newer, whoever has begun it.
 
         Its messages come after order `after`, the stream's last one now; there everybody stands.
+        It is `at_least` this one. `refill`: no collection counts as filled any more.
         """
         bumped = await self._database.row(
-            statement("journal", "bump_epoch"), {"epoch": epoch, "after": after}
+            statement("journal", "bump_epoch"),
+            {"epoch": epoch, "after": after, "at_least": at_least, "refill": refill},
         )
         return int(bumped[0]) if bumped else (await self.identity())[0]
 

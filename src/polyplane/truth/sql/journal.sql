@@ -4,11 +4,11 @@ SELECT epoch, system_identifier,
 FROM polyplane.identity
 
 -- name: bump_epoch
--- The orders of the old epoch say nothing in the new one, whose messages come after `after`. No row:
--- another process has ended it.
+-- The orders of the old epoch say nothing in the new one, whose messages come after `after`. With
+-- `refill` no collection is filled any more. No row: another process has ended it.
 WITH bumped AS (
   UPDATE polyplane.identity
-  SET epoch = epoch + 1,
+  SET epoch = greatest(epoch + 1, %(at_least)s),
       system_identifier = (SELECT system_identifier::text FROM pg_control_system())
   WHERE epoch = %(epoch)s
   RETURNING epoch
@@ -16,6 +16,12 @@ WITH bumped AS (
 forgotten AS (DELETE FROM polyplane.tail WHERE EXISTS (SELECT FROM bumped)),
 moved AS (
   UPDATE polyplane.projected SET position = bumped.epoch::bigint << 40 | %(after)s FROM bumped
+  WHERE NOT %(refill)s
+),
+unprojected AS (DELETE FROM polyplane.projected WHERE %(refill)s AND EXISTS (SELECT FROM bumped)),
+unfilled AS (
+  UPDATE polyplane.collection SET filled_at = NULL, position = NULL
+  WHERE %(refill)s AND EXISTS (SELECT FROM bumped)
 )
 SELECT epoch FROM bumped
 
