@@ -9,21 +9,19 @@ remember it too, lest an older PostgreSQL begins one that has been there before.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import orjson
 import structlog
 
 from polyplane.declared import Declared
 from polyplane.embedded.files import read_json, write_file
+from polyplane.embedded.home import EPOCH_FILE
 from polyplane.feed.jetstream import JetStream
 from polyplane.flow.packing import place_of
 from polyplane.truth.journal import Journal
 from polyplane.truth.scan import source_of
 
 _log = structlog.get_logger(__name__)
-
-_FILE: Final = "epoch.json"
 
 
 async def ensure_streams(declared: Declared, feed: JetStream) -> None:
@@ -100,12 +98,12 @@ async def _epoch_of_stream(feed: JetStream) -> int:
 
 
 def _epoch_of_home(home: Path, namespace: str) -> int:
-    return int(read_json(home / _FILE).get(namespace, 0))
+    return int(read_json(home / EPOCH_FILE).get(namespace, 0))
 
 
 def _note(home: Path, namespace: str, epoch: int) -> None:
     if not home.is_dir():  # every engine has a URL: the stream alone remembers
         return
-    known = read_json(home / _FILE)
+    known = read_json(home / EPOCH_FILE)
     if known.get(namespace) != epoch:
-        write_file(home / _FILE, orjson.dumps(known | {namespace: epoch}).decode())
+        write_file(home / EPOCH_FILE, orjson.dumps(known | {namespace: epoch}).decode())

@@ -54,8 +54,7 @@ def embedding_of(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 async def connect(plane: pp.Plane) -> psycopg.AsyncConnection[tuple[Any, ...]]:
     """A connection behind the plane's back, in autocommit."""
-    url = plane.settings.url("database_url")
-    assert url is not None
+    url = plane.settings.url("database_url") or plane.opened.urls["postgres"]
     return await psycopg.AsyncConnection.connect(url, autocommit=True)
 
 

@@ -21,6 +21,8 @@ from polyplane.embedded.files import give, read_json, write_file
 from polyplane.embedded.process import Identity
 from polyplane.errors import HomeBusy, Misconfigured, Unavailable
 
+EPOCH_FILE = "epoch.json"
+"""Which epoch each namespace is in, kept outside PostgreSQL, which may be put back."""
 GATE_TIMEOUT_S = 2.0
 SECRET_BYTES = 24
 SOCKET_PATH_BYTES_MAX = 107
