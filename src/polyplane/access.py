@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic
 from uuid import uuid4
@@ -15,7 +15,6 @@ from typing_extensions import TypeVar
 from polyplane.errors import Misconfigured, Refused
 from polyplane.feed.protocol import Ack, Feed, Outgoing, Subjects
 from polyplane.flow.projector import Target
-from polyplane.flow.settling import caught_up
 from polyplane.model import points
 from polyplane.model.digest import canonical
 from polyplane.model.items import Hit, Where
@@ -25,8 +24,7 @@ from polyplane.model.projection import Projection
 from polyplane.model.stream import Stream
 from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
 from polyplane.truth.database import Database
-from polyplane.truth.journal import Journal
-from polyplane.truth.scan import all_rows, rows_by_key
+from polyplane.truth.scan import rows_by_key
 
 P = TypeVar("P", bound=Projection[Any])
 
@@ -179,42 +177,3 @@ def decode_message(stream: type[Stream], message: Message) -> pa.Table:
         table = points.decode(stream, columns)
     batch_id = message.headers.get("Nats-Msg-Id") or f"{stream.name}:{message.sequence}"
     return table.append_column(points.EVENT_ID, points.event_ids(batch_id, table.num_rows))
-
-
-class TruthOfTarget:
-    """What truth says about one projection's items (see `reconcile.verify.TruthSide`)."""
-
-    def __init__(
-        self,
-        target: Target,
-        database: Database,
-        journal: Journal,
-        epoch: Callable[[], int],
-        timeout_s: float,
-    ) -> None:
-        self._target = target
-        self._database = database
-        self._journal = journal
-        self._epoch = epoch
-        self._timeout_s = timeout_s
-
-    async def all(self) -> AsyncIterator[list[tuple[str, str | None]]]:
-        """Every row's (key, digest), in key order, from one snapshot."""
-        async for rows in all_rows(self._database, self._target.source, ordered=True):
-            yield list(self._target.deriver.digests(rows))
-
-    async def of(self, keys: list[str]) -> Mapping[str, str | None]:
-        """The digests of `keys` now."""
-        found: dict[str, str | None] = {}
-        for start in range(0, len(keys), 10_000):
-            async with self._database.connection() as connection:
-                rows = await rows_by_key(
-                    connection, self._target.source, keys[start : start + 10_000]
-                )
-            found |= dict(self._target.deriver.digests(rows.items()))
-        return found
-
-    async def caught_up(self) -> None:
-        """Return when all that was committed before this call is applied to the store."""
-        reads = [(self._target.collection.target, self._target.source.captured.name)]
-        await caught_up(self._journal, self._epoch, reads, timeout_s=self._timeout_s)

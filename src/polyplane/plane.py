@@ -12,14 +12,14 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from polyplane.access import CacheReader, StreamAccess, TruthOfTarget, VectorReader
+from polyplane.access import CacheReader, StreamAccess, VectorReader
 from polyplane.checks import checks_of
 from polyplane.declared import Declared
 from polyplane.errors import Misconfigured, NotFound
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
 from polyplane.model.application import Application
-from polyplane.model.drift import Drift
+from polyplane.model.drift import Drift, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
@@ -28,7 +28,9 @@ from polyplane.moving import start_flow
 from polyplane.opening import Open, open_all
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
-from polyplane.reconcile.verify import verify
+from polyplane.proof import TruthOfTarget
+from polyplane.reconcile.repair import repair
+from polyplane.reconcile.verify import StoreSide, verify
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
@@ -238,25 +240,45 @@ class Plane:
         `progress` hears (projection, rows compared). Raises NotSettled when a projection has not
         applied what is committed within `timeout_s` seconds.
         """
-        opened = self.opened
-        wanted = [p.name for p in projections] or list(opened.targets)
         parts = []
-        for name in wanted:
-            target = opened.targets[name]
-            truth = TruthOfTarget(
-                target, opened.database, opened.journal, lambda: opened.epoch, timeout_s
-            )
+        for name in [p.name for p in projections] or list(self.opened.targets):
+            truth, store = self._sides(name, timeout_s)
             with in_our_words():
-                parts.append(
-                    await verify(
-                        name,
-                        truth,
-                        target.store,
-                        target.collection,
-                        progress=_named(progress, name),
-                    )
-                )
+                parts.append(await verify(name, truth, store, progress=_named(progress, name)))
         return Drift.of(tuple(parts))
+
+    async def repair(
+        self,
+        *projections: type[Projection[Any]],
+        timeout_s: float = VERIFY_TIMEOUT_S,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> Mended:
+        """Verify, mend exactly what is found, and look at those keys again.
+
+        Goes through the changes of truth, so it needs flows, here or elsewhere. Raises NotSettled
+        when a projection has not applied its changes within `timeout_s` seconds.
+        """
+        found = await self.verify(*projections, timeout_s=timeout_s, progress=progress)
+        left = []
+        for part in found.parts:
+            with in_our_words():
+                left.append(await repair(part, *self._sides(part.projection, timeout_s)))
+        return Mended(found, Drift.of(tuple(left)))
+
+    def _sides(self, name: str, timeout_s: float) -> tuple[TruthOfTarget, StoreSide]:
+        """Both sides of the projection `name`, to compare."""
+        opened = self.opened
+        target = opened.targets[name]
+        truth = TruthOfTarget(
+            target,
+            opened.database,
+            opened.journal,
+            opened.feed,
+            opened.feed.subjects.changes,
+            epoch=lambda: opened.epoch,
+            timeout_s=timeout_s,
+        )
+        return truth, StoreSide(target.store, target.collection)
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline."""

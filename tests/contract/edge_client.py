@@ -44,6 +44,8 @@ def _condition(given: Any) -> Any:
             return edge.HasIdCondition({UUID(str(i)) for i in given.has_id})
         case models.FieldCondition(match=models.MatchValue(value=value)):
             return edge.FieldCondition(given.key, match=edge.MatchValue(value))
+        case models.FieldCondition(match=models.MatchAny(any=values)):
+            return edge.FieldCondition(given.key, match=edge.MatchAny(cast(Any, values)))
         case models.FieldCondition(range=models.DatetimeRange() as within):
             times = {name: getattr(within, name) for name in BOUNDS}
             bounds = {n: t.isoformat() for n, t in times.items() if isinstance(t, datetime)}
@@ -123,17 +125,32 @@ class EdgeClient:
         name: str,
         points: Sequence[models.PointStruct],
         wait: bool,
-        update_filter: models.Filter,
+        update_filter: models.Filter | None = None,
     ) -> None:
         made = [edge.Point(UUID(str(p.id)), cast(Any, p.vector), p.payload) for p in points]
         gate = edge_filter(update_filter)
         self.engine.shard(name).update(edge.UpdateOperation.upsert_points(made, condition=gate))
 
+    async def delete(self, name: str, points: models.FilterSelector, wait: bool) -> None:
+        wanted = edge_filter(points.filter)
+        assert wanted is not None
+        self.engine.shard(name).update(edge.UpdateOperation.delete_points_by_filter(wanted))
+
     async def scroll(
-        self, name: str, limit: int, with_payload: Any, with_vectors: bool, offset: Any = None
+        self,
+        name: str,
+        limit: int,
+        with_payload: Any,
+        with_vectors: bool,
+        offset: Any = None,
+        scroll_filter: models.Filter | None = None,
     ) -> tuple[list[Any], Any]:
         request = edge.ScrollRequest(
-            offset=offset, limit=limit, with_payload=with_payload, with_vector=with_vectors
+            offset=offset,
+            limit=limit,
+            with_payload=with_payload,
+            with_vector=with_vectors,
+            filter=edge_filter(scroll_filter),
         )
         return self.engine.shard(name).scroll(request)
 

@@ -64,6 +64,16 @@ def _gate_outside_of_the_script(patch: Patch) -> None:
     _script("tonumber(held) < position", "true")(patch)
 
 
+def _bury(old: str, new: str) -> Breakage:
+    """The script that buries, with `old` replaced by `new`."""
+
+    def break_it(patch: Patch) -> None:
+        assert old in valkey._BURY
+        patch.setattr(valkey, "_BURY", valkey._BURY.replace(old, new))
+
+    return break_it
+
+
 def _versions_share_keys(patch: Patch) -> None:
     patch.setattr(
         ValkeyCache, "_start", lambda self, c: f"{self._server.prefix}{c.key_prefix or c.name}"
@@ -143,6 +153,18 @@ MUTANTS: dict[str, tuple[Breakage, str]] = {
     "versions share keys": (_versions_share_keys, "test_collections_and_versions_do_not_mix"),
     "prefix forgotten": (_prefix_forgotten, "test_what_is_not_ours_is_left_alone"),
     "patterns unescaped": (_patterns_taken_at_their_word, "test_what_is_not_ours_is_left_alone"),
+    "bury is gated": (
+        _bury("redis.call('DEL', key)", "if redis.call('EXISTS', key) == 1 then return end"),
+        "test_bury_clears_a_place_whatever_its_position",
+    ),
+    "buried with content": (
+        _bury("redis.call('DEL', key)", ""),
+        "test_bury_clears_a_place_whatever_its_position",
+    ),
+    "buried for ever": (
+        _bury("redis.call('EXPIRE', key, ARGV[3])", ""),
+        "test_bury_clears_a_place_whatever_its_position",
+    ),
     "scan in no order": (
         _scanned(lambda stamps: stamps[::-1]),
         "test_any_sequence_ends_as_the_positions_say",

@@ -48,6 +48,12 @@ class TestLance(VectorStoreContract):
             for row in rows
         ]
 
+    async def raw_double(self, store: VectorStore, collection: Collection, key: str) -> None:
+        held = (await raw_table(self.folder, collection)).to_pylist()
+        database = await lancedb.connect_async(str(self.folder))
+        table = await database.open_table(collection.target)
+        await table.add([row for row in held if row["key"] == key])
+
 
 class TestLanceWithoutLock(TestLance):
     """As on an object store, where processes cannot exclude each other."""

@@ -6,9 +6,11 @@ import asyncio
 import socket
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
+from qdrant_client import models
 
 from polyplane.errors import Misconfigured, NotFound, PolyplaneError, Refused, StoreDown
 from polyplane.model.collection import Collection
@@ -40,6 +42,15 @@ class TestQdrantInMemory(VectorStoreContract):
         )
         assert rest is None
         return [raw_item(record.payload or {}, record.vector) for record in records]
+
+    async def raw_double(self, store: VectorStore, collection: Collection, key: str) -> None:
+        assert isinstance(store, qdrant.QdrantStore)
+        records, _ = await store._client.scroll(collection.target, limit=100_000, with_vectors=True)
+        held = next(r for r in records if (r.payload or {})["_key"] == key)
+        twin = models.PointStruct(
+            id=str(uuid4()), vector=cast(Any, held.vector), payload=held.payload
+        )
+        await store._client.upsert(collection.target, [twin], wait=True)
 
 
 class QdrantOnDisk(TestQdrantInMemory):

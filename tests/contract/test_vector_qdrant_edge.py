@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 import qdrant_edge as edge
@@ -32,6 +34,14 @@ class TestQdrantEngine(VectorStoreContract):
         assert rest is None
         return [raw_item(record.payload or {}, record.vector) for record in records]
 
+    async def raw_double(self, store: VectorStore, collection: Collection, key: str) -> None:
+        assert self.engine
+        shard = self.engine.shard(collection.target)
+        request = edge.ScrollRequest(limit=100_000, with_payload=True, with_vector=True)
+        held = next(r for r in shard.scroll(request)[0] if (r.payload or {})["_key"] == key)
+        twin = edge.Point(uuid4(), cast(Any, held.vector), held.payload)
+        shard.update(edge.UpdateOperation.upsert_points([twin]))
+
     @pytest.mark.xfail(strict=True, reason="qdrant_edge 0.9 passes MatchValue(True) on as 1")
     async def test_booleans(self, store: VectorStore) -> None:
         self.filters = ({"done": True},)
@@ -45,6 +55,7 @@ class TestQdrantEngine(VectorStoreContract):
         assert {
             name: str(index.data_type).rpartition(".")[2] for name, index in schema.items()
         } == {
+            "_key": "Keyword",
             "_position": "Integer",
             "owner": "Keyword",
             "stars": "Integer",

@@ -11,7 +11,7 @@ from _pytest.outcomes import Failed
 
 from polyplane.errors import PolyplaneError
 from polyplane.model.collection import Collection
-from polyplane.model.items import Hit, Stamp
+from polyplane.model.items import Stamp
 from polyplane.stores.vector import lance, qdrant
 from polyplane.stores.vector.lance import LanceStore
 from polyplane.stores.vector.qdrant import QdrantStore
@@ -66,8 +66,8 @@ def _wrap_scan(patch: Patch, store: type[Any], change: Callable[..., list[Stamp]
     patch.setattr(store, "scan", broken)
 
 
-def _answered(verb: str, change: Callable[[list[Hit]], list[Hit]], **forced: Any) -> Breakage:
-    """What `search` or `get` gives, changed; or asked with other arguments."""
+def _answered(verb: str, change: Callable[[list[Any]], list[Any]], **forced: Any) -> Breakage:
+    """What `search`, `get` or `stamps` gives, changed; or asked with other arguments."""
 
     def break_it(patch: Patch) -> None:
         for store in STORES:
@@ -85,6 +85,34 @@ def _wrap_answer(
         return change(await original(self, *args, **{**kwargs, **forced}))
 
     patch.setattr(store, verb, broken)
+
+
+def _buried(change: Callable[[list[str], int], tuple[Any, Any]]) -> Breakage:
+    """What is buried, changed on the way."""
+
+    def break_it(patch: Patch) -> None:
+        for store in STORES:
+            _wrap_bury(patch, store, change)
+
+    return break_it
+
+
+def _wrap_bury(patch: Patch, store: type[Any], change: Callable[..., Any]) -> None:
+    original = store.bury
+
+    async def broken(self: Any, collection: Any, keys: Any, position: int) -> None:
+        await original(self, collection, *change(list(keys), position))
+
+    patch.setattr(store, "bury", broken)
+
+
+def _bury_is_a_drop(patch: Patch) -> None:
+    for store in STORES:
+
+        async def broken(self: Any, collection: Any, keys: Any, position: int) -> None:
+            await self.apply(collection, [], keys, position)
+
+        patch.setattr(store, "bury", broken)
 
 
 def _versions_mixed(patch: Patch) -> None:
@@ -150,6 +178,24 @@ ANY_STORE: Mutants = {
     "got in any order": (
         _answered("get", lambda hits: sorted(hits, key=lambda hit: hit.key)),
         "test_get_keeps_the_order_asked_for",
+    ),
+    "bury is gated": (_bury_is_a_drop, "test_bury_clears_a_place_whatever_its_position"),
+    "bury leaves the twin": (_bury_is_a_drop, "test_bury_clears_what_is_there_twice"),
+    "buried too deep": (
+        _buried(lambda keys, position: (keys, position + 1)),
+        "test_bury_clears_a_place_whatever_its_position",
+    ),
+    "one left unburied": (
+        _buried(lambda keys, position: (keys[1:], position)),
+        "test_bury_clears_a_place_whatever_its_position",
+    ),
+    "one stamp a key": (
+        _answered("stamps", lambda found: list({stamp.key: stamp for stamp in found}.values())),
+        "test_bury_clears_what_is_there_twice",
+    ),
+    "stamps without tombstones": (
+        _answered("stamps", lambda found: [stamp for stamp in found if stamp.digest]),
+        "test_stamps_are_what_is_held_under_keys",
     ),
     "versions mixed": (_versions_mixed, "test_versions_of_a_collection_do_not_mix"),
     "tags not checked": (_written_before_checked, "test_impossible_tags_are_refused"),

@@ -20,6 +20,7 @@ from polyplane.embedded import Engines
 from polyplane.errors import FeedDown, Fenced
 from polyplane.feed.protocol import Feed, Outgoing, Subjects
 from polyplane.flow import packing, relay
+from polyplane.model import key as model_key
 from polyplane.truth import outbox
 from tests.conftest import PlaneOf
 from tests.flow.things import (
@@ -91,7 +92,7 @@ class Witness:
                 tails[content["table"], bucket] = sequence
         expected: dict[int, list[str]] = {}
         for key in written:
-            expected.setdefault(packing.bucket_of(key), []).append(key)
+            expected.setdefault(model_key.bucket_of(key), []).append(key)
         assert published == expected
         events = [orjson.loads(body)["id"] for _, body in self._events]
         assert events == [body["id"] for op, _, body in rows if op == "E"]
@@ -117,6 +118,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "PAGE_ROWS", 4)
     monkeypatch.setattr(packing, "MESSAGE_KEYS", 1)
     monkeypatch.setattr(packing, "BUCKETS", 2)
+    monkeypatch.setattr(model_key, "BUCKETS", 2)
 
 
 @pytest.fixture

@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyplane.feed.protocol import Outgoing, Subjects, token
-from polyplane.flow import packing
 from polyplane.flow.packing import (
-    bucket_of,
     change_messages,
     done_of,
     event_messages,
@@ -22,6 +20,7 @@ from polyplane.flow.packing import (
     place_of,
     tails_of,
 )
+from polyplane.model.key import BUCKETS, bucket_of
 from polyplane.model.message import Message
 from polyplane.truth.outbox import OutboxRow, Page
 
@@ -158,7 +157,7 @@ def test_an_event_goes_out_as_it_was_written() -> None:
 
 @given(keys)
 def test_buckets_are_fixed_for_ever(key: str) -> None:
-    assert bucket_of(key) == bucket_of(key) < packing.BUCKETS
+    assert bucket_of(key) == bucket_of(key) < BUCKETS
     assert [bucket_of(known) for known in ("", "a", "1", "é")] == [0, 3, 7, 6]
 
 

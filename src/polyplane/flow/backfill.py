@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from polyplane.feed.protocol import Feed, Subjects
-from polyplane.flow.packing import BUCKETS
 from polyplane.flow.projector import Target
 from polyplane.flow.sweeping import sweep
 from polyplane.model.items import Item
+from polyplane.model.key import BUCKETS
 from polyplane.model.position import Position
 from polyplane.steps import step
 from polyplane.truth.database import Database

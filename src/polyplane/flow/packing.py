@@ -10,19 +10,14 @@ from zlib import crc32
 import orjson
 
 from polyplane.feed.protocol import Outgoing, Subjects
+from polyplane.model.key import BUCKETS, bucket_of
 from polyplane.model.message import Message
 from polyplane.truth.outbox import Page
 
-BUCKETS: Final = 8
 MESSAGE_KEYS: Final = 4_000
 MESSAGE_BYTES: Final = 512 << 10
 PLACE_HEADER: Final = "Polyplane-Page"
 _MARK_TABLE: Final = "polyplane.mark"
-
-
-def bucket_of(key: str) -> int:
-    """The bucket of a key, fixed for ever (CRC-32 of its UTF-8, modulo 8)."""
-    return crc32(key.encode()) % BUCKETS
 
 
 def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing]:

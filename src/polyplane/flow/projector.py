@@ -18,8 +18,9 @@ import structlog
 from polyplane.errors import PolyplaneError
 from polyplane.feed.protocol import Feed, Reader, Subjects
 from polyplane.flow.deriving import Deriver
-from polyplane.flow.packing import BUCKETS, keys_of
+from polyplane.flow.packing import keys_of
 from polyplane.model.collection import Collection
+from polyplane.model.key import BUCKETS
 from polyplane.model.message import Message
 from polyplane.model.position import Position
 from polyplane.steps import step

@@ -1,4 +1,4 @@
-"""What `verify` finds: where stores differ from derive(truth)."""
+"""What `verify` finds: where stores differ from derive(truth); and what `repair` made of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ class Part:
 
     `rows` of truth were read, from which `derived` items follow; the store holds `items` and
     `tombstones`. `truth_digest` and `store_digest` cover all keys and digests in key order.
+
+    Each key that drifts is missing, stale (another content, or a stamp ahead of every change) or
+    extra (truth derives nothing, or it is there twice). `stuck` names those of them that no
+    ordinary change could mend: ahead of every change, or there twice. `parked` keys wait in the
+    dead letters and `moving` ones were written at every look: neither is drift, nor proven.
     """
 
     projection: str
@@ -24,7 +29,15 @@ class Part:
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
+    parked: tuple[str, ...] = ()
+    moving: tuple[str, ...] = ()
     duration_s: float = 0.0
+
+    @property
+    def drifting(self) -> list[str]:
+        """Every key that drifts."""
+        return [*self.missing, *self.stale, *self.extra]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +63,13 @@ class Drift:
             sum(len(part.extra) for part in parts),
             parts,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What was `found`, and what was `left` of it when its keys, and only they, were looked at
+    again.
+    """
+
+    found: Drift
+    left: Drift

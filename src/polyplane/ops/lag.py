@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from polyplane.flow.packing import BUCKETS
 from polyplane.flow.projector import Projector, Target
+from polyplane.model.key import BUCKETS
 from polyplane.stores.catalog import engine_of
 from polyplane.truth.journal import Journal
 

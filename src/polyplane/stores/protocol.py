@@ -63,6 +63,20 @@ class ItemStore(Store, Protocol):
         """Every stamp the store really holds, tombstones included, in key order (code points)."""
         ...
 
+    async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
+        """What the store really holds under `keys`, tombstones too; more than one when it errs."""
+        ...
+
+    async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
+        """Put one tombstone at `position` in the place of all that is held under each key.
+
+        The only verb that no gate stops: it takes away what no newer change could, an item whose
+        position is ahead of every change, or a second one under its key. Whoever calls it must
+        have the keys applied again afterwards, by a change newer than `position`. Not atomic: a
+        reader may see nothing for a moment, and after a crash what was buried may be gone.
+        """
+        ...
+
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:
         """Compact and refresh indexes when it pays (`full`: whatever it costs)."""
         ...

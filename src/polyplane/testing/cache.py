@@ -234,6 +234,36 @@ class CacheStoreContract:
         finally:
             await other.close()
 
+    # What the gate does not stop
+
+    async def test_stamps_are_what_is_held_under_keys(self, store: CacheStore) -> None:
+        await store.apply(EXPERIMENTS, [entry("a"), entry("b"), entry("c")], ["gone", *HOSTILE], 3)
+        await store.apply(NESTED, [entry("n")], [], 1)
+        asked = ["a", "c", "gone", "never", "log:n", *HOSTILE]
+        expected = [Stamp(key, 3, entry(key).digest) for key in ("a", "c")]
+        expected += [Stamp(key, 3, None) for key in ("gone", *HOSTILE)]
+        assert sorted(await store.stamps(EXPERIMENTS, asked)) == sorted(expected)
+        assert await store.stamps(EXPERIMENTS, []) == []
+
+    async def test_bury_clears_a_place_whatever_its_position(
+        self, store: CacheStore, prefix: str
+    ) -> None:
+        top = 2**53 - 1
+        keys = ["ahead", "low", *(f"k{i}" for i in range(600))]
+        await store.apply(EXPERIMENTS, [entry(key) for key in keys], ["gone"], top)
+        await store.apply(EXPERIMENTS, [entry("left")], [], 3)
+        await store.bury(EXPERIMENTS, [*keys, "gone", "never"], 5)
+        expected = {key: Stamp(key, 5, None) for key in (*keys, "gone", "never")}
+        expected["left"] = Stamp("left", 3, entry("left").digest)
+        await self._assert_holds(store, prefix, expected)
+        for held in (await self.raw_entries(prefix)).values():
+            assert held.ttl_s > 0
+        await store.apply(EXPERIMENTS, [entry("ahead", "old"), entry("low", "old")], [], 5)
+        await store.apply(EXPERIMENTS, [entry("ahead", "new")], [], 6)
+        assert await store.get(EXPERIMENTS, "ahead") == "new"
+        assert await store.get(EXPERIMENTS, "low") is None
+        await store.bury(EXPERIMENTS, [], 7)
+
     # Scan, and who owns what
 
     @pytest.mark.parametrize("batch_size", [1, 7, 1_000])

@@ -17,6 +17,7 @@ from polyplane.model.collection import Collection
 from polyplane.model.items import Range, Stamp
 from polyplane.stores.protocol import VectorStore
 from polyplane.testing.samples import (
+    HOSTILE,
     NOTES,
     REFUSED_TAGS,
     UNTYPED,
@@ -50,6 +51,10 @@ class VectorWritingContract:
 
     async def raw_items(self, store: VectorStore, collection: Collection) -> list[RawItem]:
         """Every item the engine holds, tombstones included, read past the adapter."""
+        raise NotImplementedError
+
+    async def raw_double(self, store: VectorStore, collection: Collection, key: str) -> None:
+        """Put what is held under `key` there a second time, past the adapter."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -185,6 +190,43 @@ class VectorWritingContract:
         with pytest.raises(Misconfigured):
             await store.apply(NOTES, [note("a"), long], [], 1)
         assert await self._raw(store) == {}
+
+    # What the gate does not stop
+
+    async def test_stamps_are_what_is_held_under_keys(self, store: VectorStore) -> None:
+        await store.apply(NOTES, notes(1_200), ["gone"], 3)
+        asked = [f"n-{i:03}" for i in range(0, 1_300, 2)]
+        stamps = await store.stamps(NOTES, [*asked, *HOSTILE, "gone"])
+        expected = [Stamp(i.key, 3, i.digest) for i in notes(1_200) if i.key in asked]
+        assert sorted(stamps) == sorted([Stamp("gone", 3, None), *expected])
+        assert await store.stamps(NOTES, []) == []
+
+    async def test_bury_clears_a_place_whatever_its_position(self, store: VectorStore) -> None:
+        top = 2**53 - 1
+        await store.apply(NOTES, [note("ahead"), *(note(key) for key in HOSTILE)], ["gone"], top)
+        await store.apply(NOTES, [note("left"), note("low")], [], 3)
+        await store.bury(NOTES, ["ahead", "gone", "low", "never", *HOSTILE], 5)
+        buried = {key: Stamp(key, 5, None) for key in ("ahead", "gone", "low", "never", *HOSTILE)}
+        left = {"left": Stamp("left", 3, note("left").digest)}
+        await self._assert_holds(store, buried | left)
+        assert [hit.key for hit in await store.search(NOTES, query(0))] == ["left"]
+        await store.apply(NOTES, [note("ahead", "old"), note("low", "old")], [], 5)
+        await store.apply(NOTES, [note("ahead", "new")], [], 6)
+        assert [hit.text for hit in await store.get(NOTES, ["ahead", "low"])] == ["new"]
+        await store.bury(NOTES, [], 7)
+
+    async def test_bury_clears_what_is_there_twice(self, store: VectorStore) -> None:
+        await store.apply(NOTES, [note("a"), note("b")], [], 3)
+        await self.raw_double(store, NOTES, "a")
+        stamp = Stamp("a", 3, note("a").digest)
+        assert await store.stamps(NOTES, ["a"]) == [stamp, stamp]
+        assert [s.key for s in await self._stamps(store)] == ["a", "a", "b"]
+        await store.bury(NOTES, ["a"], 5)
+        await self._assert_holds(
+            store, {"a": Stamp("a", 5, None), "b": Stamp("b", 3, note("b").digest)}
+        )
+        await store.apply(NOTES, [note("a", "new")], [], 6)
+        assert (await self._raw(store))["a"].text == "new"
 
     # Collections
 

@@ -6,7 +6,7 @@ difference of snapshots loses nothing, repeats nothing and keeps per-key order.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from polyplane.truth.database import Connection
+from polyplane.truth.database import Connection, Database
 from polyplane.truth.statements import statement
 
 _log = structlog.get_logger(__name__)
@@ -31,7 +31,9 @@ BEFORE_EVERYTHING: Final = "1:1:"
 
 
 class OutboxRow(NamedTuple):
-    """One captured statement (op I, U, D, T; keys) or one domain event (op E; body, as JSON)."""
+    """One statement (op I, U, D, T; keys), one domain event (op E; body, as JSON), or keys that are
+    to be projected again (op R).
+    """
 
     seq: int
     tbl: str
@@ -111,6 +113,16 @@ async def same_page(
     )
     rows = tuple(OutboxRow(*row) for row in await cursor.fetchall())
     return Page(prev, cur, after, upto, last, rows)
+
+
+async def touch(database: Database, table: str, keys: Sequence[str]) -> None:
+    """Note a change of `keys` of `table`, as if they had been written: all are projected again."""
+    if keys:
+        await database.rows(
+            statement("outbox", "touch"),
+            {"table": table, "keys": list(keys)},
+            timeout_s=database.statement_timeout_s,
+        )
 
 
 async def keep_partitions(connection: Connection, *, drop: bool) -> None:

@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from polyplane.errors import Misconfigured
+from polyplane.model.key import can_be_told
 from polyplane.model.table import Model, table_of
 from polyplane.truth.capture import Captured
 from polyplane.truth.database import Connection, Database, in_our_words
@@ -130,18 +131,19 @@ async def rows_by_key(
 
     `keys` may hold what is no key of this table at all, as a store that somebody wrote into does.
     """
+    keys = [key for key in keys if can_be_told(key)]
     query = sql.SQL("SELECT {} FROM {} r WHERE {}")
     select = (source.columns, source.captured.identifier)
     try:
         cursor = await connection.execute(
             query.format(*select, source.captured.by_keys()),
-            {"keys": list(keys)},
+            {"keys": keys},
             binary=source.binary,
         )
     except psycopg.DataError:  # not even of the key's type: compare texts, without an index
         as_text = sql.SQL("{} = ANY(%(keys)s::text[])").format(source.captured.key())
         cursor = await connection.execute(
-            query.format(*select, as_text), {"keys": list(keys)}, binary=source.binary
+            query.format(*select, as_text), {"keys": keys}, binary=source.binary
         )
     return dict(map(source.row, await cursor.fetchall()))
 

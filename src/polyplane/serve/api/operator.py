@@ -1,4 +1,4 @@
-"""The operator's routes: status, verify and projections, behind the home's token."""
+"""The operator's routes: status, verify, repair and projections, behind the home's token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from polyplane.errors import NotFound
 from polyplane.flow import backfill as flow
-from polyplane.model.drift import Drift
+from polyplane.model.drift import Drift, Mended
 from polyplane.model.projection import Projection
 from polyplane.ops.health import EngineHealth, Status
 from polyplane.ops.lag import ProjectionLag
@@ -132,6 +132,21 @@ async def verify(
 ) -> Drift:
     """Counts and digests of each projection, and the key of every missing, stale or extra item."""
     return await plane.verify(*(named(plane, name) for name in projection))
+
+
+@router.post(
+    "/repair", summary="Mend what differs from truth", dependencies=[within(LONG_TIMEOUT_S)]
+)
+async def repair(
+    plane: PlaneOf,
+    projection: Annotated[list[str], Query(description="Only these; none: all.")] = [],  # noqa: B006
+) -> Mended:
+    """Verifies, has exactly the keys that drift derived anew, and looks at them again.
+
+    Everything found is named under `found`; `left` is what those keys, and only they, are
+    afterwards.
+    """
+    return await plane.repair(*(named(plane, name) for name in projection))
 
 
 @router.post(

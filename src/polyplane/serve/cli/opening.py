@@ -38,6 +38,14 @@ class OwnPlane:
 
         return self._on(work)
 
+    def repair(self, names: Sequence[str]) -> dict[str, Any]:
+        """What drifted in the named projections, or in all, and what is left of it."""
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            return asdict(await plane.repair(*(named(plane, name) for name in names)))
+
+        return self._on(work)
+
     def lag(self) -> list[dict[str, Any]]:
         """How far every projection is."""
 

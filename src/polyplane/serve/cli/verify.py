@@ -41,9 +41,10 @@ def verify(
 
                 drift = OwnPlane(report, ctx.obj, settings).verify(names)
         report.data = drift
-        report.show(*_table_of(drift))
+        report.show(*table_of(drift))
         if any(drift[kind] for kind in KINDS):
             report.status, report.exit_code = "drift", 1
+            report.show("To mend it: polyplane repair --yes")
         else:
             report.show(
                 Text("0 drift: every store holds exactly what follows from truth.", "green")
@@ -51,7 +52,8 @@ def verify(
             report.next = "polyplane projections list"
 
 
-def _table_of(drift: dict[str, Any]) -> list[Table | Text]:
+def table_of(drift: dict[str, Any]) -> list[Table | Text]:
+    """What was compared, and the first keys of each kind of drift."""
     table = Table("projection", "rows", "items", *KINDS, "digest", box=None)
     lines: list[Table | Text] = [table]
     for part in drift["parts"]:

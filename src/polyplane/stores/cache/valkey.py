@@ -23,6 +23,7 @@ TOMBSTONE_TTL_S: Final = 24 * 3600
 _SCRIPT_KEYS: Final = 250
 """Keys of one script call: the server does nothing else meanwhile."""
 _PIPELINE_CALLS: Final = 8
+_READ_KEYS: Final = 10_000
 
 # KEYS the entries; ARGV the collection, the position, then of each entry: digest ('' for a
 # tombstone), JSON, seconds to live. Packed positions are below 2^53: exact in Lua's doubles.
@@ -39,6 +40,15 @@ for i, key in ipairs(KEYS) do
     if digest ~= '' then redis.call('HSET', key, 'd', digest, 'v', value) end
     redis.call('EXPIRE', key, ttl_s)
   end
+end
+"""
+
+# KEYS the entries; ARGV the collection, the position, seconds to live.
+_BURY: Final = """
+for _, key in ipairs(KEYS) do
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'c', ARGV[1], 'p', ARGV[2])
+  redis.call('EXPIRE', key, ARGV[3])
 end
 """
 
@@ -118,19 +128,37 @@ class ValkeyCache:
         start = self._start(collection)
         keys = sorted([name.removeprefix(start) async for name in self._names(start)])
         for index in range(0, len(keys), batch_size):
-            piece = keys[index : index + batch_size]
-            async with self._server.calls() as client, client.pipeline(transaction=False) as pipe:
-                for key in piece:
-                    pipe.hmget(start + key, "c", "p", "d")
-                found = await pipe.execute(raise_on_error=False)
-            stamps = [
-                Stamp(key, int(held[1]), held[2].decode() if held[2] else None)
-                for key, held in zip(piece, found, strict=True)
-                # Else it has expired since, is of a longer prefix, or is no entry at all.
-                if isinstance(held, list) and held[0] == collection.target.encode()
-            ]
-            if stamps:
+            if stamps := await self._stamps(collection, keys[index : index + batch_size]):
                 yield stamps
+
+    async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
+        """See the protocol."""
+        found: list[Stamp] = []
+        for index in range(0, len(keys), _READ_KEYS):
+            found += await self._stamps(collection, keys[index : index + _READ_KEYS])
+        return found
+
+    async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
+        """See the protocol."""
+        start = self._start(collection)
+        for index in range(0, len(keys), _SCRIPT_KEYS):
+            names = [start + key for key in keys[index : index + _SCRIPT_KEYS]]
+            parts = (collection.target, position, TOMBSTONE_TTL_S)
+            async with self._server.calls() as client:
+                await client.eval(_BURY, len(names), *names, *parts)
+
+    async def _stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
+        start = self._start(collection)
+        async with self._server.calls() as client, client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hmget(start + key, "c", "p", "d")
+            found = await pipe.execute(raise_on_error=False)
+        return [
+            Stamp(key, int(held[1]), held[2].decode() if held[2] else None)
+            for key, held in zip(keys, found, strict=True)
+            # Else it has expired since, is of a longer prefix, or is no entry at all.
+            if isinstance(held, list) and held[0] == collection.target.encode()
+        ]
 
     async def _names(self, start: str) -> AsyncIterator[str]:
         """Every key that begins with `start`, once."""

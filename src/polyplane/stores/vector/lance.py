@@ -24,13 +24,14 @@ from polyplane.model.collection import Collection
 from polyplane.model.items import Hit, Item, Stamp, Where
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import lance_disk, lance_table
-from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge
+from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge, overrule
 from polyplane.stores.vector.where import check_names, check_query, check_tags
 
 MAINTAIN_TIMEOUT_S: Final = 1800.0
 CACHE_BYTES: Final = 64 * 2**20
 GET_KEYS: Final = 1_000
 """Keys per look-up."""
+_STAMP: Final = ["key", "position", "digest"]
 
 
 async def connect(
@@ -136,7 +137,7 @@ class LanceStore(VectorStore):
         async with self._answering(f"scan {collection.target}"):
             batches = await (
                 table.query()
-                .select(["key", "position", "digest"])
+                .select(_STAMP)
                 .order_by([ColumnOrdering(column_name="key")])
                 .to_batches(max_batch_length=batch_size)
             )
@@ -145,8 +146,28 @@ class LanceStore(VectorStore):
                 batch = await anext(batches, None)
             if batch is None:
                 return
-            columns = (batch[name].to_pylist() for name in ("key", "position", "digest"))
-            yield [Stamp(*row) for row in zip(*columns, strict=True)]
+            columns = (batch[name].to_pylist() for name in _STAMP)
+            yield list(map(Stamp._make, zip(*columns, strict=True)))
+
+    async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
+        table = await self._table(collection)
+        found: list[Stamp] = []
+        for start in range(0, len(keys), GET_KEYS):
+            wanted = lance_table.among("key", keys[start : start + GET_KEYS])
+            async with self._answering(f"read {collection.target}"):
+                rows = await table.query().where(wanted).select(_STAMP).to_arrow()
+            found += map(Stamp._make, zip(*(rows[n].to_pylist() for n in _STAMP), strict=True))
+        return found
+
+    async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
+        table = await self._table(collection)
+        for start in range(0, len(keys), GET_KEYS):
+            some = keys[start : start + GET_KEYS]
+            async with self._answering(f"bury in {collection.target}"):
+                columns = await self._columns(table, collection)
+                rows = lance_table.batch(collection, columns, [], some, position)
+                held = lance_table.among("key", some)
+                await overrule(table, held, rows, lock=self._lock(collection))
 
     async def search(
         self,

@@ -70,14 +70,35 @@ async def _merge(
     table: lancedb.AsyncTable, rows: Any, where: str, lock: Path | None, insert: bool
 ) -> None:
     async with alone(lock):
+        await _commit(table, rows, where, by_index=lock is not None, insert=insert)
+
+
+async def _commit(
+    table: lancedb.AsyncTable, rows: Any, where: str, *, by_index: bool, insert: bool
+) -> None:
+    async for attempt in _commits():
+        with attempt:
+            builder = table.merge_insert("key").use_index(by_index)
+            builder = builder.when_matched_update_all(where=where)
+            if insert:
+                builder = builder.when_not_matched_insert_all()
+            # "null" only lets through the null vectors of tombstones: others are checked.
+            await builder.execute(rows, on_bad_vectors="null")
+
+
+async def overrule(
+    table: lancedb.AsyncTable, held: str, rows: pa.RecordBatch, *, lock: Path | None
+) -> None:
+    """Put `rows` in the place of all that satisfies `held`, whatever it is. In two commits."""
+    await asyncio.shield(_overrule(table, held, rows, lock))
+
+
+async def _overrule(table: lancedb.AsyncTable, held: str, rows: Any, lock: Path | None) -> None:
+    async with alone(lock):
         async for attempt in _commits():
             with attempt:
-                builder = table.merge_insert("key").use_index(lock is not None)
-                builder = builder.when_matched_update_all(where=where)
-                if insert:
-                    builder = builder.when_not_matched_insert_all()
-                # "null" only lets through the null vectors of tombstones: others are checked.
-                await builder.execute(rows, on_bad_vectors="null")
+                await table.delete(held)
+        await _commit(table, rows, "true", by_index=lock is not None, insert=True)
 
 
 async def add_columns(table: lancedb.AsyncTable, wanted: pa.Schema) -> None:

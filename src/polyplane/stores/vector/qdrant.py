@@ -154,6 +154,35 @@ class QdrantStore(VectorStore):
         for start in range(0, len(stamps), batch_size):
             yield stamps[start : start + batch_size]
 
+    async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
+        stamps: list[Stamp] = []
+        for start in range(0, len(keys), UPSERT_POINTS):
+            offset: models.ExtendedPointId | None = None
+            while True:
+                async with self._answering(f"read {collection.target}"):
+                    records, offset = await self._client.scroll(
+                        collection.target,
+                        scroll_filter=qdrant_points.under(keys[start : start + UPSERT_POINTS]),
+                        limit=PAGE,
+                        offset=offset,
+                        with_payload=list(qdrant_points.OWN),
+                        with_vectors=False,
+                    )
+                stamps += [qdrant_points.stamp(record.payload or {}) for record in records]
+                if offset is None:
+                    break
+        return stamps
+
+    async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
+        """What somebody put under a key with a point id of his own goes, too."""
+        for start in range(0, len(keys), UPSERT_POINTS):
+            some = keys[start : start + UPSERT_POINTS]
+            held = models.FilterSelector(filter=qdrant_points.under(some))
+            async with self._answering(f"bury in {collection.target}"):
+                await self._client.delete(collection.target, held, wait=True)
+                points = qdrant_points.points(collection, [], some, position)
+                await self._client.upsert(collection.target, points, wait=True)
+
     async def search(
         self,
         collection: Collection,
@@ -209,8 +238,13 @@ class QdrantStore(VectorStore):
                 raise  # else another process has just created it
 
     async def _index(self, collection: Collection) -> None:
-        """The gate reads positions, and a strict server wants an index for what a filter reads."""
-        schemas = {qdrant_points.POSITION: models.PayloadSchemaType.INTEGER}
+        """A strict server wants an index for what a filter reads: the gate reads positions, `bury`
+        looks for what is under a key.
+        """
+        schemas = {
+            qdrant_points.KEY: models.PayloadSchemaType.KEYWORD,
+            qdrant_points.POSITION: models.PayloadSchemaType.INTEGER,
+        }
         for tag in collection.indexes:
             schemas[tag] = qdrant_points.INDEXES[collection.tag_types.get(tag, str)]
         for name, schema in schemas.items():

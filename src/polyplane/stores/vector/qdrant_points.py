@@ -48,6 +48,12 @@ def older_than(position: int) -> models.Filter:
     )
 
 
+def under(keys: Sequence[str]) -> models.Filter:
+    """What is held under `keys`, whatever the ids of its points."""
+    match = models.MatchAny(any=list(keys))
+    return models.Filter(must=[models.FieldCondition(key=KEY, match=match)])
+
+
 def points(
     collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
 ) -> list[models.PointStruct]:

@@ -1,0 +1,86 @@
+"""What truth says of one projection, for those who prove and mend it (see `reconcile`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
+
+from polyplane.feed.protocol import Feed
+from polyplane.flow.projector import Target
+from polyplane.flow.settling import caught_up
+from polyplane.model.position import Position
+from polyplane.truth.database import Database
+from polyplane.truth.journal import Journal
+from polyplane.truth.outbox import touch
+from polyplane.truth.scan import all_rows, rows_by_key
+
+_KEYS: Final = 10_000
+"""Keys per look-up."""
+
+
+class TruthOfTarget:
+    """Truth and the flow, as `reconcile` sees them (see `reconcile.repair.Mending`)."""
+
+    def __init__(
+        self,
+        target: Target,
+        database: Database,
+        journal: Journal,
+        feed: Feed,
+        changes: str,
+        *,
+        epoch: Callable[[], int],
+        timeout_s: float,
+    ) -> None:
+        """`changes` is the name of the changes stream, `epoch` gives the present one, `timeout_s`
+        bounds each `caught_up`.
+        """
+        self._target = target
+        self._database = database
+        self._journal = journal
+        self._feed = feed
+        self._changes = changes
+        self._epoch = epoch
+        self._timeout_s = timeout_s
+
+    async def all(self) -> AsyncIterator[list[tuple[str, str | None]]]:
+        """Every row's (key, digest), in key order, from one snapshot."""
+        async for rows in all_rows(self._database, self._target.source, ordered=True):
+            yield list(self._target.deriver.digests(rows))
+
+    async def of(self, keys: list[str]) -> Mapping[str, str | None]:
+        """The digests of `keys` now."""
+        found: dict[str, str | None] = {}
+        for start in range(0, len(keys), _KEYS):
+            async with self._database.connection() as connection:
+                rows = await rows_by_key(
+                    connection, self._target.source, keys[start : start + _KEYS]
+                )
+            found |= dict(self._target.deriver.digests(rows.items()))
+        return found
+
+    async def caught_up(self) -> None:
+        """Return when all that was committed before this call is applied to the store."""
+        reads = [(self._target.collection.target, self._target.source.captured.name)]
+        await caught_up(self._journal, self._epoch, reads, timeout_s=self._timeout_s)
+
+    async def newest(self) -> int:
+        """The packed position of the last change that is published."""
+        bounds = await self._feed.bounds(self._changes)
+        return Position(self._epoch(), bounds.last).packed()
+
+    async def parked(self) -> set[str]:
+        """The keys that wait in the dead letters of this projection."""
+        return set()
+
+    async def floor(self) -> int:
+        """The packed position that every bucket of the projection has passed."""
+        positions = await self._journal.positions()
+        mine = self._target.collection.target
+        passed = [at.packed() for (name, _), at in positions.items() if name == mine]
+        return min(passed, default=0)
+
+    async def touch(self, keys: Sequence[str]) -> None:
+        """Note a change of `keys` in the outbox, in one transaction."""
+        await touch(self._database, self._target.source.captured.name, keys)
+        await self._feed.hint()

@@ -1,0 +1,47 @@
+"""repair: mends exactly what verify has found, and looks again.
+
+The keys go into the outbox as any other change does, so that the projector reads truth for each
+and puts or drops what follows, in the order of all changes. Where a change could not win (an item
+ahead of every change, a second one under its key) the place is cleared first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from polyplane.model.drift import Part
+from polyplane.model.key import can_be_told
+from polyplane.reconcile.verify import StoreSide, TruthSide, verify_keys
+from polyplane.steps import step
+
+
+class Mending(TruthSide, Protocol):
+    """Truth that can have its stores told again."""
+
+    async def floor(self) -> int:
+        """A packed position that the projection has passed: older changes are all applied."""
+        ...
+
+    async def touch(self, keys: Sequence[str]) -> None:
+        """Note a change of `keys` in the outbox, in one transaction."""
+        ...
+
+
+async def repair(part: Part, truth: Mending, store: StoreSide) -> Part:
+    """Mend what drifts in `part`; what a look at those keys finds afterwards.
+
+    Killed half way, what it has cleared is missing until it is run again; nothing is stale that
+    was not. Raises NotSettled when the projection does not apply the changes in time.
+    """
+    keys = part.drifting
+    untold = {key for key in keys if not can_be_told(key)}
+    if clear := sorted({*part.stuck, *untold}):
+        # A tombstone no newer than what is applied anyway: whatever comes later is newer.
+        await store.store.bury(store.collection, clear, await truth.floor())
+        await store.store.barrier()
+        step("repair.cleared")
+    if keys:
+        await truth.touch([key for key in keys if key not in untold])
+        step("repair.told")
+    return await verify_keys(part.projection, truth, store, keys)
