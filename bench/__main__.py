@@ -19,7 +19,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from bench import backfill, bulk, commits, freshness, http, idle, machine, relay, telemetry
+from bench import backfill, bulk, commits, freshness, http, idle, machine, poison, relay, telemetry
 from bench.figures import Figure
 from bench.ground import Ground, Size, ground
 
@@ -32,6 +32,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "telemetry": telemetry.measure,
     "http": http.measure,
     "idle": idle.measure,
+    "poison": poison.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

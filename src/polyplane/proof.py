@@ -71,7 +71,7 @@ class TruthOfTarget:
 
     async def parked(self) -> set[str]:
         """The keys that wait in the dead letters of this projection."""
-        return set()
+        return await self._journal.dead_keys(self._target.collection.target)
 
     async def floor(self) -> int:
         """The packed position that every bucket of the projection has passed."""

@@ -26,12 +26,15 @@ def _section(name: str) -> str:
 
 def _leaves(name: str) -> Iterator[tuple[str, Any]]:
     """(words, command) of a command, or of each command of its group."""
-    command = command_of(name)
+    return _below(name, command_of(name))
+
+
+def _below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(command, TyperGroup):
         for part, leaf in command.commands.items():
-            yield f"{name} {part}", leaf
+            yield from _below(f"{words} {part}", leaf)
     else:
-        yield name, command
+        yield words, command
 
 
 def _options(command: Any) -> set[str]:
@@ -74,7 +77,7 @@ def test_a_command_that_is_shown_can_be_parsed(line: str) -> None:
     if name.startswith("--"):
         return
     command = command_of(name)
-    if isinstance(command, TyperGroup) and rest:
+    while isinstance(command, TyperGroup) and rest:
         command, rest = command.commands[rest[0]], rest[1:]
     command.make_context(name, rest, resilient_parsing=False)
 

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from polyplane import Plane
 from polyplane.serve.token import ops_token
+from polyplane.truth.dead import Bad
 from tests.conftest import PlaneOf
 from tests.flow.notebook import application
 
@@ -155,9 +156,32 @@ async def test_the_operator_proves_and_refills(api: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.json()["fix"]) == (404, "Known: note_search.")
 
 
+async def test_the_operator_sees_to_dead_letters(plane: Plane, api: httpx.AsyncClient) -> None:
+    at, dead = "/api/v1/ops/projections/note_search/dead", plane.opened.journal.dead
+    collection = plane.opened.targets["note_search"].collection.target
+    await dead.park(collection, [Bad(key, 1, "ValueError") for key in ("a/b", "c d", "é")])
+    listed = (await api.get(at)).json()
+    assert [(it["key"], it["error"], it["attempts"]) for it in listed] == [
+        (key, "ValueError", 1) for key in ("a/b", "c d", "é")
+    ]
+    assert [
+        it["key"] for it in (await api.get(at, params={"after": "a/b", "limit": 1})).json()
+    ] == ["c d"]
+    [lag] = (await api.get("/api/v1/ops/projections")).json()
+    assert lag["parked"] == 3
+    assert "polyplane_projection_parked_rows" in (await api.get("/metrics")).text
+    answer = await api.post(f"{at}/drop", params={"key": ["é", "z"]})
+    assert answer.json() == {"projection": "note_search", "rows": 1}
+    assert (await api.post(f"{at}/retry")).json()["rows"] == 2
+    assert (await api.get(at.replace("note_search", "x"))).status_code == 404
+
+
 @pytest.mark.parametrize(
     "method, path",
     [
+        ("GET", "projections/note_search/dead"),
+        ("POST", "projections/note_search/dead/retry"),
+        ("POST", "projections/note_search/dead/drop"),
         ("GET", "status"),
         ("GET", "urls"),
         ("GET", "projections"),

@@ -153,6 +153,18 @@ def test_a_running_up_answers_the_other_commands(up: Up) -> None:
     listed = envelope(run("projections", "list", "--json", home=up.home))["data"]["projections"]
     assert [p["buckets_behind"] for p in listed] == [0]
 
+    dead = ("projections", "dead")
+    assert envelope(run(*dead, "list", "note_search", "--json", home=up.home))["data"] == {
+        "projection": "note_search",
+        "letters": [],
+    }
+    envelope(run(*dead, "show", "note_search", "x", "--json", home=up.home), code=3)
+    retried = envelope(run(*dead, "retry", "note_search", "--json", home=up.home))["data"]
+    assert retried == {"projection": "note_search", "rows": 0}
+    envelope(run(*dead, "drop", "note_search", "--json", home=up.home), code=3)
+    dropped = run(*dead, "drop", "note_search", "x", "y", "--yes", "--json", home=up.home)
+    assert envelope(dropped)["data"]["rows"] == 0
+
     migrated = envelope(run("migrate", "status", "--json", home=up.home))["data"]["components"]
     assert [(c["component"], c["pending"]) for c in migrated] == [("core", [])]
 

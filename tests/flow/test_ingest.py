@@ -42,7 +42,7 @@ async def plane(plane_of: PlaneOf, monkeypatch: pytest.MonkeyPatch) -> pp.Plane:
 
 
 def ingest_of(
-    plane: pp.Plane, step: str = "", *, after: bool = False, error: Exception | None = None
+    plane: pp.Plane, step: str = "", *, after: bool = False, error: BaseException | None = None
 ) -> Ingest:
     """The ingest of the stream; `step` fails once with `error`, before or after it is done."""
     opened = plane.opened

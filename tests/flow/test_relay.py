@@ -42,7 +42,7 @@ from tests.flow.things import (
 class FaultyFeed:
     """A feed that fails at its n-th message: before it is published, or after, unacknowledged."""
 
-    def __init__(self, feed: Feed, at: int, *, after: bool, error: Exception) -> None:
+    def __init__(self, feed: Feed, at: int, *, after: bool, error: BaseException) -> None:
         self._feed = feed
         self._left = at
         self._after = after

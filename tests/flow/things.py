@@ -92,7 +92,7 @@ async def messages(plane: pp.Plane, stream: str, start: int = 1) -> list[tuple[s
     return [(message.subject or "", message.data or b"") for message in found]
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """What ends a task as kill -9 does: nothing in it knows how to go on."""
 
 

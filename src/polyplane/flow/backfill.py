@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from polyplane.feed.protocol import Feed, Subjects
+from polyplane.flow.deriving import Derived
+from polyplane.flow.parking import Parking
 from polyplane.flow.projector import Target
+from polyplane.flow.sifting import derive as carefully
+from polyplane.flow.sifting import put
 from polyplane.flow.sweeping import sweep
-from polyplane.model.items import Item
 from polyplane.model.key import BUCKETS
 from polyplane.model.position import Position
 from polyplane.steps import step
@@ -22,8 +25,6 @@ _APPLY_S: Final = 300.0
 
 Progress = Callable[[int], None]
 """Called with the number of rows done so far."""
-
-_Batch = tuple[list[Item], list[str]] | None
 
 
 async def backfill(
@@ -40,7 +41,7 @@ async def backfill(
 
     The stream's last order is taken before the snapshot is opened: all that was published up to
     it is in the snapshot, and what comes later is newer and wins at the store's gate. When it is
-    repeated, that order is the first attempt's.
+    repeated, that order is the first attempt's. Bad rows are parked.
     """
     name, definition = target.collection.target, target.deriver.definition
     bounds = await feed.bounds(subjects.changes)
@@ -48,35 +49,36 @@ async def backfill(
     is_again = name in await journal.collections()
     position = await journal.declare_collection(name, target.name, definition, now, bounds.first)
     step("backfill.declared")
-    queue: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
+    parking = Parking(target.name, name, journal.dead)
+    await parking.load()
+    queue: asyncio.Queue[Derived | None] = asyncio.Queue(maxsize=2)
     count = 0
 
     async def derive() -> None:
-        puts: list[Item] = []
-        drops: list[str] = []
+        batch = Derived()
         async for rows in all_rows(database, target.source):
-            more_puts, more_drops = await target.deriver.items(rows)
-            puts += more_puts
-            drops += more_drops
-            if len(puts) + len(drops) >= BATCH_ROWS:
-                await queue.put((puts, drops))
-                puts, drops = [], []
-        if puts or drops:
-            await queue.put((puts, drops))
+            more = await carefully(target.deriver, rows)
+            batch.puts += more.puts
+            batch.drops += more.drops
+            batch.bad |= more.bad
+            if len(batch) >= BATCH_ROWS:
+                await queue.put(batch)
+                batch = Derived()
+        await queue.put(batch)
         await queue.put(None)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(derive())
         while (batch := await queue.get()) is not None:
-            puts, drops = batch
-            async with asyncio.timeout(_APPLY_S):
-                await target.store.apply(target.collection, puts, drops, position.packed())
+            packed = position.packed()
+            await put(target.store, target.collection, batch, packed, timeout_s=_APPLY_S)
+            await parking.park(batch.bad)
             step("backfill.applied")
-            count += len(puts) + len(drops)
+            count += len(batch)
             if progress is not None:
                 progress(count)
     if is_again:
-        await sweep(target.store, target.collection, position)
+        await sweep(target.store, target.collection, position, parking.keys)
     await target.store.maintain(target.collection, full=True)
     await target.store.barrier()
     step("backfill.durable")

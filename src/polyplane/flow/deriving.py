@@ -5,17 +5,31 @@ Projecting, backfill and verify all come through here, so that they cannot disag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from polyplane.errors import DeriveFailed, Misconfigured
+from polyplane.errors import DeriveFailed, Misconfigured, Refused
 from polyplane.model.digest import digest
 from polyplane.model.items import Entry, Item, Vector
-from polyplane.model.projection import Projection
+from polyplane.model.projection import Projection, Vectors
 from polyplane.stores.protocol import Embedder
 from polyplane.truth.scan import Row
+
+
+@dataclass(slots=True)
+class Derived:
+    """What follows from some rows; keys from which nothing does; rows that `derive` cannot take."""
+
+    puts: list[Item] = field(default_factory=list)
+    drops: list[str] = field(default_factory=list)
+    bad: dict[str, Exception] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """How many rows these are."""
+        return len(self.puts) + len(self.drops) + len(self.bad)
 
 
 class Deriver(Protocol):
@@ -25,12 +39,59 @@ class Deriver(Protocol):
     """What digests depend on besides the row: kind, version, embedder."""
 
     def digests(self, rows: Iterable[Row]) -> Iterable[tuple[str, str | None]]:
-        """(key, digest) for each row; None where nothing follows from the row. Pure."""
+        """(key, digest) for each row; None where nothing follows from it, or nothing can. Pure."""
+        ...
+
+    def derived(self, rows: Iterable[Row]) -> Derived:
+        """What follows from each row. Pure; items still lack what `finish` adds."""
+        ...
+
+    async def finish(self, items: Sequence[Item]) -> None:
+        """Add to `items` what takes more than a pure function: embeddings. Safe to repeat."""
         ...
 
     async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
-        """The items to put, and the keys from whose rows nothing follows."""
+        """Finished items to put, and the keys from whose rows nothing follows.
+
+        Raises DeriveFailed for the first row that `derive` cannot take.
+        """
         ...
+
+
+def _digests(
+    one: Callable[[str, Any], tuple[Any, str] | None], rows: Iterable[Row]
+) -> Iterable[tuple[str, str | None]]:
+    """The digests of all rows; a bad one is parked and told of there."""
+    for key, row in rows:
+        try:
+            found = one(key, row)
+        except DeriveFailed:
+            found = None
+        yield key, found and found[1]
+
+
+def _each(one: Callable[[str, Any], tuple[Any, str] | None], rows: Iterable[Row]) -> Derived:
+    """All rows, one by one, so that a bad one keeps none of the others back."""
+    derived = Derived()
+    for key, row in rows:
+        try:
+            found = one(key, row)
+        except DeriveFailed as error:
+            derived.bad[key] = error
+            continue
+        if found is None:
+            derived.drops.append(key)
+        else:
+            derived.puts.append(Item(key, found[1], found[0]))
+    return derived
+
+
+async def _items(deriver: Deriver, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
+    derived = deriver.derived(rows)
+    for error in derived.bad.values():
+        raise error
+    await deriver.finish(derived.puts)
+    return derived.puts, derived.drops
 
 
 def _derive(projection: Projection[Any], key: str, row: Any) -> Any:
@@ -43,39 +104,46 @@ def _derive(projection: Projection[Any], key: str, row: Any) -> Any:
 class VectorDeriver:
     """Vectors: the text is embedded unless `derive` brings its own embedding."""
 
-    def __init__(self, projection: Projection[Any], embedder: Embedder | None) -> None:
+    def __init__(self, projection: Vectors[Any, Any], embedder: Embedder | None) -> None:
         self._projection = projection
         self._embedder = embedder
+        self._dimensions = embedder.dimensions if embedder else projection.dimensions
         self._by = embedder.identity if embedder else "own"
         self.definition = f"vector/{projection.name}/{projection.version}/{self._by}"
 
-    def _derived(self, rows: Iterable[Row]) -> Iterable[tuple[str, Vector[Any] | None, str | None]]:
-        for key, row in rows:
-            vector = _derive(self._projection, key, row)
-            if vector is None:
-                yield key, None, None
-                continue
-            own = vector.embedding
+    def _one(self, key: str, row: Any) -> tuple[Vector[Any], str] | None:
+        """(content, digest) of one row, or None."""
+        vector = _derive(self._projection, key, row)
+        if vector is None:
+            return None
+        own = vector.embedding
+        try:
             by = self._by if own is None else np.asarray(own, "<f4").tobytes().hex()
-            try:
-                yield key, vector, digest([vector.text, vector.tags, by])
-            except TypeError as error:
-                raise DeriveFailed(self._projection.name, key, error) from error
+            return vector, digest([vector.text, vector.tags, by])
+        except (TypeError, ValueError) as error:
+            raise DeriveFailed(self._projection.name, key, error) from error
 
     def digests(self, rows: Iterable[Row]) -> Iterable[tuple[str, str | None]]:
         """See `Deriver.digests`."""
-        return ((key, found) for key, _, found in self._derived(rows))
+        return _digests(self._one, rows)
 
-    async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
-        """See `Deriver.items`; all texts of a call are embedded together."""
-        puts: list[Item] = []
-        drops: list[str] = []
-        for key, vector, found in self._derived(rows):
-            if vector is None or found is None:
-                drops.append(key)
-            else:
-                puts.append(Item(key, found, vector))
-        bare = [item for item in puts if item.content.embedding is None]
+    def derived(self, rows: Iterable[Row]) -> Derived:
+        """See `Deriver.derived`."""
+        return _each(self._checked, rows)
+
+    def _checked(self, key: str, row: Any) -> tuple[Vector[Any], str] | None:
+        """As `_one`. A vector no store can hold is found here, where it costs no other row."""
+        found = self._one(key, row)
+        if found and (own := found[0].embedding) is not None:
+            shape = np.shape(own)
+            if shape != (self._dimensions,):
+                error = Refused(f"An embedding has the shape {shape}.", field="embedding")
+                raise DeriveFailed(self._projection.name, key, error) from error
+        return found
+
+    async def finish(self, items: Sequence[Item]) -> None:
+        """See `Deriver.finish`; all texts of a call are embedded together."""
+        bare = [item for item in items if item.content.embedding is None]
         if bare:
             if self._embedder is None:
                 raise Misconfigured(
@@ -85,7 +153,10 @@ class VectorDeriver:
             vectors = await self._embedder.embed([item.content.text for item in bare])
             for item, embedding in zip(bare, vectors, strict=True):
                 item.content = Vector(item.content.text, item.content.tags, embedding)
-        return puts, drops
+
+    async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
+        """See `Deriver.items`."""
+        return await _items(self, rows)
 
 
 class EntryDeriver:
@@ -95,25 +166,25 @@ class EntryDeriver:
         self._projection = projection
         self.definition = f"cache/{projection.name}/{projection.version}"
 
-    def _derived(self, rows: Iterable[Row]) -> Iterable[tuple[str, Entry | None, str | None]]:
-        for key, row in rows:
-            entry = _derive(self._projection, key, row)
-            try:
-                yield key, entry, None if entry is None else digest(entry.value)
-            except TypeError as error:
-                raise DeriveFailed(self._projection.name, key, error) from error
+    def _one(self, key: str, row: Any) -> tuple[Entry, str] | None:
+        """(content, digest) of one row, or None."""
+        entry = _derive(self._projection, key, row)
+        try:
+            return None if entry is None else (entry, digest(entry.value))
+        except (TypeError, ValueError) as error:
+            raise DeriveFailed(self._projection.name, key, error) from error
 
     def digests(self, rows: Iterable[Row]) -> Iterable[tuple[str, str | None]]:
         """See `Deriver.digests`."""
-        return ((key, found) for key, _, found in self._derived(rows))
+        return _digests(self._one, rows)
+
+    def derived(self, rows: Iterable[Row]) -> Derived:
+        """See `Deriver.derived`."""
+        return _each(self._one, rows)
+
+    async def finish(self, items: Sequence[Item]) -> None:
+        """See `Deriver.finish`: an entry is finished as it is derived."""
 
     async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
         """See `Deriver.items`."""
-        puts: list[Item] = []
-        drops: list[str] = []
-        for key, entry, found in self._derived(rows):
-            if entry is None or found is None:
-                drops.append(key)
-            else:
-                puts.append(Item(key, found, entry))
-        return puts, drops
+        return await _items(self, rows)

@@ -19,6 +19,8 @@ from polyplane.errors import PolyplaneError
 from polyplane.feed.protocol import Feed, Reader, Subjects
 from polyplane.flow.deriving import Deriver
 from polyplane.flow.packing import keys_of
+from polyplane.flow.parking import Parking
+from polyplane.flow.sifting import ENGINE_FAULTS, Failures, derive, put, read
 from polyplane.model.collection import Collection
 from polyplane.model.key import BUCKETS
 from polyplane.model.message import Message
@@ -27,7 +29,7 @@ from polyplane.steps import step
 from polyplane.stores.protocol import ItemStore
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
-from polyplane.truth.scan import Source, rows_by_key
+from polyplane.truth.scan import Source
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +39,8 @@ _WAIT_S: Final = 30.0
 _READ_S: Final = 30.0
 _APPLY_S: Final = 120.0
 MAINTAIN_EVERY_S: Final = 0.5
+RETRY_EVERY_S: Final = 1.0
+"""How often parked keys are looked at, when there are any."""
 _PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0)
 
 
@@ -71,6 +75,8 @@ class Projector:
         self._subjects = subjects
         self._epoch = epoch
         self._done: dict[int, int] = {}
+        self._parking = Parking(target.name, target.collection.target, journal.dead)
+        self._retry_at = 0.0
         self._maintain_at = 0.0
         self._maintenance: asyncio.Task[None] | None = None
         self.position = Position(epoch, 0)
@@ -83,18 +89,26 @@ class Projector:
         self.filled_rows = rows
 
     async def run(self) -> None:
-        """Apply changes as they come; wait out faults of the engines. Ends by cancellation."""
+        """Apply changes as they come; wait out faults of the engines. Ends by cancellation.
+
+        Rows that nothing can be made of are parked, and tried again at once and from time to time.
+        """
         failures = 0
+        is_new = True
         try:
             while True:
                 try:
+                    if is_new:  # and so may be what derives: see whether it can take them
+                        await self._journal.dead.retry(self.target.collection.target, None)
+                        is_new = False
                     async with self._reading() as reader:
                         while True:
-                            messages = await reader.batch(BATCH_MESSAGES, wait_s=_WAIT_S)
+                            wait_s = await self._try_again()
+                            messages = await reader.batch(BATCH_MESSAGES, wait_s=wait_s)
                             if messages:
                                 await self._project(messages)
                                 failures, self.last_error = 0, ""
-                except (PolyplaneError, TimeoutError) as error:
+                except (PolyplaneError, TimeoutError, OSError) as error:
                     self.last_error = str(error) or type(error).__name__
                     _log.warning(
                         "projector.waiting", projection=self.target.name, error=self.last_error
@@ -107,6 +121,7 @@ class Projector:
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Reader]:
         """A reader that begins after what every bucket has applied."""
+        await self._parking.load()
         positions = await self._journal.positions()
         for bucket in range(BUCKETS):
             position = positions.get((self.target.collection.target, bucket))
@@ -137,15 +152,12 @@ class Projector:
         target, position = self.target, Position(self._epoch, order)
         for start in range(0, len(keys), BATCH_KEYS):
             piece = keys[start : start + BATCH_KEYS]
-            async with asyncio.timeout(_READ_S), self._database.connection() as connection:
-                rows = await rows_by_key(connection, target.source, piece)
-            step("projector.read")
-            puts, drops = await target.deriver.items(rows.items())
-            step("projector.derived")
-            drops += [key for key in piece if key not in rows]
-            async with asyncio.timeout(_APPLY_S):
-                await target.store.apply(target.collection, puts, drops, position.packed())
-            self.applied_items += len(piece)
+            parked = self._parking.keys.intersection(piece)
+            failures = await self._make([key for key in piece if key not in parked], position)
+            await self._parking.park(failures)
+            step("projector.parked")
+            await self._make_again(list(parked), position)
+            self.applied_items += len(piece) - len(failures)
         step("projector.applied")
         await target.store.barrier()
         step("projector.durable")
@@ -154,6 +166,47 @@ class Projector:
         step("projector.noted")
         self.position = position
         self._maintain_soon()
+
+    async def _make(self, keys: Sequence[str], position: Position) -> Failures:
+        """Make the store agree with truth for `keys`, but for those that are given back."""
+        target = self.target
+        rows, unread = await read(self._database, target.source, keys, timeout_s=_READ_S)
+        step("projector.read")
+        derived = await derive(target.deriver, rows.items())
+        step("projector.derived")
+        derived.drops += [key for key in keys if key not in rows and key not in unread]
+        packed = position.packed()
+        await put(target.store, target.collection, derived, packed, timeout_s=_APPLY_S)
+        return unread | derived.bad
+
+    async def _make_again(self, parked: Sequence[str], position: Position) -> None:
+        """Try parked keys once more, apart from the others; those that are well by now go on."""
+        if not parked:
+            return
+        try:
+            failures = await self._make(parked, position)
+        except ENGINE_FAULTS:
+            raise
+        except PolyplaneError as error:  # of so many, it works for none
+            failures = dict.fromkeys(parked, error)
+        await self._parking.park(failures)
+        if well := set(parked) - failures.keys():
+            await self.target.store.barrier()
+            await self._parking.unpark(well)
+
+    async def _try_again(self) -> float:
+        """Try the parked keys whose time has come; for how long there is nothing of them to do.
+
+        Truth is read anew, hence what was applied up to the position is in what is read.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._parking.keys:
+            self._retry_at = min(self._retry_at, now + RETRY_EVERY_S)
+        if now >= self._retry_at:
+            due = await self._parking.due(range(BUCKETS))
+            await self._make_again(due, self.position)
+            self._retry_at = now + (RETRY_EVERY_S if self._parking.keys else _WAIT_S)
+        return max(0.001, self._retry_at - now)
 
     def _maintain_soon(self) -> None:
         """Compact in the background, one at a time, while changes flow."""

@@ -15,7 +15,8 @@ from polyplane.truth.journal import Journal
 class ProjectionLag:
     """One projection: applied up to `order` of `published`; `filled` once it was backfilled.
 
-    `running` says whether this process applies it, `error` what its projector met last.
+    `running` says whether this process applies it, `error` what its projector met last. `parked`
+    is the number of its dead letters.
     """
 
     projection: str
@@ -26,6 +27,7 @@ class ProjectionLag:
     order: int
     published: int
     buckets_behind: int
+    parked: int
     running: bool
     applied_items: int
     error: str
@@ -41,6 +43,7 @@ async def lags(
     positions = await journal.positions()
     tails = await journal.tails()
     collections = await journal.collections()
+    parked = await journal.dead.counts()
     behind = await journal.behind(
         epoch,
         [(it.collection.target, it.source.captured.name) for it in targets.values()],
@@ -62,6 +65,7 @@ async def lags(
                 order=max((p.order for p in own if p.epoch == epoch), default=0),
                 published=max((order for (t, _), order in tails.items() if t == table), default=0),
                 buckets_behind=sum(it.collection == at for it in behind),
+                parked=parked.get(at, 0),
                 running=projector is not None,
                 applied_items=projector.applied_items if projector else 0,
                 error=projector.last_error if projector else "",

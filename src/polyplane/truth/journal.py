@@ -10,6 +10,7 @@ from uuid import UUID
 from polyplane.errors import Misconfigured
 from polyplane.model.position import Position, Token
 from polyplane.truth.database import Database
+from polyplane.truth.dead import DeadLetters
 from polyplane.truth.statements import statement
 
 
@@ -39,6 +40,11 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.dead = DeadLetters(database)
+
+    async def dead_keys(self, collection: str) -> set[str]:
+        """The keys that are parked, and so may be missing or stale in the store."""
+        return await self.dead.keys(collection)
 
     async def identity(self) -> tuple[int, bool]:
         """The epoch, and whether it began in this cluster; else the database was restored."""

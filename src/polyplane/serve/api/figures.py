@@ -116,6 +116,13 @@ async def _projections(plane: Plane) -> list[Sample]:
                 labels,
             ),
             Sample(
+                "polyplane_projection_parked_rows",
+                "gauge",
+                "Bad rows that are left aside and tried again from time to time.",
+                lag.parked,
+                labels,
+            ),
+            Sample(
                 "polyplane_projection_items",
                 "counter",
                 "Items applied by this process.",

@@ -18,6 +18,7 @@ from polyplane.ops.health import EngineHealth, Status
 from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.serve.token import NAME, ops_token
+from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, problem_responses, within
 
 LONG_TIMEOUT_S: Final = 3600.0
@@ -158,6 +159,60 @@ async def repair(
 async def backfill(plane: PlaneOf, name: str) -> Backfilled:
     """Beside the running flow; what is newer in the store stays."""
     return Backfilled(projection=name, items=await refill(plane, name))
+
+
+Keys = Annotated[list[str], Query(description="Only these keys; none: all.")]
+
+
+class Counted(BaseModel):
+    """How many dead letters something was done to."""
+
+    projection: str
+    rows: int
+
+
+@router.get(
+    "/projections/{name}/dead",
+    summary="The rows that nothing can be made of",
+    responses=problem_responses(404),
+)
+async def dead(
+    plane: PlaneOf,
+    name: str,
+    key: Keys = [],  # noqa: B006
+    after: Annotated[str, Query(description="Only keys after this one.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> list[DeadLetter]:
+    """By key: why, how often tried, and when again. The store keeps what it had of them."""
+    letters = plane.opened.journal.dead.letters
+    return await letters(collection_of(plane, name), keys=key or None, after=after, limit=limit)
+
+
+@router.post(
+    "/projections/{name}/dead/retry",
+    summary="Try dead letters again now",
+    responses=problem_responses(404),
+)
+async def retry_dead(plane: PlaneOf, name: str, key: Keys = []) -> Counted:  # noqa: B006
+    """Truth is read anew. What works leaves the list within seconds."""
+    found = await plane.opened.journal.dead.retry(collection_of(plane, name), key or None)
+    return Counted(projection=name, rows=found)
+
+
+@router.post(
+    "/projections/{name}/dead/drop",
+    summary="Forget dead letters",
+    responses=problem_responses(404),
+)
+async def drop_dead(plane: PlaneOf, name: str, key: Keys = []) -> Counted:  # noqa: B006
+    """The store stays as it is until the row changes again, or is repaired."""
+    found = await plane.opened.journal.dead.unpark(collection_of(plane, name), key or None)
+    return Counted(projection=name, rows=found)
+
+
+def collection_of(plane: Plane, name: str) -> str:
+    """Where the items of the projection `name` are; NotFound when the plane declares none."""
+    return plane.opened.targets[named(plane, name).name].collection.target
 
 
 async def refill(plane: Plane, name: str) -> int:

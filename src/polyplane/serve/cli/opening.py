@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from rich.text import Text
 
 from polyplane.plane import Plane
-from polyplane.serve.api.operator import named, refill
+from polyplane.serve.api.operator import collection_of, named, refill
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Report
@@ -59,6 +59,34 @@ class OwnPlane:
 
         async def work(plane: Plane) -> dict[str, Any]:
             return {"projection": name, "items": await refill(plane, name)}
+
+        return self._on(work)
+
+    def dead(self, name: str, keys: Sequence[str] | None, limit: int) -> list[dict[str, Any]]:
+        """Dead letters of one projection."""
+
+        async def work(plane: Plane) -> list[dict[str, Any]]:
+            letters = plane.opened.journal.dead.letters
+            found = await letters(collection_of(plane, name), keys=keys, limit=limit)
+            return [asdict(letter) for letter in found]
+
+        return self._on(work)
+
+    def retry_dead(self, name: str, keys: Sequence[str] | None) -> dict[str, Any]:
+        """Make dead letters due now."""
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            found = await plane.opened.journal.dead.retry(collection_of(plane, name), keys)
+            return {"projection": name, "rows": found}
+
+        return self._on(work)
+
+    def drop_dead(self, name: str, keys: Sequence[str] | None) -> dict[str, Any]:
+        """Forget dead letters."""
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            found = await plane.opened.journal.dead.unpark(collection_of(plane, name), keys)
+            return {"projection": name, "rows": found}
 
         return self._on(work)
 

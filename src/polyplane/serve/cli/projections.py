@@ -7,11 +7,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from polyplane.serve.cli import dead
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
 app = typer.Typer(help="List and refill projections.", no_args_is_help=True, add_completion=False)
+app.add_typer(dead.app, name="dead")
 
 
 @app.command("list")
@@ -61,6 +63,7 @@ def table_of(projections: list[dict[str, Any]]) -> Table:
         state = state or (
             f"{it['buckets_behind']} buckets behind" if it["buckets_behind"] else "up"
         )
+        state += f", {it['parked']:,} parked" if it["parked"] else ""
         where = f"{it['engine']} {it['collection']}"
         applied, published = f"{it['order']:,}", f"{it['published']:,}"
         table.add_row(it["projection"], it["table"], where, applied, published, state)

@@ -26,25 +26,22 @@ class Remote:
             trust_env=False,  # a proxy has no business between us
         )
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, **parameters: Any) -> Any:
         """What a GET answers. Raises what its problem document stands for."""
-        return self._call("GET", path, CALL_TIMEOUT_S)
+        return self._call("GET", path, CALL_TIMEOUT_S, parameters)
 
-    def post(self, path: str, **parameters: Any) -> dict[str, Any]:
+    def post(self, path: str, **parameters: Any) -> Any:
         """What a POST answers; it may take up to an hour."""
         return self._call("POST", path, LONG_TIMEOUT_S, parameters)
 
-    def _call(
-        self, method: str, path: str, timeout_s: float, parameters: Any = None
-    ) -> dict[str, Any]:
+    def _call(self, method: str, path: str, timeout_s: float, parameters: Any = None) -> Any:
         try:
             answer = self._client.request(method, path, params=parameters, timeout=timeout_s)
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
         if answer.is_error:
             raise _error_of(answer)
-        content: dict[str, Any] = answer.json()
-        return content
+        return answer.json()
 
 
 def find_running(settings: Settings) -> Remote | None:

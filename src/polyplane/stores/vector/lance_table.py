@@ -108,7 +108,10 @@ def _vectors(collection: Collection, embeddings: list[Any], gone: int) -> pa.Arr
     matrix: npt.NDArray[np.float32] = np.zeros((len(embeddings) + gone, size), np.float32)
     if embeddings:
         try:
-            matrix[: len(embeddings)] = np.asarray(embeddings, dtype=np.float32)
+            found = np.asarray(embeddings, dtype=np.float32)
+            if found.shape != (len(embeddings), size):  # numpy would repeat a single number
+                raise ValueError(f"these are of shape {found.shape[1:]}")
+            matrix[: len(embeddings)] = found
         except ValueError as error:
             raise Misconfigured(
                 f"{collection.name} holds vectors of {size} numbers: {error}.",

@@ -89,3 +89,17 @@ CREATE TABLE polyplane.ingested (
   stored   boolean NOT NULL DEFAULT false,
   PRIMARY KEY (stream, epoch, first)
 );
+
+-- Keys of bad rows, left aside so that their bucket goes on, until a later try at them works.
+CREATE TABLE polyplane.dead (
+  collection  text NOT NULL,
+  key         text COLLATE "C" NOT NULL,
+  bucket      int NOT NULL,
+  error       text NOT NULL,
+  attempts    int NOT NULL DEFAULT 1,
+  first_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+  last_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+  next_try_at timestamptz NOT NULL,
+  PRIMARY KEY (collection, key)
+);
+CREATE INDEX dead_next ON polyplane.dead (collection, next_try_at);

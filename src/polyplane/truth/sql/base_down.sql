@@ -15,4 +15,4 @@ BEGIN
 END $$;
 
 DROP TABLE polyplane.outbox, polyplane.identity, polyplane.lease, polyplane.relayed, polyplane.tail,
-  polyplane.projected, polyplane.collection, polyplane.ingested;
+  polyplane.projected, polyplane.collection, polyplane.ingested, polyplane.dead;
