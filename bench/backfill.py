@@ -63,7 +63,7 @@ async def _filled(plane: Plane) -> float:
     """Seconds from now, when the plane has just been opened, until the collection is filled."""
     started = perf_counter()
     async with asyncio.timeout(600):
-        while not any(row.filled_at for row in (await plane.opened.journal.collections()).values()):
+        while not any(row.filled for row in await plane.opened.journal.collections.rows()):
             await asyncio.sleep(0.02)
     return perf_counter() - started
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic
 from uuid import uuid4
@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from polyplane.errors import Misconfigured, Refused
 from polyplane.feed.protocol import Ack, Feed, Outgoing, Subjects
 from polyplane.flow.projector import Target
+from polyplane.generations import Reading
 from polyplane.model import points
 from polyplane.model.digest import canonical
 from polyplane.model.items import Hit, Where
@@ -22,7 +23,7 @@ from polyplane.model.message import Message
 from polyplane.model.position import Position
 from polyplane.model.projection import Projection
 from polyplane.model.stream import Stream
-from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
+from polyplane.stores.protocol import CacheStore, SeriesStore, VectorStore
 from polyplane.truth.database import Database
 from polyplane.truth.scan import rows_by_key
 
@@ -37,10 +38,9 @@ MESSAGE_BYTES: Final = 512 << 10
 class VectorReader(Generic[P]):
     """Search in the collection of one `Vectors` projection."""
 
-    def __init__(self, target: Target, store: VectorStore, embedder: Embedder | None) -> None:
-        self._target = target
+    def __init__(self, reading: Callable[[], Reading], store: VectorStore) -> None:
+        self._reading = reading
         self._store = store
-        self._embedder = embedder
 
     async def search(
         self, query: str | Sequence[float], *, limit: int = 10, tags: Where | None = None
@@ -51,17 +51,18 @@ class VectorReader(Generic[P]):
         """
         if not 1 <= limit <= 1_000:
             raise Refused("limit must be from 1 to 1,000.", field="limit")
+        reading = self._reading()  # one collection throughout, whatever is switched meanwhile
         if isinstance(query, str):
-            if self._embedder is None:
+            if reading.embedder is None:
                 raise Misconfigured("A text cannot be searched for without an embedder.")
-            (embedding,) = await self._embedder.embed([query])
+            (embedding,) = await reading.embedder.embed([query])
         else:
             embedding = query
-        return await self._store.search(self._target.collection, embedding, limit=limit, where=tags)
+        return await self._store.search(reading.collection, embedding, limit=limit, where=tags)
 
     async def get(self, keys: Sequence[Any]) -> list[Hit]:
         """The items under `keys` that exist, in the order of `keys`."""
-        return await self._store.get(self._target.collection, [str(key) for key in keys])
+        return await self._store.get(self._reading().collection, [str(key) for key in keys])
 
 
 class CacheReader(Generic[P]):
@@ -70,6 +71,7 @@ class CacheReader(Generic[P]):
     def __init__(
         self,
         target: Target,
+        reading: Callable[[], Reading],
         store: CacheStore,
         database: Database,
         feed: Feed,
@@ -77,6 +79,7 @@ class CacheReader(Generic[P]):
         epoch: int,
     ) -> None:
         self._target = target
+        self._reading = reading
         self._store = store
         self._database = database
         self._feed = feed
@@ -87,19 +90,23 @@ class CacheReader(Generic[P]):
         """The value that follows from the row under `key`, or None when there is none.
 
         On a miss truth is read and the value stored; the order of the feed is taken first, so
-        that a change that comes meanwhile is newer and wins.
+        that a change that comes meanwhile is newer and wins. While readers read what other code
+        derives, the value comes from truth alone.
         """
-        value = await self._store.get(self._target.collection, str(key))
-        if value is not None:
-            return value
+        reading = self._reading()
+        if reading.derived:
+            value = await self._store.get(reading.collection, str(key))
+            if value is not None:
+                return value
         bounds = await self._feed.bounds(self._changes)
         async with self._database.connection() as connection:
             rows = await rows_by_key(connection, self._target.source, [str(key)])
         puts, _ = await self._target.deriver.items(rows.items())
         if not puts:
             return None
-        position = Position(self._epoch, bounds.last)
-        await self._store.apply(self._target.collection, puts, [], position.packed())
+        if reading.derived:
+            position = Position(self._epoch, bounds.last)
+            await self._store.apply(reading.collection, puts, [], position.packed())
         return orjson.loads(canonical(puts[0].content.value))
 
 

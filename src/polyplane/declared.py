@@ -45,6 +45,11 @@ class Declared:
                     f"{odd[0]!r} is no name for a projection, stream or application.",
                     fix="Use lower-case letters, digits and underscores, at most 63.",
                 )
+            if odd := [name for name in names if re.search(r"_g\d+$", name)]:
+                raise Misconfigured(
+                    f"{odd[0]!r} ends as the further collections of a projection do.",
+                    fix="Give it another name.",
+                )
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise Misconfigured(f"Two of the same kind are named {twice[0]!r}.")

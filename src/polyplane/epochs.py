@@ -73,8 +73,8 @@ async def why_over(declared: Declared, journal: Journal, feed: JetStream) -> str
     tables = {it.name: source_of(it.model).captured.name for it in declared.projections}
     reads = [
         (row.name, tables[row.projection])
-        for row in (await journal.collections()).values()
-        if row.projection in tables
+        for row in await journal.collections.rows()
+        if row.projection in tables and row.state != "retired"
     ]
     positions = await journal.positions()
     behind = await journal.behind(epoch, reads)

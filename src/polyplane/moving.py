@@ -13,12 +13,12 @@ import structlog
 from polyplane.access import decode_message
 from polyplane.declared import Declared
 from polyplane.epochs import ensure_streams, settle_epoch, why_over
-from polyplane.errors import Unavailable
-from polyplane.flow.backfill import backfill
+from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
-from polyplane.flow.projector import Projector
 from polyplane.flow.relay import Over, Relay
+from polyplane.generations import REFRESH_S, Generations
+from polyplane.keeping import Keeper
 from polyplane.opening import Open
 
 _log = structlog.get_logger(__name__)
@@ -27,18 +27,35 @@ _LOOK_EVERY_S: Final = 2.0
 """How often to look whether the epoch is over."""
 
 
-def start_flow(
+async def start_flow(
     declared: Declared, opened: Open, plane: Any, home: Path, stack: AsyncExitStack
 ) -> None:
     """Move data in this process until the stack unwinds, in one epoch after the other."""
-    _begin(declared, opened, plane)
-    keeper = asyncio.create_task(_keep(declared, opened, plane, home), name="epochs")
     stack.push_async_callback(_end, opened)
+    await _begin(declared, opened, plane)
+    keeper = asyncio.create_task(_keep(declared, opened, plane, home), name="epochs")
     stack.push_async_callback(_cancelled, keeper)  # runs first: the last one pushed
+
+
+def start_watching(opened: Open, stack: AsyncExitStack) -> None:
+    """Follow what other processes switch readers to, until the stack unwinds."""
+    opened.crew.add("generations", partial(_watch, opened.generations))
+    stack.push_async_callback(opened.crew.stop)
+
+
+async def _watch(generations: Generations) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_S)
+        try:
+            await generations.refresh()
+        except PolyplaneError as error:
+            _log.warning("generations.unknown", error=error.message)
 
 
 async def _end(opened: Open) -> None:
     await opened.crew.stop()
+    opened.projectors.clear()
+    opened.rebuilds.clear()
     if opened.relay is not None:
         await opened.relay.stop()
 
@@ -71,7 +88,7 @@ async def _keep(declared: Declared, opened: Open, plane: Any, home: Path) -> Non
                     _log.warning("epoch.waiting", error=str(error) or type(error).__name__)
                     await asyncio.sleep(_LOOK_EVERY_S)
             opened.epochs_ended.append(over.why)
-            _begin(declared, opened, plane)
+            await _begin(declared, opened, plane)
         except (Unavailable, TimeoutError) as error:
             _log.info("epoch.unknown", error=str(error) or type(error).__name__)
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -93,21 +110,21 @@ async def _when_over(declared: Declared, opened: Open) -> Over:
             return Over(why, went_back=False)
 
 
-def _begin(declared: Declared, opened: Open, plane: Any) -> None:
+async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
     """Start relay, projectors, ingest and inbound followers in the present epoch."""
     subjects, feed, journal = opened.feed.subjects, opened.feed, opened.journal
+    keeper = Keeper(opened, keep_s=plane.settings.retired_keep_s)
 
     async def all_applied() -> bool:
-        return not await journal.behind(opened.epoch, opened.reads())
+        return not await journal.behind(opened.epoch, keeper.reads())
 
     opened.relay = Relay(
         opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=all_applied
     )
     opened.crew.add("relay", opened.relay.run)
-    for name, target in opened.targets.items():
-        projector = Projector(target, opened.database, journal, feed, subjects, epoch=opened.epoch)
-        opened.projectors[name] = projector
-        opened.crew.add(f"projector {name}", partial(_fill_and_project, opened, projector))
+    await opened.generations.refresh()
+    await keeper.adjust()
+    opened.crew.add("generations", keeper.run)
     for stream in declared.streams:
         assert opened.stores.series is not None
         ingest = Ingest(
@@ -126,20 +143,3 @@ def _begin(declared: Declared, opened: Open, plane: Any) -> None:
             follower = Follower(application.name, inbound, plane, feed, subjects)
             opened.followers[follower.name] = follower
             opened.crew.add(f"inbound {follower.name}", follower.run)
-
-
-async def _fill_and_project(opened: Open, projector: Projector) -> None:
-    """Backfill a collection that was never filled, then follow the changes."""
-    target = projector.target
-    row = (await opened.journal.collections()).get(target.collection.target)
-    if row is None or row.filled_at is None:
-        await backfill(
-            target,
-            opened.database,
-            opened.journal,
-            opened.feed,
-            opened.feed.subjects,
-            epoch=opened.epoch,
-            progress=projector.filling,
-        )
-    await projector.run()

@@ -6,9 +6,10 @@ Everything opened is put on the plane's exit stack, so that a failure half way c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -16,20 +17,19 @@ import structlog
 from polyplane.declared import Declared
 from polyplane.embedded import Engines
 from polyplane.epochs import ensure_streams, settle_epoch
-from polyplane.errors import Misconfigured
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.flow.crew import Crew
-from polyplane.flow.deriving import Deriver, EntryDeriver, VectorDeriver
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Projector, Target
+from polyplane.flow.rebuild import Rebuild
 from polyplane.flow.relay import Relay
-from polyplane.model.collection import Collection
-from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.generations import Generations, Stores
+from polyplane.model.projection import Projection, Vectors
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.settings import Settings
 from polyplane.stores.catalog import adapter, open_store
-from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
+from polyplane.stores.protocol import Embedder
 from polyplane.truth.capture import install
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
@@ -49,16 +49,6 @@ _URL_NAMES: Final = {"seaweedfs": "s3"}
 
 
 @dataclass(slots=True)
-class Stores:
-    """The open stores; None where nothing declared needs one."""
-
-    vector: VectorStore | None = None
-    series: SeriesStore | None = None
-    cache: CacheStore | None = None
-    embedder: Embedder | None = None
-
-
-@dataclass(slots=True)
 class Open:
     """Everything that is open while a plane is."""
 
@@ -68,29 +58,36 @@ class Open:
     feed: JetStream
     epoch: int
     stores: Stores
+    generations: Generations
     engines: Engines | None = None
-    targets: dict[str, Target] = field(default_factory=dict)
     relay: Relay | None = None
     projectors: dict[str, Projector] = field(default_factory=dict)
+    rebuilds: dict[str, Rebuild] = field(default_factory=dict)
+    """Both by collection."""
     ingests: dict[str, Ingest] = field(default_factory=dict)
     followers: dict[str, Follower] = field(default_factory=dict)
     crew: Crew = field(default_factory=Crew)
     epochs_ended: list[str] = field(default_factory=list)
     """Why epochs ended while this plane was open."""
 
-    def reads(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
-        """(collection, table) of the named projections, or of all."""
-        return [
-            (target.collection.target, target.source.captured.name)
-            for target in self.targets.values()
-            if not names or target.name in names
-        ]
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Projection -> what this code derives, and the collection it goes to."""
+        return self.generations.targets
 
 
 async def open_all(
-    declared: Declared, settings: Settings, stack: AsyncExitStack, tell: Callable[[str], None]
+    declared: Declared,
+    settings: Settings,
+    stack: AsyncExitStack,
+    tell: Callable[[str], None],
+    *,
+    moves: bool,
 ) -> Open:
-    """Open engines, truth (migrated, captured), feed and stores. Moves no data yet."""
+    """Open engines, truth (migrated, captured), feed and stores. Moves no data yet.
+
+    `moves` says whether this process is going to.
+    """
     adapters = asyncio.create_task(asyncio.to_thread(_load_adapters, declared, settings))
     try:
         engines, urls = await _start_engines(declared, settings, stack, tell)
@@ -110,8 +107,12 @@ async def open_all(
     journal = Journal(database)
     epoch = await settle_epoch(declared, journal, feed, settings.home)
     stores = await _open_stores(declared, settings, urls, stack)
-    opened = Open(urls, database, journal, feed, epoch, stores, engines)
-    await _prepare_collections(declared, opened)
+    generations = Generations(
+        declared, stores, journal, partial(_open_embedder_at, settings=settings)
+    )
+    stack.push_async_callback(generations.close)
+    opened = Open(urls, database, journal, feed, epoch, stores, generations, engines)
+    await _prepare_generations(declared, opened, moves=moves)
     return opened
 
 
@@ -176,7 +177,8 @@ async def _open_stores(
         stores.vector = await open_store("vector", url, **({"api_key": key} if key else {}))
         stack.push_async_callback(stores.vector.close)
     if "embedder" in needed:
-        stores.embedder = await _open_embedder(settings)
+        stores.embedder_url = _embedder_url(settings)
+        stores.embedder = await _open_embedder_at(stores.embedder_url, settings)
         stack.push_async_callback(stores.embedder.close)
     if url := needed.get("series"):
         # In process there is one folder for all planes: each has its own database in it.
@@ -190,17 +192,21 @@ async def _open_stores(
     return stores
 
 
-async def _open_embedder(settings: Settings) -> Embedder:
+def _embedder_url(settings: Settings) -> str:
+    """Where texts are embedded, and by which model; it holds no secret."""
     url = settings.url("embedder_url")
     if url is None:
-        embedder: Embedder = await open_store("embedder", OFFLINE_EMBEDDER)
-        return embedder
+        return OFFLINE_EMBEDDER
     options = f"model={settings.embedder_model}&dimensions={settings.embedder_dimensions}"
-    joined = f"{url}{'&' if '?' in url else '?'}{options}"
-    remote: Embedder = await open_store(
-        "embedder", joined, api_key=settings.url("embedder_api_key") or ""
-    )
-    return remote
+    return f"{url}{'&' if '?' in url else '?'}{options}"
+
+
+async def _open_embedder_at(url: str, settings: Settings) -> Embedder:
+    options = {}
+    if url != OFFLINE_EMBEDDER:
+        options = {"api_key": settings.url("embedder_api_key") or ""}
+    embedder: Embedder = await open_store("embedder", url, **options)
+    return embedder
 
 
 def cast_dimensions(projection: type[Projection[Any]]) -> int | None:
@@ -208,49 +214,22 @@ def cast_dimensions(projection: type[Projection[Any]]) -> int | None:
     return projection.dimensions if issubclass(projection, Vectors) else None
 
 
-async def _prepare_collections(declared: Declared, opened: Open) -> None:
-    known = await opened.journal.collections()
-    for projection in declared.projections:
-        target = _target(projection, opened.stores)
-        row = known.get(target.collection.target)
-        if row is not None and row.definition != target.deriver.definition:
-            raise Misconfigured(
-                f"{target.collection.target} was built as {row.definition!r}, but is now declared"
-                f" as {target.deriver.definition!r}.",
-                fix=f"Raise the version of {projection.__name__}, or go back to the old embedder.",
-            )
-        await target.store.prepare(target.collection)
-        opened.targets[target.name] = target
+async def _prepare_generations(declared: Declared, opened: Open, *, moves: bool) -> None:
+    """Know the collections; who moves data declares a generation where definitions differ."""
+
+    async def reachable(collection: str) -> bool:
+        """Whether the stream still has every change that the collection has not applied."""
+        bounds = await opened.feed.bounds(opened.feed.subjects.changes)
+        positions = await opened.journal.positions()
+        held = [at for (name, _), at in positions.items() if name == collection]
+        return bool(held) and all(
+            at.epoch == opened.epoch and at.order + 1 >= bounds.first for at in held
+        )
+
+    if moves:
+        await opened.generations.declare(reachable)
+    else:
+        await opened.generations.first()
     if opened.stores.series is not None:
         for stream in declared.streams:
             await opened.stores.series.prepare(stream)
-
-
-def _target(projection: type[Projection[Any]], stores: Stores) -> Target:
-    source = source_of(projection.model)
-    deriver: Deriver
-    if issubclass(projection, Vectors):
-        embedder = None if projection.dimensions else stores.embedder
-        assert stores.vector is not None
-        deriver = VectorDeriver(projection(), embedder)
-        collection = Collection(
-            name=projection.name,
-            version=projection.version,
-            kind="vector",
-            dimensions=embedder.dimensions if embedder else projection.dimensions or 0,
-            tag_types=projection.tag_types(),
-            indexes=projection.indexes,
-            text_name=projection.text_name,
-        )
-        return Target(projection.name, source, deriver, stores.vector, collection)
-    if issubclass(projection, Cached):
-        assert stores.cache is not None
-        collection = Collection(
-            name=projection.name,
-            version=projection.version,
-            kind="cache",
-            key_prefix=projection.key_prefix,
-            ttl_s=projection.ttl_s,
-        )
-        return Target(projection.name, source, EntryDeriver(projection()), stores.cache, collection)
-    raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 from uuid import uuid4
@@ -15,16 +18,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from polyplane.access import CacheReader, StreamAccess, VectorReader
 from polyplane.checks import checks_of
 from polyplane.declared import Declared
-from polyplane.errors import Misconfigured, NotFound
+from polyplane.errors import Misconfigured, NotFound, NotSettled
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
+from polyplane.generations import Rebuilt
+from polyplane.keeping import prune, sides
 from polyplane.model.application import Application
 from polyplane.model.drift import Drift, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
-from polyplane.moving import start_flow
+from polyplane.moving import start_flow, start_watching
 from polyplane.opening import Open, open_all
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
@@ -43,6 +48,7 @@ C = TypeVar("C", bound=Cached[Any])
 S = TypeVar("S", bound=Stream)
 
 VERIFY_TIMEOUT_S: Final = 60.0
+REBUILD_TIMEOUT_S: Final = 3600.0
 
 
 class Plane:
@@ -78,9 +84,13 @@ class Plane:
         if self._stack is not None:
             raise Misconfigured("This plane is open already.")
         async with AsyncExitStack() as stack:
-            opened = await open_all(self.declared, self.settings, stack, tell or _silently)
+            opened = await open_all(
+                self.declared, self.settings, stack, tell or _silently, moves=self._flows
+            )
             if self._flows:
-                start_flow(self.declared, opened, self, self.settings.home, stack)
+                await start_flow(self.declared, opened, self, self.settings.home, stack)
+            else:
+                start_watching(opened, stack)
             self._open = opened
             self._stack = stack.pop_all()
 
@@ -151,8 +161,10 @@ class Plane:
         opened = self.opened
         if token is None or token.epoch != opened.epoch:
             return
-        reads = opened.reads([projection.name for projection in projections])
-        await settled(opened.journal, token, reads, timeout_s=timeout_s)
+        names = [projection.name for projection in projections]
+        left_s = await self._current(names, timeout_s)
+        reads = partial(opened.generations.reads, names)
+        await settled(opened.journal, token, reads, timeout_s=left_s)
 
     async def caught_up(self, *projections: type[Projection[Any]], timeout_s: float = 60.0) -> None:
         """Return when `projections` (default: all) have applied all that is committed by now.
@@ -160,8 +172,25 @@ class Plane:
         Raises NotSettled when they have not within `timeout_s` seconds.
         """
         opened = self.opened
-        reads = opened.reads([projection.name for projection in projections])
-        await caught_up(opened.journal, lambda: opened.epoch, reads, timeout_s=timeout_s)
+        names = [projection.name for projection in projections]
+        left_s = await self._current(names, timeout_s)
+        reads = partial(opened.generations.reads, names)
+        await caught_up(opened.journal, lambda: opened.epoch, reads, timeout_s=left_s)
+
+    async def _current(self, names: Sequence[str], timeout_s: float) -> float:
+        """Wait until readers read what this code derives; the seconds that are left."""
+        loop, opened = asyncio.get_running_loop(), self.opened
+        deadline = loop.time() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await opened.generations.current(names)
+        except TimeoutError:
+            old = [it for it, reading in opened.generations.readings.items() if not reading.derived]
+            raise NotSettled(
+                f"Readers of {', '.join(old)} still read what other code derived.",
+                fix="See: polyplane projections list",
+            ) from None
+        return deadline - loop.time()
 
     # Stores
 
@@ -178,18 +207,16 @@ class Plane:
             if declared not in self.declared.streams or opened.stores.series is None:
                 raise NotFound(f"This plane does not declare the stream {declared.__name__}.")
             return StreamAccess(declared, opened.stores.series, opened.feed, opened.feed.subjects)
-        target = (
-            opened.targets.get(declared.name) if declared in self.declared.projections else None
-        )
-        if target is None:
+        if declared not in self.declared.projections:
             raise NotFound(f"This plane does not declare {declared.__name__}.")
+        readings, name = opened.generations.readings, declared.name
         if issubclass(declared, Vectors):
             assert opened.stores.vector is not None
-            embedder = None if declared.dimensions else opened.stores.embedder
-            return VectorReader(target, opened.stores.vector, embedder)
+            return VectorReader(lambda: readings[name], opened.stores.vector)
         assert opened.stores.cache is not None
         return CacheReader(
-            target,
+            opened.generations.own[name],
+            lambda: readings[name],
             opened.stores.cache,
             opened.database,
             opened.feed,
@@ -240,8 +267,10 @@ class Plane:
         `progress` hears (projection, rows compared). Raises NotSettled when a projection has not
         applied what is committed within `timeout_s` seconds.
         """
+        wanted = [p.name for p in projections] or list(self.opened.generations.own)
+        await self._current(wanted, timeout_s)
         parts = []
-        for name in [p.name for p in projections] or list(self.opened.targets):
+        for name in wanted:
             truth, store = self._sides(name, timeout_s)
             with in_our_words():
                 parts.append(await verify(name, truth, store, progress=_named(progress, name)))
@@ -267,18 +296,7 @@ class Plane:
 
     def _sides(self, name: str, timeout_s: float) -> tuple[TruthOfTarget, StoreSide]:
         """Both sides of the projection `name`, to compare."""
-        opened = self.opened
-        target = opened.targets[name]
-        truth = TruthOfTarget(
-            target,
-            opened.database,
-            opened.journal,
-            opened.feed,
-            opened.feed.subjects.changes,
-            epoch=lambda: opened.epoch,
-            timeout_s=timeout_s,
-        )
-        return truth, StoreSide(target.store, target.collection)
+        return sides(self.opened, self.opened.generations.target(name), timeout_s)
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline."""
@@ -287,7 +305,73 @@ class Plane:
     async def lag(self) -> list[ProjectionLag]:
         """How far each projection is behind what is committed."""
         opened = self.opened
-        return await lags(opened.journal, opened.epoch, opened.targets, opened.projectors)
+        return await lags(
+            opened.journal,
+            opened.epoch,
+            opened.generations.own,
+            opened.projectors,
+            {name: rebuild.rows for name, rebuild in opened.rebuilds.items()},
+        )
+
+    # Change without downtime
+
+    async def rebuild(
+        self,
+        projection: type[Projection[Any]],
+        *,
+        timeout_s: float = REBUILD_TIMEOUT_S,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> Rebuilt:
+        """Build a projection's collection anew beside the one that is read, prove it, switch.
+
+        Joins a rebuild that is under way. What was read is kept for `rollback`. `progress` hears
+        (phase, rows filled). Raises Conflict when the new one was given up, saying why; NotSettled
+        after `timeout_s` seconds, and then it goes on.
+        """
+        name = await self.opened.generations.begin(projection.name)
+        return await self._switched(projection.name, name, timeout_s, progress)
+
+    async def rollback(
+        self,
+        projection: type[Projection[Any]],
+        *,
+        timeout_s: float = REBUILD_TIMEOUT_S,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> Rebuilt:
+        """Prove the collection that was read before, and let readers read it again.
+
+        Raises Conflict when there is none that this code derives; else as `rebuild`.
+        """
+        name = await self.opened.generations.begin_back(projection.name)
+        return await self._switched(projection.name, name, timeout_s, progress)
+
+    async def _switched(
+        self,
+        projection: str,
+        name: str,
+        timeout_s: float,
+        progress: Callable[[str, int], None] | None,
+    ) -> Rebuilt:
+        opened, started = self.opened, perf_counter()
+        before = opened.generations.readings[projection].collection.target
+
+        def tell() -> None:
+            rebuild = opened.rebuilds.get(name)
+            if progress is not None and rebuild is not None:
+                progress(rebuild.phase, rebuild.rows)
+
+        await opened.generations.switched(name, timeout_s=timeout_s, tell=tell)
+        return Rebuilt(projection, name, before, perf_counter() - started)
+
+    async def prune(self, *projections: type[Projection[Any]]) -> list[str]:
+        """Drop the collections that were read before, of `projections` or of all; their names.
+
+        What was read within the last seconds stays, for readers in other processes.
+        """
+        opened = self.opened
+        await opened.generations.refresh()
+        names = [it.name for it in projections] or list(opened.generations.own)
+        return [it for name in names for it in await prune(opened, name)]
 
 
 def _silently(_: str) -> None:

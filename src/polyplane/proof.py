@@ -62,7 +62,7 @@ class TruthOfTarget:
     async def caught_up(self) -> None:
         """Return when all that was committed before this call is applied to the store."""
         reads = [(self._target.collection.target, self._target.source.captured.name)]
-        await caught_up(self._journal, self._epoch, reads, timeout_s=self._timeout_s)
+        await caught_up(self._journal, self._epoch, lambda: reads, timeout_s=self._timeout_s)
 
     async def newest(self) -> int:
         """The packed position of the last change that is published."""

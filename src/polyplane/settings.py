@@ -74,6 +74,11 @@ class Settings(BaseModel):
     embedder_dimensions: int = Field(
         default=1536, ge=2, le=8192, description="Its vectors' length."
     )
+    retired_keep_s: int = Field(
+        default=86_400,
+        ge=0,
+        description="How long a collection is kept, and kept up, after readers left it.",
+    )
     api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(default=8765, ge=0, le=65535, description="Its port; 0 takes a free one.")
     api_hosts: str = Field(

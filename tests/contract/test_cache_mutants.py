@@ -150,7 +150,7 @@ MUTANTS: dict[str, tuple[Breakage, str]] = {
     ),
     "no digest": (_script("'d', digest, ", ""), "test_a_put_is_stored_whole"),
     "values as text": (_wholly_read, "test_a_put_is_stored_whole"),
-    "versions share keys": (_versions_share_keys, "test_collections_and_versions_do_not_mix"),
+    "versions share keys": (_versions_share_keys, "test_collections_and_generations_do_not_mix"),
     "prefix forgotten": (_prefix_forgotten, "test_what_is_not_ours_is_left_alone"),
     "patterns unescaped": (_patterns_taken_at_their_word, "test_what_is_not_ours_is_left_alone"),
     "bury is gated": (

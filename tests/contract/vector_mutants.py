@@ -197,7 +197,7 @@ ANY_STORE: Mutants = {
         _answered("stamps", lambda found: [stamp for stamp in found if stamp.digest]),
         "test_stamps_are_what_is_held_under_keys",
     ),
-    "versions mixed": (_versions_mixed, "test_versions_of_a_collection_do_not_mix"),
+    "versions mixed": (_versions_mixed, "test_generations_of_a_collection_do_not_mix"),
     "tags not checked": (_written_before_checked, "test_impossible_tags_are_refused"),
     "names not checked": (_names_not_checked, "test_prepare_refuses_another_shape"),
 }

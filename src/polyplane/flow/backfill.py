@@ -43,11 +43,10 @@ async def backfill(
     it is in the snapshot, and what comes later is newer and wins at the store's gate. When it is
     repeated, that order is the first attempt's. Bad rows are parked.
     """
-    name, definition = target.collection.target, target.deriver.definition
+    name = target.collection.target
     bounds = await feed.bounds(subjects.changes)
     now = Position(epoch, bounds.last)
-    is_again = name in await journal.collections()
-    position = await journal.declare_collection(name, target.name, definition, now, bounds.first)
+    position, is_again = await journal.collections.fill_from(name, now, bounds.first)
     step("backfill.declared")
     parking = Parking(target.name, name, journal.dead)
     await parking.load()
@@ -84,5 +83,5 @@ async def backfill(
     step("backfill.durable")
     await journal.projected(name, dict.fromkeys(range(BUCKETS), position))
     step("backfill.positioned")
-    await journal.filled(name)
+    await journal.collections.filled(name)
     return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import structlog
@@ -35,11 +35,21 @@ class Crew:
                 _log.exception("crew.restart", task=name)
                 await asyncio.sleep(_RESTART_S)
 
+    async def end(self, name: str) -> None:
+        """Cancel the tasks of this name, if there are any, and wait until they are gone."""
+        ended = [task for task in self._tasks if task.get_name() == name]
+        self._tasks = [task for task in self._tasks if task not in ended]
+        await _cancelled(ended)
+
     async def stop(self) -> None:
         """Cancel every task and wait until all are gone."""
-        while self._tasks:
-            # Again and again: libraries swallow a cancellation now and then.
-            for task in self._tasks:
-                task.cancel()
-            _, gone_on = await asyncio.wait(self._tasks, timeout=_STOP_AGAIN_S)
-            self._tasks = list(gone_on)
+        await _cancelled(self._tasks)
+        self._tasks = []
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    while tasks := [task for task in tasks if not task.done()]:
+        # Again and again: libraries swallow a cancellation now and then.
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_STOP_AGAIN_S)

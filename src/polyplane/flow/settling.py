@@ -14,11 +14,12 @@ from polyplane.truth.journal import Journal
 _FIRST_POLL_S: Final = 0.004
 _LAST_POLL_S: Final = 0.1
 
+Reads = Callable[[], Sequence[tuple[str, str]]]
+"""(collection, table) of what must have applied it. Asked late: a rebuild may add one meanwhile."""
 
-async def settled(
-    journal: Journal, token: Token, reads: Sequence[tuple[str, str]], *, timeout_s: float
-) -> None:
-    """Return when every collection of `reads` (collection, table) has applied the write `token`.
+
+async def settled(journal: Journal, token: Token, reads: Reads, *, timeout_s: float) -> None:
+    """Return when every collection of `reads()` (collection, table) has applied the write `token`.
 
     Raises NotSettled after `timeout_s`, naming who is behind.
     """
@@ -35,11 +36,11 @@ async def settled(
 async def caught_up(
     journal: Journal,
     epoch: Callable[[], int],
-    reads: Sequence[tuple[str, str]],
+    reads: Reads,
     *,
     timeout_s: float,
 ) -> None:
-    """Return when `reads` have applied everything that was committed before this call.
+    """Return when `reads()` have applied everything that was committed before this call.
 
     `epoch` gives the present one; should it end meanwhile, the wait goes on in the next. Raises
     NotSettled after `timeout_s`, naming who is behind.
@@ -70,7 +71,7 @@ async def _applied(
     is_relayed: Callable[[], Awaitable[bool]],
     what: str,
     epoch: int,
-    reads: Sequence[tuple[str, str]],
+    reads: Reads,
     timeout_s: float,
     is_over: Callable[[], bool] = bool,
 ) -> None:
@@ -83,7 +84,7 @@ async def _applied(
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LAST_POLL_S)
             # What is published now covers it; later writes must not prolong the wait.
-            behind = await journal.behind(epoch, reads)
+            behind = await journal.behind(epoch, reads())
             needed = {(row.collection, row.bucket): row.order for row in behind}
             pause = _FIRST_POLL_S
             while needed and not is_over():

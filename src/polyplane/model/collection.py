@@ -1,9 +1,13 @@
-"""The named, versioned target of a projection in a store."""
+"""The named target of a projection in a store, one of its generations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Self
+
+_TYPES: Final = {kind.__name__: kind for kind in (str, int, float, bool, datetime)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class Collection:
     """
 
     name: str
-    version: int
+    generation: int
     kind: str
     dimensions: int = 0
     tag_types: Mapping[str, type] = field(default_factory=dict)
@@ -27,5 +31,24 @@ class Collection:
 
     @property
     def target(self) -> str:
-        """The physical name: the plain name for version 1, else with its version behind it."""
-        return self.name if self.version == 1 else f"{self.name}_v{self.version}"
+        """The physical name: the plain name at first, then with its generation behind it."""
+        return self.name if self.generation == 1 else f"{self.name}_g{self.generation}"
+
+    def shape(self) -> dict[str, Any]:
+        """All but name and generation, as JSON: enough to read it without its declaration."""
+        return {
+            "kind": self.kind,
+            "dimensions": self.dimensions,
+            "tag_types": {name: kind.__name__ for name, kind in self.tag_types.items()},
+            "indexes": list(self.indexes),
+            "text_name": self.text_name,
+            "key_prefix": self.key_prefix,
+            "ttl_s": self.ttl_s,
+        }
+
+    @classmethod
+    def of_shape(cls, name: str, generation: int, shape: Mapping[str, Any]) -> Self:
+        """The collection of which `shape` was taken."""
+        tag_types = {tag: _TYPES[kind] for tag, kind in shape["tag_types"].items()}
+        given = {**shape, "tag_types": tag_types, "indexes": tuple(shape["indexes"])}
+        return cls(name, generation, **given)

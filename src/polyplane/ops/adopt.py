@@ -67,7 +67,7 @@ async def collections(database: Database) -> list[str]:
     """
     if (row := await database.row(statement("adopt", "is_running"))) and row[0]:
         raise Conflict("A plane runs on this database.", fix="Stop it first, then try again.")
-    return sorted(await Journal(database).collections())
+    return sorted(row.name for row in await Journal(database).collections.rows())
 
 
 async def remove(database: Database, url: str, tell: Tell) -> list[str]:

@@ -13,14 +13,17 @@ from polyplane.truth.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class ProjectionLag:
-    """One projection: applied up to `order` of `published`; `filled` once it was backfilled.
+    """One projection, in the collection that is read: applied up to `order` of `published`.
 
-    `running` says whether this process applies it, `error` what its projector met last. `parked`
-    is the number of its dead letters.
+    `filled` once it was backfilled. `running` says whether this process applies it, `error` what
+    its projector met last, or why the last rebuild was given up. `version` is that of what readers
+    read. `building` names the collection that is being built beside it, if one is, in which this
+    process has put `building_rows`. `parked` is the number of dead letters.
     """
 
     projection: str
     collection: str
+    version: int
     engine: str
     table: str
     filled: bool
@@ -31,6 +34,8 @@ class ProjectionLag:
     running: bool
     applied_items: int
     error: str
+    building: str = ""
+    building_rows: int = 0
 
 
 async def lags(
@@ -38,37 +43,46 @@ async def lags(
     epoch: int,
     targets: Mapping[str, Target],
     projectors: Mapping[str, Projector],
+    building_rows: Mapping[str, int],
 ) -> list[ProjectionLag]:
-    """One line per projection, from the journal and from this process's projectors."""
+    """One line per projection of `targets`, from the journal and from this process's work.
+
+    `projectors` and `building_rows` are by collection.
+    """
     positions = await journal.positions()
     tails = await journal.tails()
-    collections = await journal.collections()
+    rows = await journal.collections.rows()
+    read = {row.projection: row for row in rows if row.state == "active"}
+    built = {row.projection: row for row in rows if row.state == "building"}
+    last = {row.projection: row for row in rows}
     parked = await journal.dead.counts()
     behind = await journal.behind(
         epoch,
-        [(it.collection.target, it.source.captured.name) for it in targets.values()],
+        [(row.name, targets[it].source.captured.name) for it, row in read.items() if it in targets],
     )
     found = []
     for name, target in targets.items():
-        table = target.source.captured.name
-        at = target.collection.target
-        own = [positions[at, b] for b in range(BUCKETS) if (at, b) in positions]
-        row = collections.get(at)
-        projector = projectors.get(name)
+        table, row = target.source.captured.name, read[name]
+        own = [positions[row.name, b] for b in range(BUCKETS) if (row.name, b) in positions]
+        projector = projectors.get(row.name)
+        building = built[name].name if name in built else ""
         found.append(
             ProjectionLag(
                 projection=name,
-                collection=at,
+                collection=row.name,
+                version=row.version,
                 engine=engine_of(target.store),
                 table=table,
-                filled=bool(row and row.filled_at),
+                filled=row.filled,
                 order=max((p.order for p in own if p.epoch == epoch), default=0),
                 published=max((order for (t, _), order in tails.items() if t == table), default=0),
-                buckets_behind=sum(it.collection == at for it in behind),
-                parked=parked.get(at, 0),
+                buckets_behind=sum(it.collection == row.name for it in behind),
+                parked=parked.get(row.name, 0),
                 running=projector is not None,
                 applied_items=projector.applied_items if projector else 0,
-                error=projector.last_error if projector else "",
+                error=(projector.last_error if projector else "") or last[name].error,
+                building=building,
+                building_rows=building_rows.get(building, 0),
             )
         )
     return found

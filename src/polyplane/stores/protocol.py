@@ -81,6 +81,10 @@ class ItemStore(Store, Protocol):
         """Compact and refresh indexes when it pays (`full`: whatever it costs)."""
         ...
 
+    async def forget(self, collection: Collection) -> None:
+        """Delete the collection with all it holds, tombstones included. Idempotent."""
+        ...
+
 
 class VectorStore(ItemStore, Protocol):
     """Items are `Vector`s; similarity is the cosine."""
@@ -98,10 +102,6 @@ class VectorStore(ItemStore, Protocol):
 
     async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
         """The items under `keys` that exist (score 1.0), in the order of `keys`."""
-        ...
-
-    async def forget(self, collection: Collection) -> None:
-        """Delete the collection with all it holds, tombstones included. Idempotent."""
         ...
 
 

@@ -279,10 +279,10 @@ class CacheStoreContract:
         for key in keys[::2]:
             assert await store.get(EXPERIMENTS, key) == {"name": f"value of {key}"}
 
-    async def test_collections_and_versions_do_not_mix(
+    async def test_collections_and_generations_do_not_mix(
         self, store: CacheStore, prefix: str
     ) -> None:
-        second = replace(EXPERIMENTS, version=2)
+        second = replace(EXPERIMENTS, generation=2)
         for i, collection in enumerate((EXPERIMENTS, second, NESTED, PLAIN), start=1):
             await store.prepare(collection)
             await store.apply(collection, [entry("a", i)], [f"gone{i}"], 10 - i)

@@ -14,13 +14,13 @@ from polyplane.model.items import Item, Range, Vector, Where
 
 NOTES: Final = Collection(
     name="notes",
-    version=1,
+    generation=1,
     kind="vector",
     dimensions=8,
     tag_types={"owner": str, "stars": int, "score": float, "done": bool, "seen": datetime},
     indexes=("owner", "stars", "done", "seen"),
 )
-UNTYPED: Final = Collection(name="loose", version=1, kind="vector", dimensions=8)
+UNTYPED: Final = Collection(name="loose", generation=1, kind="vector", dimensions=8)
 
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -249,8 +249,8 @@ class VectorWritingContract:
         with pytest.raises(NotFound):
             await store.apply(unknown, notes(1), [], 1)
 
-    async def test_versions_of_a_collection_do_not_mix(self, store: VectorStore) -> None:
-        second = replace(NOTES, version=2)
+    async def test_generations_of_a_collection_do_not_mix(self, store: VectorStore) -> None:
+        second = replace(NOTES, generation=2)
         await store.prepare(second)
         await store.apply(NOTES, [note("a", "one"), note("b")], [], 9)
         await store.apply(second, [note("a", "two")], [], 1)
@@ -258,7 +258,7 @@ class VectorWritingContract:
         assert {k: i.text for k, i in (await self._raw(store, second)).items()} == {"a": "two"}
 
     async def test_a_forgotten_collection_is_gone(self, store: VectorStore) -> None:
-        second = replace(NOTES, version=2)
+        second = replace(NOTES, generation=2)
         await store.prepare(second)
         await store.apply(second, [note("a", "two")], [], 1)
         await store.apply(NOTES, notes(3), ["gone"], 9)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from polyplane.errors import Misconfigured
 from polyplane.model.position import Position, Token
+from polyplane.truth.collections import Collections
 from polyplane.truth.database import Database
 from polyplane.truth.dead import DeadLetters
 from polyplane.truth.statements import statement
@@ -25,21 +25,12 @@ class Behind(NamedTuple):
     order: int
 
 
-class CollectionRow(NamedTuple):
-    """A collection as the journal knows it; `filled_at` is None until its backfill is done."""
-
-    name: str
-    projection: str
-    definition: str
-    position: int | None
-    filled_at: datetime | None
-
-
 class Journal:
     """Reads and writes of schema `polyplane`; each call is one statement."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.collections = Collections(database)
         self.dead = DeadLetters(database)
 
     async def dead_keys(self, collection: str) -> set[str]:
@@ -161,36 +152,6 @@ class Journal:
         """Outbox rows that wait for the relay (at most 10,000 counted), age of the oldest in s."""
         row = await self._database.row(statement("outbox", "pending"))
         return (int(row[0]), float(row[1])) if row else (0, 0.0)
-
-    async def collections(self) -> dict[str, CollectionRow]:
-        """The collections by name."""
-        rows = await self._database.rows(statement("journal", "collections"))
-        return {row[0]: CollectionRow(*row) for row in rows}
-
-    async def declare_collection(
-        self, name: str, projection: str, definition: str, position: Position, first: int
-    ) -> Position:
-        """Note a collection that is to be filled as of `position`, and what to follow it from.
-
-        That is where an earlier attempt began, for what it has put there may be gone from truth
-        by now; unless the stream, which begins at order `first`, no longer reaches back so far.
-        """
-        row = await self._database.row(
-            statement("journal", "declare_collection"),
-            {
-                "name": name,
-                "projection": projection,
-                "definition": definition,
-                "position": position.packed(),
-                "oldest": Position(position.epoch, max(0, first - 1)).packed(),
-            },
-        )
-        assert row is not None
-        return Position.unpacked(row[0])
-
-    async def filled(self, name: str) -> None:
-        """Note that a collection holds all of truth as of the position it was declared with."""
-        await self._database.rows(statement("journal", "filled"), {"name": name})
 
     async def ingest_open(self, stream: str, epoch: int) -> list[tuple[int, int]]:
         """Ranges (first, last) that were begun and are not known to be stored."""

@@ -212,14 +212,14 @@ async def drop_dead(plane: PlaneOf, name: str, key: Keys = []) -> Counted:  # no
 
 def collection_of(plane: Plane, name: str) -> str:
     """Where the items of the projection `name` are; NotFound when the plane declares none."""
-    return plane.opened.targets[named(plane, name).name].collection.target
+    return plane.opened.generations.readings[named(plane, name).name].collection.target
 
 
 async def refill(plane: Plane, name: str) -> int:
     """Backfill the projection `name`; the number of items put or dropped."""
     opened, projection = plane.opened, named(plane, name)
     return await flow.backfill(
-        opened.targets[projection.name],
+        opened.generations.target(projection.name),
         opened.database,
         opened.journal,
         opened.feed,

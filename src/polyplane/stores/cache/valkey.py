@@ -52,6 +52,13 @@ for _, key in ipairs(KEYS) do
 end
 """
 
+# KEYS names that begin as the collection's do; ARGV the collection. Others may begin alike.
+_FORGET: Final = """
+for _, key in ipairs(KEYS) do
+  if redis.pcall('HGET', key, 'c') == ARGV[1] then redis.call('UNLINK', key) end
+end
+"""
+
 
 async def connect(url: str, *, prefix: str, timeout_s: float = 5.0, **options: Any) -> ValkeyCache:
     """The cache at `redis://`, `rediss://` or `valkey://`; every key begins with `prefix`.
@@ -172,11 +179,20 @@ class ValkeyCache:
             for name in new:
                 yield name.decode(errors="surrogateescape")
 
+    async def forget(self, collection: Collection) -> None:
+        """Delete every entry of the collection, tombstones included; nothing else."""
+        start = self._start(collection)
+        names = [name async for name in self._names(start)]
+        for first in range(0, len(names), _SCRIPT_KEYS):
+            keys = names[first : first + _SCRIPT_KEYS]
+            async with self._server.calls() as client:
+                await client.eval(_FORGET, len(keys), *keys, collection.target)
+
     def _start(self, collection: Collection) -> str:
-        """What the keys of `collection` begin with: two versions may stand side by side."""
-        version = "" if collection.version == 1 else f"v{collection.version}:"
+        """What the keys of `collection` begin with: two generations may stand side by side."""
+        generation = "" if collection.generation == 1 else f"g{collection.generation}:"
         named = collection.key_prefix or f"{collection.name}:"
-        return f"{self._server.prefix}{version}{named}"
+        return f"{self._server.prefix}{generation}{named}"
 
 
 def _check_ttl(name: str, ttl_s: int) -> None:

@@ -71,13 +71,25 @@ CREATE TABLE polyplane.projected (
   PRIMARY KEY (collection, bucket)
 ) WITH (fillfactor = 50);
 
--- Which collections have been filled from truth, and by which definition.
+-- The generations of each projection's collection: one is read, one may be built beside it, and what
+-- was read before is kept for a while. `shape` is what a store must know to read it.
 CREATE TABLE polyplane.collection (
-  name       text PRIMARY KEY,
-  projection text NOT NULL,
-  definition text NOT NULL,
-  position   bigint,
-  filled_at  timestamptz
+  name        text PRIMARY KEY,
+  projection  text NOT NULL,
+  generation  int NOT NULL,
+  version     int NOT NULL,
+  definition  text NOT NULL,
+  shape       jsonb NOT NULL,
+  state       text NOT NULL CHECK (state IN ('building', 'active', 'retired')),
+  begun       boolean NOT NULL DEFAULT false,
+  position    bigint,
+  filled_at   timestamptz,
+  proven_at   timestamptz,
+  switched_at timestamptz,
+  error       text NOT NULL DEFAULT '',
+  UNIQUE (projection, generation),
+  CONSTRAINT one_of_each EXCLUDE (projection WITH =, state WITH =) WHERE (state <> 'retired')
+    DEFERRABLE INITIALLY DEFERRED
 );
 
 -- Ranges of stream sequences, written down before their insert; the name is the insert's token.

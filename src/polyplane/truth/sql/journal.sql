@@ -112,19 +112,6 @@ SELECT collection, bucket, position FROM polyplane.projected
 -- name: tails
 SELECT tbl, bucket, "order" FROM polyplane.tail
 
--- name: collections
-SELECT name, projection, definition, position, filled_at FROM polyplane.collection
-
--- name: declare_collection
-INSERT INTO polyplane.collection AS c (name, projection, definition, position)
-VALUES (%(name)s, %(projection)s, %(definition)s, %(position)s)
-ON CONFLICT (name) DO UPDATE SET position =
-  CASE WHEN c.position >= %(oldest)s THEN c.position ELSE excluded.position END
-RETURNING position
-
--- name: filled
-UPDATE polyplane.collection SET filled_at = now() WHERE name = %(name)s
-
 -- name: ingest_open
 -- The ranges that were begun and are not known to be stored.
 SELECT first, last FROM polyplane.ingested

@@ -1,0 +1,176 @@
+"""What keeps each collection that this code derives: projectors and rebuilds, until its end."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final
+
+import structlog
+
+from polyplane.errors import PolyplaneError
+from polyplane.flow.backfill import backfill
+from polyplane.flow.projector import Projector, Target
+from polyplane.flow.rebuild import Rebuild
+from polyplane.generations import RECENT_S, REFRESH_S, collection_of
+from polyplane.model.drift import Part
+from polyplane.opening import Open
+from polyplane.proof import TruthOfTarget
+from polyplane.reconcile.verify import StoreSide, verify
+from polyplane.truth.collections import CollectionRow
+
+_log = structlog.get_logger(__name__)
+
+PROVE_TIMEOUT_S: Final = 120.0
+
+
+class Keeper:
+    """Starts and ends the tasks of each generation as the journal says. `run` until cancelled."""
+
+    def __init__(self, opened: Open, *, keep_s: float) -> None:
+        self._opened = opened
+        self._keep_s = keep_s
+
+    async def run(self) -> None:
+        """Look at least every REFRESH_S, and at once when this process has changed something."""
+        generations = self._opened.generations
+        while True:
+            generations.changed.clear()
+            try:
+                await generations.refresh()
+                await self.adjust()
+                await self.prune(older_than_s=self._keep_s)
+            except PolyplaneError as error:
+                _log.warning("keeper.waiting", error=error.message)
+            try:
+                async with asyncio.timeout(REFRESH_S):
+                    await generations.changed.wait()
+            except TimeoutError:
+                continue
+
+    def reads(self) -> list[tuple[str, str]]:
+        """(collection, table) of all that is kept."""
+        generations = self._opened.generations
+        return [
+            (row.name, generations.own[row.projection].source.captured.name)
+            for row in generations.kept(self._keep_s)
+        ]
+
+    async def adjust(self) -> None:
+        """Let exactly those tasks run that the generations need."""
+        opened = self._opened
+        kept = {row.name: row for row in opened.generations.kept(self._keep_s)}
+        for name in [name for name in opened.projectors if name not in kept]:
+            del opened.projectors[name]
+            await opened.crew.end(f"projector {name}")
+        for name in [name for name in opened.rebuilds if not _is_built(kept.get(name))]:
+            del opened.rebuilds[name]
+            await opened.crew.end(f"rebuild {name}")
+        for row in kept.values():
+            target = await opened.generations.prepared(row)
+            if row.name not in opened.projectors and (row.filled or row.state == "active"):
+                self._project(target, row)
+            if row.name not in opened.rebuilds and _is_built(row):
+                rebuild = self._rebuild(target)
+                opened.rebuilds[row.name] = rebuild
+                opened.crew.add(f"rebuild {row.name}", rebuild.run)
+
+    def _project(self, target: Target, row: CollectionRow) -> None:
+        opened = self._opened
+        projector = Projector(
+            target,
+            opened.database,
+            opened.journal,
+            opened.feed,
+            opened.feed.subjects,
+            epoch=opened.epoch,
+        )
+        opened.projectors[row.name] = projector
+        run = projector.run if row.filled else partial(_fill_and_project, opened, projector)
+        opened.crew.add(f"projector {row.name}", run)
+
+    def _rebuild(self, target: Target) -> Rebuild:
+        opened = self._opened
+        return Rebuild(
+            target,
+            opened.database,
+            opened.journal,
+            opened.feed,
+            opened.feed.subjects,
+            epoch=opened.epoch,
+            prove=self._prove,
+            refresh=opened.generations.refresh,
+            grace_s=2 * REFRESH_S,
+        )
+
+    async def _prove(self, target: Target) -> Part:
+        return await verify(target.name, *sides(self._opened, target, PROVE_TIMEOUT_S))
+
+    async def prune(self, projection: str | None = None, *, older_than_s: float = 0) -> list[str]:
+        """Drop what was retired so long ago and is read by nobody; the names."""
+        return await prune(self._opened, projection, older_than_s=older_than_s)
+
+
+def sides(opened: Open, target: Target, timeout_s: float) -> tuple[TruthOfTarget, StoreSide]:
+    """What truth says and what the store holds of a collection, to compare."""
+    truth = TruthOfTarget(
+        target,
+        opened.database,
+        opened.journal,
+        opened.feed,
+        opened.feed.subjects.changes,
+        epoch=lambda: opened.epoch,
+        timeout_s=timeout_s,
+    )
+    return truth, StoreSide(target.store, target.collection)
+
+
+async def prune(
+    opened: Open, projection: str | None = None, *, older_than_s: float = 0
+) -> list[str]:
+    """Drop the retired collections of `projection`, or of all, that were read so long ago; them.
+
+    What was read a moment ago stays: readers in other processes may not have heard yet.
+    """
+    dropped = []
+    for row in list(opened.generations.rows):
+        own = opened.generations.own.get(row.projection)
+        age_s = max(older_than_s, RECENT_S)
+        if (
+            own is None
+            or row.state != "retired"
+            or (row.age_s or 0) < age_s
+            or projection not in (None, row.projection)
+        ):
+            continue
+        # Whoever still applies to it stops first.
+        await opened.journal.collections.give_up(row.name, row.error)
+        await opened.generations.refresh()
+        await opened.crew.end(f"projector {row.name}")
+        opened.projectors.pop(row.name, None)
+        await own.store.forget(collection_of(row))
+        await opened.journal.collections.forget(row.name)
+        _log.info("generation.dropped", collection=row.name)
+        dropped.append(row.name)
+    return dropped
+
+
+def _is_built(row: CollectionRow | None) -> bool:
+    return row is not None and row.state == "building"
+
+
+async def _fill_and_project(opened: Open, projector: Projector) -> None:
+    """Backfill a collection that was never filled, then follow the changes."""
+    name = projector.target.collection.target
+    rows = {row.name: row for row in await opened.journal.collections.rows()}
+    if name not in rows or not rows[name].filled:
+        await backfill(
+            projector.target,
+            opened.database,
+            opened.journal,
+            opened.feed,
+            opened.feed.subjects,
+            epoch=opened.epoch,
+            progress=projector.filling,
+        )
+    await projector.run()
