@@ -19,7 +19,19 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from bench import backfill, bulk, commits, freshness, http, idle, machine, poison, relay, telemetry
+from bench import (
+    backfill,
+    bulk,
+    commits,
+    freshness,
+    http,
+    idle,
+    machine,
+    poison,
+    relay,
+    telemetry,
+    verify,
+)
 from bench.figures import Figure
 from bench.ground import Ground, Size, ground
 
@@ -33,6 +45,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "http": http.measure,
     "idle": idle.measure,
     "poison": poison.measure,
+    "verify": verify.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

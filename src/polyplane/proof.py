@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from polyplane.feed.protocol import Feed
 from polyplane.flow.projector import Target
 from polyplane.flow.settling import caught_up
+from polyplane.garbage import uncollected
 from polyplane.model.position import Position
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
@@ -43,10 +45,19 @@ class TruthOfTarget:
         self._epoch = epoch
         self._timeout_s = timeout_s
 
-    async def all(self) -> AsyncIterator[list[tuple[str, str | None]]]:
+    @property
+    def definition(self) -> str:
+        """What digests depend on besides the row: kind, version, embedder."""
+        return self._target.deriver.definition
+
+    async def all(self) -> AsyncGenerator[list[tuple[str, str | None]], None]:
         """Every row's (key, digest), in key order, from one snapshot."""
-        async for rows in all_rows(self._database, self._target.source, ordered=True):
-            yield list(self._target.deriver.digests(rows))
+        scan = all_rows(self._database, self._target.source, ordered=True)
+        async with aclosing(scan) as batches:
+            async for rows in batches:
+                with uncollected():
+                    found = list(self._target.deriver.digests(rows))
+                yield found
 
     async def of(self, keys: list[str]) -> Mapping[str, str | None]:
         """The digests of `keys` now."""

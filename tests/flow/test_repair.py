@@ -158,13 +158,12 @@ async def test_a_cache_may_lack_items_but_hold_no_wrong_ones(plane: pp.Plane) ->
         await client.hset(f"{name}2", "d", "f" * 32)
         await client.hset(f"{name}3", "p", str(FAR))
         copied: dict[Any, Any] = {"c": target.collection.target, "p": "1", "d": "0" * 32, "v": "{}"}
-        for key in (b"extra", b"\xff\xfe"):
+        for key in (b"extra", b"\xff\xfe no key is called so"):
             await client.hset(name.encode() + key, mapping=copied)
     mended = await plane.repair(ThingCache)
     [found] = mended.found.parts
-    broken = b"\xff\xfe".decode(errors="surrogateescape")
     assert (found.missing, found.stale) == ((), ("2", "3"))
-    assert found.extra == ("extra", broken) and found.stuck == ("3",)
+    assert found.extra == ("extra",) and found.stuck == ("3",)
     await check(plane, mended, found.drifting)
     assert await plane[ThingCache].get(3) == {"body": "thing 3"}
 

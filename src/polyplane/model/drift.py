@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 class Part:
     """One projection compared with truth.
 
-    `rows` of truth were read, from which `derived` items follow; the store holds `items` and
-    `tombstones`. `truth_digest` and `store_digest` cover all keys and digests in key order.
+    `rows` of truth were read, from which `derived` items follow by `definition`; the store holds
+    `items` and `tombstones`. What was read includes all changes up to `order` of `epoch`.
+    `buckets` are the digests (truth's, the store's) of all keys and digests in key order, for each
+    bucket of keys; `truth_digest` and `store_digest` are those of all buckets.
 
     Each key that drifts is missing, stale (another content, or a stamp ahead of every change) or
     extra (truth derives nothing, or it is there twice). `stuck` names those of them that no
@@ -20,12 +22,16 @@ class Part:
 
     projection: str
     collection: str
+    definition: str
+    epoch: int
+    order: int
     rows: int
     derived: int
     items: int
     tombstones: int
     truth_digest: str
     store_digest: str
+    buckets: tuple[tuple[str, str], ...]
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()

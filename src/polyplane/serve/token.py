@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from secrets import token_urlsafe
 from typing import Final
+
+from polyplane.security.secret_file import secret_in
 
 NAME: Final = "ops.token"
 
 
 def ops_token(home: Path) -> str:
     """The token of `home`; made, with mode 0600, when there is none."""
-    path = home / NAME
-    if not path.exists():
-        _make(path)
-    return path.read_text(encoding="ascii").strip()
-
-
-def _make(path: Path) -> None:
-    """Write a whole file beside it first, so that nobody ever reads half a token."""
-    draft = path.with_name(f"{NAME}.{os.getpid()}")
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(token_urlsafe(32))
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:  # another process was first; its token counts
-        return
-    finally:
-        draft.unlink()
+    return secret_in(home / NAME)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from polyplane.errors import Misconfigured
+from polyplane.garbage import uncollected
 from polyplane.model.key import can_be_told
 from polyplane.model.table import Model, table_of
 from polyplane.truth.capture import Captured
@@ -150,7 +151,7 @@ async def rows_by_key(
 
 async def all_rows(
     database: Database, source: Source, *, batch_size: int = SCAN_ROWS, ordered: bool = False
-) -> AsyncIterator[list[Row]]:
+) -> AsyncGenerator[list[Row], None]:
     """Every row, in batches, from one snapshot; `ordered` by key (code points).
 
     The snapshot is taken when the first batch is asked for.
@@ -173,4 +174,7 @@ async def all_rows(
                 cursor.itersize = batch_size
                 await cursor.execute(query)
                 while batch := await cursor.fetchmany(batch_size):
-                    yield [source.row(values) for values in batch]
+                    with uncollected():
+                        rows = [source.row(values) for values in batch]
+                    del batch
+                    yield rows

@@ -18,7 +18,9 @@ from polyplane.ops import backup
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Copy a home, check a copy, put one back.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Copy a home, check a copy, put one back."
+)
 
 Folder = Annotated[Path, typer.Argument(help="The folder of the backup.")]
 _EXTERNAL: Final = ("database_url", "nats_url", "objects_url", "vector_url", "series_url")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from polyplane.ops.testimony import read_report, write_report
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
@@ -21,6 +23,12 @@ def verify(
     projections: Annotated[
         list[str] | None, typer.Argument(help="Only these projections (default: all).")
     ] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Write a signed report to this file.")
+    ] = None,
+    check_file: Annotated[
+        Path | None, typer.Option("--check", help="Only check that a report is as it was signed.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -31,6 +39,9 @@ def verify(
     """
     with Report("verify", as_json) as report:
         settings = Settings.load(home=home)
+        if check_file is not None:
+            _check(report, check_file, settings)
+            return
         names = projections or []
         remote = find_running(settings)
         with report.waiting("comparing"):
@@ -42,6 +53,9 @@ def verify(
                 drift = OwnPlane(report, ctx.obj, settings).verify(names)
         report.data = drift
         report.show(*table_of(drift))
+        if report_file is not None:
+            write_report(report_file, drift, home=settings.home, namespace=settings.namespace)
+            report.show(f"Signed report: {report_file}")
         if any(drift[kind] for kind in KINDS):
             report.status, report.exit_code = "drift", 1
             report.show("To mend it: polyplane repair --yes")
@@ -52,10 +66,21 @@ def verify(
             report.next = "polyplane projections list"
 
 
+def _check(report: Report, path: Path, settings: Settings) -> None:
+    """Say what a report says, if it is as this home has signed it."""
+    found = read_report(path, home=settings.home)
+    report.data = found
+    names = ", ".join(part["projection"] for part in found["projections"])
+    outcome = "0 drift" if found["clean"] else "drift"
+    report.show(f"{path} is as it was signed: {outcome} at {found['at']} in {names}.")
+    report.next = "polyplane verify"
+
+
 def table_of(drift: dict[str, Any]) -> list[Table | Text]:
     """What was compared, and the first keys of each kind of drift."""
     table = Table("projection", "rows", "items", *KINDS, "digest", box=None)
     lines: list[Table | Text] = [table]
+    beside = {"parked": "wait in the dead letters", "moving": "never rested and were not judged"}
     for part in drift["parts"]:
         counts = [f"{len(part[kind]):,}" for kind in KINDS]
         rows, items = f"{part['rows']:,}", f"{part['items']:,}"
@@ -65,4 +90,7 @@ def table_of(drift: dict[str, Any]) -> list[Table | Text]:
                 keys = ", ".join(part[kind][:SHOWN_KEYS])
                 more = " ..." if len(part[kind]) > SHOWN_KEYS else ""
                 lines.append(Text(f"{part['projection']} {kind}: {keys}{more}", "red"))
+        for kind, what in beside.items():
+            if part[kind]:
+                lines.append(Text(f"{part['projection']}: {len(part[kind]):,} {what}", "yellow"))
     return lines

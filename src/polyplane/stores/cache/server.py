@@ -36,7 +36,6 @@ class Server:
             pool = BlockingConnectionPool.from_url(
                 url.replace("valkey://", "redis://", 1),
                 max_connections=_CONNECTIONS,
-                encoding_errors="surrogateescape",  # a name that is no UTF-8 is somebody's, too
                 timeout=timeout_s,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,

@@ -7,6 +7,7 @@ cannot be evicted apart. Every key has an expiry, tombstones too.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -177,7 +178,8 @@ class ValkeyCache:
             new: set[Any] = set(names) - seen
             seen |= new
             for name in new:
-                yield name.decode(errors="surrogateescape")
+                with suppress(UnicodeDecodeError):  # no key is called so: nobody can read it
+                    yield name.decode()
 
     async def forget(self, collection: Collection) -> None:
         """Delete every entry of the collection, tombstones included; nothing else."""

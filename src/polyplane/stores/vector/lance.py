@@ -20,6 +20,7 @@ import pyarrow as pa
 from lancedb.query import ColumnOrdering
 
 from polyplane.errors import Misconfigured, NotFound, StoreDown
+from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
 from polyplane.model.items import Hit, Item, Stamp, Where
 from polyplane.stores.protocol import VectorStore
@@ -146,8 +147,10 @@ class LanceStore(VectorStore):
                 batch = await anext(batches, None)
             if batch is None:
                 return
-            columns = (batch[name].to_pylist() for name in _STAMP)
-            yield list(map(Stamp._make, zip(*columns, strict=True)))
+            with uncollected():
+                columns = (batch[name].to_pylist() for name in _STAMP)
+                stamps = list(map(Stamp._make, zip(*columns, strict=True)))
+            yield stamps
 
     async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
         table = await self._table(collection)

@@ -1,0 +1,31 @@
+"""Secrets of a home: each in a file that only its owner may read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from secrets import token_urlsafe
+
+
+def secret_in(path: Path) -> str:
+    """The secret in `path`; made, with mode 0600, when there is none."""
+    if not path.exists():
+        _make(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+def _make(path: Path) -> None:
+    """Write a whole file beside it first, so that nobody ever reads half a secret."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(token_urlsafe(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:  # another process was first; its secret counts
+        return
+    finally:
+        draft.unlink()

@@ -1,0 +1,92 @@
+"""Signed reports: as they were signed, or refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyplane.errors import Refused
+from polyplane.model.drift import Drift, Part
+from polyplane.ops.testimony import KEY_NAME, KEYS_MAX, read_report, write_report
+
+MANY = tuple(f"key {n}" for n in range(KEYS_MAX + 1))
+PART = Part(
+    projection="notes",
+    collection="notes_v2",
+    definition="vector/notes/2/own",
+    epoch=3,
+    order=77,
+    rows=9,
+    derived=8,
+    items=7,
+    tombstones=1,
+    truth_digest="a" * 32,
+    store_digest="b" * 32,
+    buckets=(("a" * 32, "b" * 32),),
+    missing=MANY,
+    extra=("\0", "é"),
+    parked=("p",),
+)
+
+
+def written(folder: Path, *parts: Part) -> Path:
+    """The file of a report on `parts`."""
+    path = folder / "report.json"
+    write_report(path, asdict(Drift.of(parts)), home=folder / "home", namespace="n")
+    return path
+
+
+def test_a_report_says_what_was_proven(tmp_path: Path) -> None:
+    report = read_report(written(tmp_path, PART), home=tmp_path / "home")
+    assert report["clean"] is False and report["namespace"] == "n"
+    [found] = report["projections"]
+    assert (found["epoch"], found["order"], found["definition"]) == (3, 77, "vector/notes/2/own")
+    assert found["buckets"] == [{"truth": "a" * 32, "store": "b" * 32}]
+    assert found["missing"] == {"count": KEYS_MAX + 1, "keys": list(MANY[:-1])}
+    assert found["extra"]["keys"] == ["\0", "é"] and found["parked"]["keys"] == ["p"]
+    assert (tmp_path / "home" / KEY_NAME).stat().st_mode & 0o777 == 0o600
+    assert read_report(written(tmp_path), home=tmp_path / "home")["clean"] is True
+
+
+def tampered(report: dict[str, Any]) -> list[object]:
+    """Reports that differ from `report` in one place."""
+    signature = report["signature"]
+    return [
+        report | {"clean": True},
+        report | {"more": 1},
+        {name: value for name, value in report.items() if name != "at"},
+        {name: value for name, value in report.items() if name != "signature"},
+        report | {"signature": signature | {"algorithm": "none"}},
+        report | {"signature": signature | {"key": "0" * 16}},
+        report | {"signature": signature | {"value": "é"}},
+        report | {"signature": None},
+        [report],
+        None,
+    ]
+
+
+def test_what_was_changed_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, PART)
+    for report in tampered(json.loads(path.read_text())):
+        path.write_text(json.dumps(report))
+        with pytest.raises(Refused):
+            read_report(path, home=tmp_path / "home")
+    path.write_text("no report")
+    with pytest.raises(Refused):
+        read_report(path, home=tmp_path / "home")
+    with pytest.raises(Refused):
+        read_report(tmp_path / "nowhere", home=tmp_path / "home")
+
+
+def test_another_home_did_not_sign_it(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="not as this home"):
+        read_report(written(tmp_path, PART), home=tmp_path / "other")
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        write_report(tmp_path / "no" / "f", asdict(Drift.of(())), home=tmp_path, namespace="n")
