@@ -153,6 +153,14 @@ def test_a_running_up_answers_the_other_commands(up: Up) -> None:
     listed = envelope(run("projections", "list", "--json", home=up.home))["data"]["projections"]
     assert [p["buckets_behind"] for p in listed] == [0]
 
+    rebuilt = envelope(run("rebuild", "note_search", "--json", home=up.home))["data"]
+    assert (rebuilt["before"], rebuilt["collection"]) == ("note_search", "note_search_g2")
+    back = envelope(run("rebuild", "note_search", "--rollback", "--json", home=up.home))["data"]
+    assert (back["before"], back["collection"]) == ("note_search_g2", "note_search")
+    prune = ("projections", "prune", "note_search", "--json")
+    envelope(run(*prune, home=up.home), code=3)
+    assert set(envelope(run(*prune, "--yes", home=up.home))["data"]) == {"dropped"}
+
     dead = ("projections", "dead")
     assert envelope(run(*dead, "list", "note_search", "--json", home=up.home))["data"] == {
         "projection": "note_search",

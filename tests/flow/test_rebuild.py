@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import polyplane as pp
 from polyplane import generations, keeping, moving
@@ -300,6 +304,74 @@ async def test_a_cache_of_another_version_is_never_mixed(plane_of: PlaneOf) -> N
         assert await old[Kept].get(key) == {"body": "changed", "v": 1}
         assert await second[KeptAnew].get(key) == {"body": "changed", "v": 2}
     assert (await second.verify()).clean
+
+
+class ByText(pp.Vectors[Thing]):
+    """Embedded by whatever the plane has for it."""
+
+    name = "by_text"
+
+    def derive(self, thing: Thing, /) -> pp.Vector | None:
+        """The body."""
+        return pp.Vector(thing.body, {"n": thing.id})
+
+
+async def test_another_embedder_is_another_generation(
+    plane_of: PlaneOf, own_settings: pp.Settings
+) -> None:
+    """Of other dimensions; while it works, texts are embedded as those that are read."""
+    first = await plane_of(models=[Thing], projections=[ByText])
+    await by_hand(first, FILL)
+    await first.caught_up()
+    found = await first[ByText].search("thing 12", limit=1)
+    await first.close()
+    with endpoint() as url:
+        changed = {"embedder_url": SecretStr(url), "embedder_dimensions": 16}
+        settings = own_settings.model_copy(update=changed)
+        second = await plane_of(models=[Thing], projections=[ByText], settings=settings)
+        assert await second[ByText].search("thing 12", limit=1) == found
+        await second.caught_up()
+        reading = second.opened.generations.readings["by_text"]
+        assert (reading.collection.target, reading.collection.dimensions) == ("by_text_g2", 16)
+        assert len(await second[ByText].search("thing 12", limit=ROWS)) == ROWS
+        assert (await second.verify()).clean
+        await second.close()
+    third = await plane_of(models=[Thing], projections=[ByText])  # back; where it stood
+    await third.caught_up()
+    assert await known(third) == [("by_text", "active"), ("by_text_g2", "retired")]
+    assert await third[ByText].search("thing 12", limit=1) == found
+    assert (await third.verify()).clean
+
+
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """Something that speaks as OpenAI's embeddings do, in 16 dimensions."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+            found = [
+                {"index": i, "embedding": [1.0 + (b % 7) for b in f"{text:16.16}".encode()[:16]]}
+                for i, text in enumerate(texts)
+            ]
+            body = json.dumps({"data": found}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 async def test_names_of_generations_are_reserved() -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from polyplane.errors import NotFound
 from polyplane.flow import backfill as flow
+from polyplane.generations import Rebuilt
 from polyplane.model.drift import Drift, Mended
 from polyplane.model.projection import Projection
 from polyplane.ops.health import EngineHealth, Status
@@ -159,6 +160,47 @@ async def repair(
 async def backfill(plane: PlaneOf, name: str) -> Backfilled:
     """Beside the running flow; what is newer in the store stays."""
     return Backfilled(projection=name, items=await refill(plane, name))
+
+
+@router.post(
+    "/projections/{name}/rebuild",
+    summary="Build a projection anew beside the one that is read",
+    dependencies=[within(LONG_TIMEOUT_S)],
+    responses=problem_responses(404, 409),
+)
+async def rebuild(plane: PlaneOf, name: str) -> Rebuilt:
+    """Answers when readers read the new collection, which was equal to truth; or when it was not.
+
+    A rebuild that is under way is joined, and goes on when the request ends before it.
+    """
+    return await plane.rebuild(named(plane, name))
+
+
+@router.post(
+    "/projections/{name}/rollback",
+    summary="Go back to the collection that was read before",
+    dependencies=[within(LONG_TIMEOUT_S)],
+    responses=problem_responses(404, 409),
+)
+async def rollback(plane: PlaneOf, name: str) -> Rebuilt:
+    """Proves it first; answers when readers read it."""
+    return await plane.rollback(named(plane, name))
+
+
+class Pruned(BaseModel):
+    """The collections that were dropped."""
+
+    dropped: list[str]
+
+
+@router.post("/projections/prune", summary="Drop the collections that were read before")
+async def prune(
+    plane: PlaneOf,
+    projection: Annotated[list[str], Query(description="Only of these; none: of all.")] = [],  # noqa: B006
+) -> Pruned:
+    """What was read within the last seconds stays, for readers in other processes."""
+    dropped = await plane.prune(*(named(plane, name) for name in projection))
+    return Pruned(dropped=dropped)
 
 
 Keys = Annotated[list[str], Query(description="Only these keys; none: all.")]

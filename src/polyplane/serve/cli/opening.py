@@ -62,6 +62,23 @@ class OwnPlane:
 
         return self._on(work)
 
+    def rebuild(self, name: str, back: bool, tell: Callable[[str, int], None]) -> dict[str, Any]:
+        """Build one projection anew, or go back to what was read before; then it is read."""
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            act = plane.rollback if back else plane.rebuild
+            return asdict(await act(named(plane, name), progress=tell))
+
+        return self._on(work)
+
+    def prune(self, names: Sequence[str]) -> list[str]:
+        """Drop the collections that were read before."""
+
+        async def work(plane: Plane) -> list[str]:
+            return await plane.prune(*(named(plane, name) for name in names))
+
+        return self._on(work)
+
     def dead(self, name: str, keys: Sequence[str] | None, limit: int) -> list[dict[str, Any]]:
         """Dead letters of one projection."""
 

@@ -29,6 +29,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
     "verify": ("polyplane.serve.cli.verify:verify", "Prove that every store agrees with truth."),
     "repair": ("polyplane.serve.cli.repair:repair", "Mend what verify finds, and nothing else."),
+    "rebuild": (
+        "polyplane.serve.cli.rebuild:rebuild",
+        "Build a projection anew beside the one that is read.",
+    ),
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
     "backup": ("polyplane.serve.cli.backup:app", "Copy a home, check a copy, put one back."),
     "adopt": ("polyplane.serve.cli.adopt:adopt", "Project the tables of an existing database."),

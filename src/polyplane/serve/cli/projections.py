@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from polyplane.errors import Refused
 from polyplane.serve.cli import dead
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
@@ -55,6 +56,33 @@ def backfill(
         report.next = f"polyplane verify {name}"
 
 
+@app.command()
+def prune(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Only these projections (default: all).")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Drop; without it, only show.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Drop the collections that were read before; then there is no way back to them."""
+    with Report("projections prune", as_json) as report:
+        settings = Settings.load(home=home)
+        if not yes:
+            raise Refused("This drops collections for good.", fix="Say so with --yes.")
+        remote = find_running(settings)
+        if remote is not None:
+            dropped = remote.post("projections/prune", projection=names or [])["dropped"]
+        else:
+            from polyplane.serve.cli.opening import OwnPlane  # loads every engine
+
+            dropped = OwnPlane(report, ctx.obj, settings).prune(names or [])
+        report.data = {"dropped": dropped}
+        report.show(f"Dropped: {', '.join(dropped)}" if dropped else "There is nothing to drop.")
+        report.next = "polyplane projections list"
+
+
 def table_of(projections: list[dict[str, Any]]) -> Table:
     """Projections as people read them."""
     table = Table("projection", "reads", "in", "applied", "published", "state", box=None)
@@ -63,6 +91,8 @@ def table_of(projections: list[dict[str, Any]]) -> Table:
         state = state or (
             f"{it['buckets_behind']} buckets behind" if it["buckets_behind"] else "up"
         )
+        if it["building"]:
+            state += f", building {it['building']} ({it['building_rows']:,} rows)"
         state += f", {it['parked']:,} parked" if it["parked"] else ""
         where = f"{it['engine']} {it['collection']}"
         applied, published = f"{it['order']:,}", f"{it['published']:,}"
