@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -41,6 +41,15 @@ async def engines() -> AsyncIterator[Engines]:
         await engines.stop()
     finally:
         rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for a home: the engines' account may enter it, unlike pytest's."""
+    path = Path(mkdtemp(prefix="polyplane-place-"))
+    path.chmod(0o755)
+    yield path
+    rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -36,14 +36,14 @@ def _blocks(page: Path) -> list[str]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if _blocks(page)], ids=lambda page: page.name
 )
-def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run(page: Path, place: Path) -> None:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("POLYPLANE_")}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(page.relative_to(ROOT))],
         input="\n".join(_blocks(page)),
         text=True,
         capture_output=True,
-        cwd=tmp_path,
+        cwd=place,
         env=environ,
         timeout=TIMEOUT_S,
     )

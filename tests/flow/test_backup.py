@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 
 import pytest
 
@@ -13,15 +10,6 @@ import polyplane as pp
 from polyplane.errors import Conflict, HomeBusy, NotFound, Refused
 from polyplane.ops import backup
 from tests.flow.things import Thing, ThingSearch, by_hand
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that the engines' account may enter, unlike pytest's."""
-    path = Path(mkdtemp(prefix="polyplane-backup-"))
-    path.chmod(0o755)
-    yield path
-    rmtree(path, ignore_errors=True)
 
 
 def plane_at(home: Path) -> pp.Plane:
