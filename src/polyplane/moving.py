@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +14,12 @@ import structlog
 from polyplane.access import decode_message
 from polyplane.declared import Declared
 from polyplane.epochs import ensure_streams, settle_epoch, why_over
-from polyplane.errors import PolyplaneError, Unavailable
+from polyplane.errors import PolyplaneError, StoreDown, Unavailable
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
+from polyplane.flow.projector import Target
 from polyplane.flow.relay import Over, Relay
+from polyplane.flow.witness import went_back
 from polyplane.generations import REFRESH_S, Generations
 from polyplane.keeping import Keeper
 from polyplane.opening import Open
@@ -25,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S: Final = 2.0
 """How often to look whether the epoch is over."""
+_LOOK_AT_STORES_EVERY_S: Final = 20.0
+"""How often to look whether a store went back."""
 
 
 async def start_flow(
@@ -83,19 +88,22 @@ async def _keep(declared: Declared, opened: Open, plane: Any, home: Path) -> Non
                         home,
                         over=over.why if over.went_back else "",
                     )
+                    await _begin(declared, opened, plane)
                     break
                 except (Unavailable, TimeoutError) as error:
+                    await _end(opened)
                     _log.warning("epoch.waiting", error=str(error) or type(error).__name__)
                     await asyncio.sleep(_LOOK_EVERY_S)
             opened.epochs_ended.append(over.why)
-            await _begin(declared, opened, plane)
         except (Unavailable, TimeoutError) as error:
             _log.info("epoch.unknown", error=str(error) or type(error).__name__)
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
 async def _when_over(declared: Declared, opened: Open) -> Over:
-    """Return when the epoch is over, and why."""
+    """Return when the epoch is over, or all must begin again within it; and why."""
+    loop = asyncio.get_running_loop()
+    looked = loop.time()
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         if opened.relay is not None and opened.relay.over is not None:
@@ -108,6 +116,23 @@ async def _when_over(declared: Declared, opened: Open) -> Over:
         await ensure_streams(declared, opened.feed)
         if why := await why_over(declared, opened.journal, opened.feed):
             return Over(why, went_back=False)
+        if loop.time() - looked > _LOOK_AT_STORES_EVERY_S:
+            looked = loop.time()
+            if lost := await _lost(opened, opened.generations.targets.values()):
+                return Over(f"{', '.join(lost)} went back", went_back=False)
+
+
+async def _lost(opened: Open, targets: Iterable[Target]) -> list[str]:
+    """The filled collections that are gone or an older copy; a store that is down is neither."""
+    filled = {row.name for row in await opened.journal.collections.rows() if row.filled}
+    lost = []
+    for target in targets:
+        if target.collection.target in filled:
+            with suppress(StoreDown, TimeoutError):
+                await target.store.prepare(target.collection)
+                if await went_back(target, opened.journal):
+                    lost.append(target.collection.target)
+    return lost
 
 
 async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
@@ -122,6 +147,10 @@ async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
         opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=all_applied
     )
     opened.crew.add("relay", opened.relay.run)
+    await opened.generations.refresh()
+    for name in await _lost(opened, opened.generations.targets.values()):
+        _log.warning("collection.went_back", collection=name)
+        await journal.unfill(name)
     await opened.generations.refresh()
     await keeper.adjust()
     opened.crew.add("generations", keeper.run)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from shutil import copytree, rmtree
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 import polyplane as pp
-from polyplane import Settings
+from polyplane import Settings, moving
 from tests.conftest import PlaneOf
 from tests.flow.things import Thing, ThingSearch, by_hand
 
@@ -119,3 +121,52 @@ async def test_streams_are_wiped_while_the_plane_works(plane_of: PlaneOf) -> Non
     await in_epoch(plane, before + 1)
     await check(plane, 100)
     assert plane.opened.epochs_ended
+
+
+async def test_a_collection_is_gone_while_nothing_runs(
+    plane_of: PlaneOf, own_settings: Settings, tmp_path: Path
+) -> None:
+    """The whole folder of the store: it is filled again."""
+    plane = await plane_of(**DECLARED)
+    await write_some(plane, 1, 50)
+    await plane.caught_up()
+    await plane.close()
+    rmtree(tmp_path / "lancedb")
+    plane = await plane_of(**DECLARED)
+    await check(plane, 50)
+
+
+async def test_a_store_is_put_back_to_an_older_copy(
+    plane_of: PlaneOf, own_settings: Settings, tmp_path: Path
+) -> None:
+    """What was deleted since is in it again, what was changed is as it was: it is filled again."""
+    plane = await plane_of(**DECLARED)
+    await write_some(plane, 1, 50)
+    await plane.caught_up()
+    await plane.close()
+    copytree(tmp_path / "lancedb", tmp_path / "copy")
+    plane = await plane_of(**DECLARED)
+    await by_hand(plane, "DELETE FROM thing WHERE id <= 10")
+    await by_hand(plane, "UPDATE thing SET body = 'later' WHERE id BETWEEN 11 AND 20")
+    await check(plane, 40)
+    await plane.close()
+    rmtree(tmp_path / "lancedb")
+    (tmp_path / "copy").rename(tmp_path / "lancedb")
+    plane = await plane_of(**DECLARED)
+    await check(plane, 40)
+
+
+async def test_a_collection_is_deleted_under_the_plane(
+    plane_of: PlaneOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is missed, made anew and filled."""
+    monkeypatch.setattr(moving, "_LOOK_AT_STORES_EVERY_S", 1.0)
+    plane = await plane_of(**DECLARED)
+    await write_some(plane, 1, 50)
+    await plane.caught_up()
+    store: Any = plane.opened.stores.vector
+    await store.forget(plane.opened.targets["thing_search"].collection)
+    async with asyncio.timeout(30):
+        while not plane.opened.epochs_ended:
+            await asyncio.sleep(0.05)
+    await check(plane, 50)

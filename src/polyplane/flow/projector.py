@@ -22,7 +22,7 @@ from polyplane.flow.packing import keys_of
 from polyplane.flow.parking import Parking
 from polyplane.flow.sifting import ENGINE_FAULTS, Failures, derive, put, read
 from polyplane.model.collection import Collection
-from polyplane.model.key import BUCKETS
+from polyplane.model.key import BUCKETS, bucket_of
 from polyplane.model.message import Message
 from polyplane.model.position import Position
 from polyplane.steps import step
@@ -162,7 +162,8 @@ class Projector:
         await target.store.barrier()
         step("projector.durable")
         moved = dict.fromkeys(range(BUCKETS), position)
-        await self._journal.projected(target.collection.target, moved)
+        witnesses = {bucket_of(key): key for key in keys if key not in self._parking.keys}
+        await self._journal.projected(target.collection.target, moved, witnesses)
         step("projector.noted")
         self.position = position
         self._maintain_soon()

@@ -127,16 +127,36 @@ class Journal:
         )
         return [Behind(*row) for row in rows]
 
-    async def projected(self, collection: str, positions: Mapping[int, Position]) -> None:
-        """Note that everything up to these positions, per bucket, is durable in the store."""
+    async def projected(
+        self,
+        collection: str,
+        positions: Mapping[int, Position],
+        witnesses: Mapping[int, str] | None = None,
+    ) -> None:
+        """Note that everything up to these positions, per bucket, is durable in the store.
+
+        `witnesses`: a key per bucket that the store holds with just that position, or a newer one.
+        """
         await self._database.rows(
             statement("journal", "projected"),
             {
                 "collection": collection,
                 "buckets": list(positions),
                 "positions": [position.packed() for position in positions.values()],
+                "witnesses": [(witnesses or {}).get(bucket) for bucket in positions],
             },
         )
+
+    async def witnesses(self, collection: str) -> dict[str, int]:
+        """Keys that were applied last -> the packed position the store must hold, or a newer."""
+        rows = await self._database.rows(
+            statement("journal", "witnesses"), {"collection": collection}
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def unfill(self, name: str) -> None:
+        """Note that a collection has to be filled again."""
+        await self._database.rows(statement("journal", "unfill"), {"name": name})
 
     async def positions(self) -> dict[tuple[str, int], Position]:
         """(collection, bucket) -> how far it is applied."""

@@ -64,10 +64,13 @@ CREATE TABLE polyplane.tail (
 ) WITH (fillfactor = 50);
 
 -- Where each collection stands, per bucket: everything up to `position` is durable in its store.
+-- The store holds the key `witness` with the position `witnessed` or a newer one, or it went back.
 CREATE TABLE polyplane.projected (
   collection text NOT NULL,
   bucket     int NOT NULL,
   position   bigint NOT NULL,
+  witness    text,
+  witnessed  bigint,
   PRIMARY KEY (collection, bucket)
 ) WITH (fillfactor = 50);
 

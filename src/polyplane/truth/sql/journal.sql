@@ -102,9 +102,22 @@ FROM need n LEFT JOIN polyplane.projected d ON d.collection = n.name AND d.bucke
 WHERE coalesce(d.position, 0) < (%(epoch)s::bigint << 40 | n."order")
 
 -- name: projected
-INSERT INTO polyplane.projected AS p (collection, bucket, position)
-SELECT %(collection)s, * FROM unnest(%(buckets)s::int[], %(positions)s::bigint[])
-ON CONFLICT (collection, bucket) DO UPDATE SET position = greatest(p.position, excluded.position)
+INSERT INTO polyplane.projected AS p (collection, bucket, position, witness, witnessed)
+SELECT %(collection)s, bucket, position, witness, position
+FROM unnest(%(buckets)s::int[], %(positions)s::bigint[], %(witnesses)s::text[])
+  AS u (bucket, position, witness)
+ON CONFLICT (collection, bucket) DO UPDATE SET
+  position = greatest(p.position, excluded.position),
+  witness = coalesce(excluded.witness, p.witness),
+  witnessed = CASE WHEN excluded.witness IS NULL THEN p.witnessed ELSE excluded.witnessed END
+
+-- name: witnesses
+SELECT witness, witnessed FROM polyplane.projected
+WHERE collection = %(collection)s AND witness IS NOT NULL
+
+-- name: unfill
+WITH unprojected AS (DELETE FROM polyplane.projected WHERE collection = %(name)s)
+UPDATE polyplane.collection SET filled_at = NULL, position = NULL WHERE name = %(name)s
 
 -- name: positions
 SELECT collection, bucket, position FROM polyplane.projected

@@ -1,0 +1,27 @@
+"""Whether a store went back: deleted by hand, or put back to an older copy of its files."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from polyplane.flow.projector import Target
+from polyplane.truth.journal import Journal
+
+_LOOK_S: Final = 30.0
+
+
+async def went_back(target: Target, journal: Journal) -> bool:
+    """Whether the store of a filled collection has lost what was durable in it.
+
+    The keys applied last, one a bucket, are looked up: the store must hold each with the position
+    it was applied with, or a newer one. A cache may lack any, but must not hold an older one.
+    """
+    witnesses = await journal.witnesses(target.collection.target)
+    if not witnesses:
+        return False
+    async with asyncio.timeout(_LOOK_S):
+        stamps = await target.store.stamps(target.collection, list(witnesses))
+    held = {stamp.key: stamp.position for stamp in stamps}
+    missing = target.collection.kind != "cache" and len(held) < len(witnesses)
+    return missing or any(position < witnesses[key] for key, position in held.items())
