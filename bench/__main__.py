@@ -28,6 +28,7 @@ from bench import (
     idle,
     machine,
     poison,
+    rebuild,
     relay,
     telemetry,
     verify,
@@ -45,6 +46,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "http": http.measure,
     "idle": idle.measure,
     "poison": poison.measure,
+    "rebuild": rebuild.measure,
     "verify": verify.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
