@@ -81,9 +81,8 @@ class Rebuild:
         rows = {row.name: row for row in await self._journal.collections.rows()}
         if name not in rows or rows[name].state != "building":
             return
-        if not rows[name].begun:  # what is there then is of a truth that was put back since
-            await self.target.store.forget(self.target.collection)
-            await self.target.store.prepare(self.target.collection)
+        if not rows[name].begun:
+            await self._emptied()
         if not rows[name].filled:
             self.phase = "filling"
             await backfill(
@@ -111,6 +110,17 @@ class Rebuild:
         step("rebuild.proven")
         await self._refresh()
         await self._switch(name)
+
+    async def _emptied(self) -> None:
+        """Forget what is there under the name: it is of a truth that was put back since."""
+        store, collection = self.target.store, self.target.collection
+        async for stamps in store.scan(collection, batch_size=1):
+            if stamps:
+                break
+        else:
+            return
+        await store.forget(collection)
+        await store.prepare(collection)
 
     async def _switch(self, name: str) -> None:
         """Move the readers, in such a way that none sees less than it has seen.
