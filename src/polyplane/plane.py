@@ -34,8 +34,9 @@ from polyplane.opening import Open, open_all
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.proof import TruthOfTarget
+from polyplane.reconcile.prove import prove
 from polyplane.reconcile.repair import repair
-from polyplane.reconcile.verify import StoreSide, verify
+from polyplane.reconcile.verify import StoreSide
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
@@ -259,35 +260,46 @@ class Plane:
     async def verify(
         self,
         *projections: type[Projection[Any]],
+        deep: bool = False,
+        sample: int | None = None,
+        seed: int = 0,
         timeout_s: float = VERIFY_TIMEOUT_S,
         progress: Callable[[str, int], None] | None = None,
     ) -> Drift:
         """Compare what stores really hold with derive(truth), for `projections` or for all.
 
-        `progress` hears (projection, rows compared). Raises NotSettled when a projection has not
-        applied what is committed within `timeout_s` seconds.
+        `deep` compares texts, tags and vectors (embedded anew) or values, and not only digests.
+        `sample` looks only at so many rows of each projection, chosen by `seed`: it finds what is
+        missing or stale among them, and nothing extra. `progress` hears (projection, rows
+        compared). Raises NotSettled when a projection has not applied what is committed within
+        `timeout_s` seconds.
         """
         wanted = [p.name for p in projections] or list(self.opened.generations.own)
         await self._current(wanted, timeout_s)
         parts = []
         for name in wanted:
             truth, store = self._sides(name, timeout_s)
+            told = _named(progress, name)
             with in_our_words():
-                parts.append(await verify(name, truth, store, progress=_named(progress, name)))
+                part = await prove(
+                    name, truth, store, deep=deep, sample=sample, seed=seed, progress=told
+                )
+            parts.append(part)
         return Drift.of(tuple(parts))
 
     async def repair(
         self,
         *projections: type[Projection[Any]],
+        deep: bool = False,
         timeout_s: float = VERIFY_TIMEOUT_S,
         progress: Callable[[str, int], None] | None = None,
     ) -> Mended:
-        """Verify, mend exactly what is found, and look at those keys again.
+        """Verify (see there for `deep`), mend exactly what is found, and look at those keys again.
 
         Goes through the changes of truth, so it needs flows, here or elsewhere. Raises NotSettled
         when a projection has not applied its changes within `timeout_s` seconds.
         """
-        found = await self.verify(*projections, timeout_s=timeout_s, progress=progress)
+        found = await self.verify(*projections, deep=deep, timeout_s=timeout_s, progress=progress)
         left = []
         for part in found.parts:
             with in_our_words():

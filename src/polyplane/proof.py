@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -10,11 +10,12 @@ from polyplane.feed.protocol import Feed
 from polyplane.flow.projector import Target
 from polyplane.flow.settling import caught_up
 from polyplane.garbage import uncollected
+from polyplane.model.items import Item
 from polyplane.model.position import Position
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
 from polyplane.truth.outbox import touch
-from polyplane.truth.scan import all_rows, rows_by_key
+from polyplane.truth.scan import Row, all_rows, rows_by_key, some_keys
 
 _KEYS: Final = 10_000
 """Keys per look-up."""
@@ -69,6 +70,27 @@ class TruthOfTarget:
                 )
             found |= dict(self._target.deriver.digests(rows.items()))
         return found
+
+    async def items(self) -> AsyncGenerator[list[Item], None]:
+        """Every item as it should be, embedded anew, from one snapshot."""
+        async with aclosing(all_rows(self._database, self._target.source)) as batches:
+            async for rows in batches:
+                yield await self._finished(rows)
+
+    async def items_of(self, keys: Sequence[str]) -> list[Item]:
+        """The items under `keys` as they should be now."""
+        async with self._database.connection() as connection:
+            rows = await rows_by_key(connection, self._target.source, keys)
+        return await self._finished(rows.items())
+
+    async def _finished(self, rows: Iterable[Row]) -> list[Item]:
+        found = self._target.deriver.derived(rows).puts
+        await self._target.deriver.finish(found)
+        return found
+
+    async def sample(self, count: int, seed: int) -> list[str]:
+        """The keys of `count` rows, chosen by `seed`."""
+        return await some_keys(self._database, self._target.source, count, seed)
 
     async def caught_up(self) -> None:
         """Return when all that was committed before this call is applied to the store."""

@@ -222,3 +222,28 @@ async def test_a_repair_that_dies_is_finished_by_the_next(plane: pp.Plane) -> No
 def dying(store: ItemStore, die: Any) -> Any:
     """A store in which the repair ends after it has cleared."""
     return Proxy(store, barrier=die)
+
+
+async def test_what_only_a_deep_look_finds(plane: pp.Plane) -> None:
+    """Text, tag and vector altered under the right digest; and a value in a cache."""
+    target, table = target_of(plane), await table_of(plane)
+    await table.update({"text": "forged"}, where="key = '1'")
+    await table.update({"n": 77}, where="key = '2'")
+    rows = (await table.query().where("key = '3'").to_arrow()).to_pylist()
+    await table.delete("key = '3'")
+    await table.add([rows[0] | {"vector": [1.0, 0.0, 0.0, 0.0]}])
+    url = plane.settings.url("cache_url")
+    assert url is not None
+    async with Redis.from_url(url) as client:
+        await client.hset(f"{plane.namespace}:default:thing:4", "v", '{"body":"forged"}')
+    assert (await plane.verify()).clean
+    drift = await plane.verify(deep=True)
+    assert [part.stale for part in drift.parts] == [("1", "2", "3"), ("4",)]
+    assert [part.deep for part in drift.parts] == [9, 9]
+    sampled = await plane.verify(ThingSearch, deep=True, sample=4, seed=3)
+    assert sampled.parts[0].rows == 4 and set(sampled.parts[0].stale) < {"1", "2", "3"}
+    assert (await plane.verify(ThingSearch, sample=10)).parts[0].rows == 10
+    mended = await plane.repair(deep=True)
+    assert mended.found.stale == 4 and mended.left.clean
+    assert (await plane.verify(deep=True)).clean
+    assert (await target.store.stamps(target.collection, ["1"]))[0].digest is not None

@@ -38,6 +38,8 @@ class Part:
     stuck: tuple[str, ...] = ()
     parked: tuple[str, ...] = ()
     moving: tuple[str, ...] = ()
+    deep: int = 0
+    """Items of which text, tags and vector, or value, were compared, and not only the digest."""
     duration_s: float = 0.0
 
     @property

@@ -58,6 +58,13 @@ class Stamp(NamedTuple):
     digest: str | None
 
 
+class Held(NamedTuple):
+    """What a store really holds under a key, content included; a tombstone has none."""
+
+    stamp: Stamp
+    content: Any
+
+
 class Hit(NamedTuple):
     """One search result: score in [-1, 1] (cosine similarity), best first."""
 

@@ -30,6 +30,8 @@ def write_report(path: Path, drift: Mapping[str, Any], *, home: Path, namespace:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "namespace": namespace,
         "clean": not (drift["missing"] or drift["stale"] or drift["extra"]),
+        "sample": drift.get("sample"),
+        "seed": drift.get("seed"),
         "projections": [_projection(part) for part in drift["parts"]],
     }
     signed = attested(report, secret_in(home / KEY_NAME))

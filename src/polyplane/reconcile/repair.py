@@ -12,11 +12,12 @@ from typing import Protocol
 
 from polyplane.model.drift import Part
 from polyplane.model.key import can_be_told
-from polyplane.reconcile.verify import StoreSide, TruthSide, verify_keys
+from polyplane.reconcile.deep import DeepTruth, deepen
+from polyplane.reconcile.verify import StoreSide, verify_keys
 from polyplane.steps import step
 
 
-class Mending(TruthSide, Protocol):
+class Mending(DeepTruth, Protocol):
     """Truth that can have its stores told again."""
 
     async def floor(self) -> int:
@@ -29,7 +30,7 @@ class Mending(TruthSide, Protocol):
 
 
 async def repair(part: Part, truth: Mending, store: StoreSide) -> Part:
-    """Mend what drifts in `part`; what a look at those keys finds afterwards.
+    """Mend what drifts in `part`; what a look at those keys, as deep, finds afterwards.
 
     Killed half way, what it has cleared is missing until it is run again; nothing is stale that
     was not. Raises NotSettled when the projection does not apply the changes in time.
@@ -44,4 +45,5 @@ async def repair(part: Part, truth: Mending, store: StoreSide) -> Part:
     if keys:
         await truth.touch([key for key in keys if key not in untold])
         step("repair.told")
-    return await verify_keys(part.projection, truth, store, keys)
+    left = await verify_keys(part.projection, truth, store, keys)
+    return await deepen(left, truth, store, keys=keys) if part.deep else left

@@ -20,7 +20,7 @@ from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
 from polyplane.model.digest import digest
 from polyplane.model.drift import Part
-from polyplane.model.items import Stamp
+from polyplane.model.items import Held, Stamp
 from polyplane.model.key import BUCKETS, bucket_of
 from polyplane.model.position import Position
 from polyplane.reconcile.ahead import ahead
@@ -65,6 +65,10 @@ class StoreSide:
         """Every stamp, in key order."""
         async for stamps in self.store.scan(self.collection):
             yield stamps
+
+    async def contents(self, keys: Sequence[str]) -> list[Held]:
+        """What is really held under `keys`, content included."""
+        return await self.store.contents(self.collection, keys)
 
     async def stamps(self, keys: Sequence[str]) -> list[Stamp]:
         """See `StoreOfKeys`."""

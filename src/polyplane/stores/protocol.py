@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from polyplane.model.collection import Collection
-from polyplane.model.items import Hit, Item, Stamp, Where
+from polyplane.model.items import Held, Hit, Item, Stamp, Where
 from polyplane.model.stream import Stream
 
 
@@ -65,6 +65,13 @@ class ItemStore(Store, Protocol):
 
     async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
         """What the store really holds under `keys`, tombstones too; more than one when it errs."""
+        ...
+
+    async def contents(self, collection: Collection, keys: Sequence[str]) -> list[Held]:
+        """As `stamps`, with what is really held: a `Vector` or an `Entry`, None in a tombstone.
+
+        A vector may have been scaled to unit length; tags without a value are left out.
+        """
         ...
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:

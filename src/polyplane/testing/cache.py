@@ -27,7 +27,7 @@ import pytest
 from polyplane.errors import Misconfigured
 from polyplane.model.collection import Collection
 from polyplane.model.digest import digest
-from polyplane.model.items import Entry, Item, Stamp
+from polyplane.model.items import Entry, Held, Item, Stamp
 from polyplane.stores.protocol import CacheStore
 from polyplane.testing.samples import HOSTILE
 
@@ -244,6 +244,14 @@ class CacheStoreContract:
         expected += [Stamp(key, 3, None) for key in ("gone", *HOSTILE)]
         assert sorted(await store.stamps(EXPERIMENTS, asked)) == sorted(expected)
         assert await store.stamps(EXPERIMENTS, []) == []
+
+    async def test_contents_are_what_is_held(self, store: CacheStore) -> None:
+        values = {"a": {"n": [1, 2.5, None]}, "b": 0, "c": "é"}
+        await store.apply(EXPERIMENTS, [entry(k, v) for k, v in values.items()], ["gone"], 3)
+        await store.apply(NESTED, [entry("n")], [], 1)
+        held = await store.contents(EXPERIMENTS, [*values, "gone", "never", "log:n"])
+        expected = [Held(Stamp(k, 3, digest(v)), Entry(v)) for k, v in values.items()]
+        assert held == [*expected, Held(Stamp("gone", 3, None), None)]
 
     async def test_bury_clears_a_place_whatever_its_position(
         self, store: CacheStore, prefix: str

@@ -15,6 +15,7 @@ import pytest
 from polyplane.errors import Misconfigured, NotFound, Refused
 from polyplane.model.collection import Collection
 from polyplane.model.items import Range, Stamp
+from polyplane.reconcile.deep import is_like
 from polyplane.stores.protocol import VectorStore
 from polyplane.testing.samples import (
     HOSTILE,
@@ -200,6 +201,22 @@ class VectorWritingContract:
         expected = [Stamp(i.key, 3, i.digest) for i in notes(1_200) if i.key in asked]
         assert sorted(stamps) == sorted([Stamp("gone", 3, None), *expected])
         assert await store.stamps(NOTES, []) == []
+
+    async def test_contents_are_what_is_held(self, store: VectorStore) -> None:
+        items = [*notes(20), *(note(key, f"text {key}") for key in HOSTILE)]
+        await store.apply(NOTES, items, ["gone"], 3)
+        held = await store.contents(NOTES, [*(item.key for item in items), "gone", "never"])
+        by_key = {found.stamp.key: found for found in held}
+        assert len(held) == len(by_key) == len(items) + 1
+        assert by_key["gone"] == (Stamp("gone", 3, None), None)
+        for item in items:
+            stamp, content = by_key[item.key]
+            assert stamp == Stamp(item.key, 3, item.digest)
+            assert is_like(item.content, content)
+            assert not is_like(replace(item.content, text="another"), content)
+            assert not is_like(replace(item.content, tags={"owner": "nobody"}), content)
+            other = [-x for x in item.content.embedding]
+            assert is_like(replace(item.content, embedding=other), content) is not any(other)
 
     async def test_bury_clears_a_place_whatever_its_position(self, store: VectorStore) -> None:
         top = 2**53 - 1

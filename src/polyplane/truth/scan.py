@@ -149,6 +149,16 @@ async def rows_by_key(
     return dict(map(source.row, await cursor.fetchall()))
 
 
+async def some_keys(database: Database, source: Source, count: int, seed: int) -> list[str]:
+    """The keys of `count` rows at random; the same for the same rows and `seed`."""
+    query = sql.SQL("SELECT {0} FROM {1} r ORDER BY hashtextextended({0}, %s) LIMIT %s").format(
+        source.captured.key(), source.captured.identifier
+    )
+    async with database.connection(deadline_s=_SORT_S) as connection:
+        cursor = await connection.execute(query, (seed, count))
+        return [row[0] for row in await cursor.fetchall()]
+
+
 async def all_rows(
     database: Database, source: Source, *, batch_size: int = SCAN_ROWS, ordered: bool = False
 ) -> AsyncGenerator[list[Row], None]:

@@ -24,6 +24,9 @@ from polyplane.web import PlaneOf, problem_responses, within
 
 LONG_TIMEOUT_S: Final = 3600.0
 
+Projections = Annotated[list[str], Query(description="Only these; none: all.")]
+Deep = Annotated[bool, Query(description="Compare contents too, and not only digests.")]
+
 _bearer = HTTPBearer(auto_error=False, description=f"The secret in the home's file {NAME}.")
 
 
@@ -130,10 +133,14 @@ async def projections(plane: PlaneOf) -> list[ProjectionLag]:
 )
 async def verify(
     plane: PlaneOf,
-    projection: Annotated[list[str], Query(description="Only these; none: all.")] = [],  # noqa: B006
+    projection: Projections = [],  # noqa: B006
+    deep: Deep = False,
+    sample: Annotated[int | None, Query(ge=1, description="Only so many rows of each.")] = None,
+    seed: Annotated[int, Query(description="What chooses them.")] = 0,
 ) -> Drift:
     """Counts and digests of each projection, and the key of every missing, stale or extra item."""
-    return await plane.verify(*(named(plane, name) for name in projection))
+    wanted = [named(plane, name) for name in projection]
+    return await plane.verify(*wanted, deep=deep, sample=sample, seed=seed)
 
 
 @router.post(
@@ -141,14 +148,15 @@ async def verify(
 )
 async def repair(
     plane: PlaneOf,
-    projection: Annotated[list[str], Query(description="Only these; none: all.")] = [],  # noqa: B006
+    projection: Projections = [],  # noqa: B006
+    deep: Deep = False,
 ) -> Mended:
     """Verifies, has exactly the keys that drift derived anew, and looks at them again.
 
     Everything found is named under `found`; `left` is what those keys, and only they, are
     afterwards.
     """
-    return await plane.repair(*(named(plane, name) for name in projection))
+    return await plane.repair(*(named(plane, name) for name in projection), deep=deep)
 
 
 @router.post(

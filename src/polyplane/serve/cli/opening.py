@@ -30,19 +30,19 @@ class OwnPlane:
         self._program = program
         self._settings = settings
 
-    def verify(self, names: Sequence[str]) -> dict[str, Any]:
-        """The drift of the named projections, or of all."""
+    def verify(self, names: Sequence[str], **asked: Any) -> dict[str, Any]:
+        """The drift of the named projections, or of all; `asked` as `Plane.verify` takes it."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            return asdict(await plane.verify(*(named(plane, name) for name in names)))
+            return asdict(await plane.verify(*(named(plane, name) for name in names), **asked))
 
         return self._on(work)
 
-    def repair(self, names: Sequence[str]) -> dict[str, Any]:
+    def repair(self, names: Sequence[str], **asked: Any) -> dict[str, Any]:
         """What drifted in the named projections, or in all, and what is left of it."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            return asdict(await plane.repair(*(named(plane, name) for name in names)))
+            return asdict(await plane.repair(*(named(plane, name) for name in names), **asked))
 
         return self._on(work)
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
-from polyplane.serve.cli.verify import KINDS, table_of
+from polyplane.serve.cli.verify import KINDS, Deep, table_of
 from polyplane.settings import Settings
 
 
@@ -19,6 +19,7 @@ def repair(
         list[str] | None, typer.Argument(help="Only these projections (default: all).")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Mend; without it, only show.")] = False,
+    deep: Deep = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -34,12 +35,12 @@ def repair(
         remote = find_running(settings)
         with report.waiting("mending" if yes else "comparing"):
             if remote is not None:
-                outcome = remote.post("repair" if yes else "verify", projection=names)
+                outcome = remote.post("repair" if yes else "verify", projection=names, deep=deep)
             else:
                 from polyplane.serve.cli.opening import OwnPlane  # loads every engine
 
                 own = OwnPlane(report, ctx.obj, settings)
-                outcome = own.repair(names) if yes else own.verify(names)
+                outcome = own.repair(names, deep=deep) if yes else own.verify(names, deep=deep)
         found, left = (outcome["found"], outcome["left"]) if yes else (outcome, outcome)
         report.data = {"found": found, "left": left, "mended": _count(found) - _count(left)}
         report.show(*table_of(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import randrange
 from typing import Annotated, Any
 
 import typer
@@ -17,11 +18,22 @@ from polyplane.settings import Settings
 KINDS = ("missing", "stale", "extra")
 SHOWN_KEYS = 5
 
+Deep = Annotated[
+    bool, typer.Option("--deep", help="Compare texts, tags and vectors too, embedded anew.")
+]
+
 
 def verify(
     ctx: typer.Context,
     projections: Annotated[
         list[str] | None, typer.Argument(help="Only these projections (default: all).")
+    ] = None,
+    deep: Deep = False,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Only so many rows of each, chosen at random.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="What chooses them; it is shown, to look again.")
     ] = None,
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Write a signed report to this file.")
@@ -43,14 +55,19 @@ def verify(
             _check(report, check_file, settings)
             return
         names = projections or []
+        asked: dict[str, Any] = {"deep": deep}
+        if sample is not None:
+            asked |= {"sample": sample, "seed": randrange(2**31) if seed is None else seed}
+            report.show(f"A sample of {sample:,} rows of each, of seed {asked['seed']}.")
         remote = find_running(settings)
         with report.waiting("comparing"):
             if remote is not None:
-                drift = remote.post("verify", projection=names)
+                drift = remote.post("verify", projection=names, **asked)
             else:
                 from polyplane.serve.cli.opening import OwnPlane  # loads every engine
 
-                drift = OwnPlane(report, ctx.obj, settings).verify(names)
+                drift = OwnPlane(report, ctx.obj, settings).verify(names, **asked)
+        drift |= {"sample": sample, "seed": asked.get("seed")}
         report.data = drift
         report.show(*table_of(drift))
         if report_file is not None:

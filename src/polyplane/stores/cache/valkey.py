@@ -15,7 +15,7 @@ import orjson
 from polyplane.errors import Misconfigured
 from polyplane.model.collection import Collection
 from polyplane.model.digest import canonical
-from polyplane.model.items import Item, Stamp
+from polyplane.model.items import Entry, Held, Item, Stamp
 from polyplane.stores.cache.limits import Limits
 from polyplane.stores.cache.server import Server
 from polyplane.stores.cache.sessions import Sessions
@@ -146,6 +146,17 @@ class ValkeyCache:
             found += await self._stamps(collection, keys[index : index + _READ_KEYS])
         return found
 
+    async def contents(self, collection: Collection, keys: Sequence[str]) -> list[Held]:
+        """See the protocol."""
+        start, found = self._start(collection), []
+        for index in range(0, len(keys), _READ_KEYS):
+            some = keys[index : index + _READ_KEYS]
+            for key, held in zip(some, await self._fields(start, some, "cpdv"), strict=True):
+                if _is_of(collection, held):
+                    content = None if held[3] is None else Entry(orjson.loads(held[3]))
+                    found.append(Held(_stamp(key, held), content))
+        return found
+
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
         """See the protocol."""
         start = self._start(collection)
@@ -156,17 +167,16 @@ class ValkeyCache:
                 await client.eval(_BURY, len(names), *names, *parts)
 
     async def _stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
-        start = self._start(collection)
+        found = await self._fields(self._start(collection), keys, "cpd")
+        pairs = zip(keys, found, strict=True)
+        return [_stamp(key, held) for key, held in pairs if _is_of(collection, held)]
+
+    async def _fields(self, start: str, keys: Sequence[str], names: str) -> list[Any]:
+        """These fields of each entry."""
         async with self._server.calls() as client, client.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.hmget(start + key, "c", "p", "d")
-            found = await pipe.execute(raise_on_error=False)
-        return [
-            Stamp(key, int(held[1]), held[2].decode() if held[2] else None)
-            for key, held in zip(keys, found, strict=True)
-            # Else it has expired since, is of a longer prefix, or is no entry at all.
-            if isinstance(held, list) and held[0] == collection.target.encode()
-        ]
+                pipe.hmget(start + key, list(names))
+            return await pipe.execute(raise_on_error=False)
 
     async def _names(self, start: str) -> AsyncIterator[str]:
         """Every key that begins with `start`, once."""
@@ -195,6 +205,15 @@ class ValkeyCache:
         generation = "" if collection.generation == 1 else f"g{collection.generation}:"
         named = collection.key_prefix or f"{collection.name}:"
         return f"{self._server.prefix}{generation}{named}"
+
+
+def _is_of(collection: Collection, held: Any) -> bool:
+    """Whether it is there; else it has expired, is of a longer prefix, or is no entry at all."""
+    return isinstance(held, list) and held[0] == collection.target.encode()
+
+
+def _stamp(key: str, held: list[Any]) -> Stamp:
+    return Stamp(key, int(held[1]), held[2].decode() if held[2] else None)
 
 
 def _check_ttl(name: str, ttl_s: int) -> None:

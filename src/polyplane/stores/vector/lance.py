@@ -22,7 +22,7 @@ from lancedb.query import ColumnOrdering
 from polyplane.errors import Misconfigured, NotFound, StoreDown
 from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
-from polyplane.model.items import Hit, Item, Stamp, Where
+from polyplane.model.items import Held, Hit, Item, Stamp, Where
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import lance_disk, lance_table
 from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge, overrule
@@ -160,6 +160,17 @@ class LanceStore(VectorStore):
             async with self._answering(f"read {collection.target}"):
                 rows = await table.query().where(wanted).select(_STAMP).to_arrow()
             found += map(Stamp._make, zip(*(rows[n].to_pylist() for n in _STAMP), strict=True))
+        return found
+
+    async def contents(self, collection: Collection, keys: Sequence[str]) -> list[Held]:
+        table = await self._table(collection)
+        found: list[Held] = []
+        for start in range(0, len(keys), GET_KEYS):
+            wanted = lance_table.among("key", keys[start : start + GET_KEYS])
+            async with self._answering(f"read {collection.target}"):
+                columns = await self._columns(table, collection)
+                rows = await table.query().where(wanted).select(columns.names).to_arrow()
+            found += lance_table.contents(collection, rows)
         return found
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from polyplane.errors import Misconfigured, Refused
 from polyplane.model.collection import Collection
-from polyplane.model.items import Hit, Item, Where
+from polyplane.model.items import Held, Hit, Item, Stamp, Vector, Where
 from polyplane.stores.vector.where import Condition, bounds, conditions
 
 OWN: Final = ("key", "position", "digest", "vector")
@@ -202,3 +202,15 @@ def hits(collection: Collection, found: pa.Table) -> list[Hit]:
         score = max(-1.0, min(1.0, 1.0 - distances[row]))
         made.append(Hit(key, score, texts[row], tags))
     return sorted(made, key=lambda hit: (-hit.score, hit.key))
+
+
+def contents(collection: Collection, found: pa.Table) -> list[Held]:
+    """Rows as they are held, tombstones too."""
+    made = []
+    for row in found.to_pylist():
+        stamp = Stamp(row.pop("key"), row.pop("position"), row.pop("digest"))
+        embedding, text = row.pop("vector"), row.pop(collection.text_name)
+        tags = {name: value for name, value in row.items() if value is not None}
+        is_living = stamp.digest is not None
+        made.append(Held(stamp, Vector(text, tags, embedding) if is_living else None))
+    return made

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import ceil
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from qdrant_client import AsyncQdrantClient, models
@@ -20,7 +20,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from polyplane.errors import Misconfigured, NotFound, PolyplaneError, Refused, StoreDown
 from polyplane.model.collection import Collection
-from polyplane.model.items import Hit, Item, Stamp, Where
+from polyplane.model.items import Held, Hit, Item, Stamp, Where
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import qdrant_points
 from polyplane.stores.vector.where import check_names, check_query, check_tags
@@ -155,7 +155,23 @@ class QdrantStore(VectorStore):
             yield stamps[start : start + batch_size]
 
     async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
-        stamps: list[Stamp] = []
+        own = list(qdrant_points.OWN)
+        return [
+            qdrant_points.stamp(record.payload or {})
+            for record in await self._under(collection, keys, payload=own, vectors=False)
+        ]
+
+    async def contents(self, collection: Collection, keys: Sequence[str]) -> list[Held]:
+        return [
+            qdrant_points.held(collection, record.payload or {}, record.vector)
+            for record in await self._under(collection, keys, payload=True, vectors=True)
+        ]
+
+    async def _under(
+        self, collection: Collection, keys: Sequence[str], *, payload: Any, vectors: bool
+    ) -> list[models.Record]:
+        """All points under `keys`, whatever their ids."""
+        found: list[models.Record] = []
         for start in range(0, len(keys), UPSERT_POINTS):
             offset: models.ExtendedPointId | None = None
             while True:
@@ -165,13 +181,13 @@ class QdrantStore(VectorStore):
                         scroll_filter=qdrant_points.under(keys[start : start + UPSERT_POINTS]),
                         limit=PAGE,
                         offset=offset,
-                        with_payload=list(qdrant_points.OWN),
-                        with_vectors=False,
+                        with_payload=payload,
+                        with_vectors=vectors,
                     )
-                stamps += [qdrant_points.stamp(record.payload or {}) for record in records]
+                found += records
                 if offset is None:
                     break
-        return stamps
+        return found
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
         """What somebody put under a key with a point id of his own goes, too."""

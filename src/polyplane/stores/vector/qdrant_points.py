@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from polyplane.errors import Misconfigured, Refused
 from polyplane.model.collection import Collection
-from polyplane.model.items import Hit, Item, Stamp, Vector, Where
+from polyplane.model.items import Held, Hit, Item, Stamp, Vector, Where
 from polyplane.stores.vector.where import Condition, bounds, conditions
 
 KEY: Final = "_key"
@@ -121,6 +121,15 @@ def hit(collection: Collection, payload: Mapping[str, Any], score: float) -> Hit
 def stamp(payload: Mapping[str, Any]) -> Stamp:
     """What a point, living or not, says of itself."""
     return Stamp(payload[KEY], payload[POSITION], payload.get(DIGEST))
+
+
+def held(collection: Collection, payload: Mapping[str, Any], vector: Any) -> Held:
+    """A point as it is held, living or not."""
+    found = stamp(payload)
+    if found.digest is None:
+        return Held(found, None)
+    text, tags = hit(collection, payload, 1.0)[2:]
+    return Held(found, Vector(text, {n: v for n, v in tags.items() if v is not None}, vector))
 
 
 def filtered(collection: Collection, where: Where | None) -> models.Filter:
