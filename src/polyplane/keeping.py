@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -39,7 +40,9 @@ class Keeper:
             try:
                 await generations.refresh()
                 await self.adjust()
-                await self.prune(older_than_s=self._keep_s)
+                names = generations.own.keys()
+                await give_up(self._opened, names, older_than_s=self._keep_s)
+                await drop(self._opened, names, older_than_s=self._keep_s)
             except PolyplaneError as error:
                 _log.warning("keeper.waiting", error=error.message)
             try:
@@ -106,10 +109,6 @@ class Keeper:
     async def _prove(self, target: Target) -> Part:
         return await verify(target.name, *sides(self._opened, target, PROVE_TIMEOUT_S))
 
-    async def prune(self, projection: str | None = None, *, older_than_s: float = 0) -> list[str]:
-        """Drop what was retired so long ago and is read by nobody; the names."""
-        return await prune(self._opened, projection, older_than_s=older_than_s)
-
 
 def sides(opened: Open, target: Target, timeout_s: float) -> tuple[TruthOfTarget, StoreSide]:
     """What truth says and what the store holds of a collection, to compare."""
@@ -125,34 +124,44 @@ def sides(opened: Open, target: Target, timeout_s: float) -> tuple[TruthOfTarget
     return truth, StoreSide(target.store, target.collection)
 
 
-async def prune(
-    opened: Open, projection: str | None = None, *, older_than_s: float = 0
-) -> list[str]:
-    """Drop the retired collections of `projection`, or of all, that were read so long ago; them.
+async def give_up(opened: Open, names: Collection[str], *, older_than_s: float = 0.0) -> bool:
+    """Keep up no more what was retired so long ago, of these projections; whether there was any.
 
     What was read a moment ago stays: readers in other processes may not have heard yet.
     """
-    dropped = []
-    for row in list(opened.generations.rows):
-        own = opened.generations.own.get(row.projection)
-        age_s = max(older_than_s, RECENT_S)
-        if (
-            own is None
-            or row.state != "retired"
-            or (row.age_s or 0) < age_s
-            or projection not in (None, row.projection)
-        ):
-            continue
-        # Whoever still applies to it stops first.
-        await opened.journal.collections.give_up(row.name, row.error)
-        await opened.generations.refresh()
+    rows = [row for row in _retired(opened, names, max(older_than_s, RECENT_S)) if row.filled]
+    for row in rows:
+        await opened.journal.collections.give_up(row.name)
         await opened.crew.end(f"projector {row.name}")
         opened.projectors.pop(row.name, None)
-        await own.store.forget(collection_of(row))
-        await opened.journal.collections.forget(row.name)
-        _log.info("generation.dropped", collection=row.name)
-        dropped.append(row.name)
+    if rows:
+        await opened.generations.refresh()
+    return bool(rows)
+
+
+async def drop(opened: Open, names: Collection[str], *, older_than_s: float = 0.0) -> list[str]:
+    """Delete the collections of these projections that were given up so long ago; their names.
+
+    Not before every process knows, and applies nothing to them any more. Those that were found
+    wrong say so until then; the others need not wait so long.
+    """
+    dropped = []
+    for row in _retired(opened, names, RECENT_S):
+        if not row.filled and (not row.error or (row.age_s or 0.0) >= older_than_s):
+            store = opened.generations.own[row.projection].store
+            await store.forget(collection_of(row))
+            await opened.journal.collections.forget(row.name)
+            _log.info("generation.dropped", collection=row.name)
+            dropped.append(row.name)
     return dropped
+
+
+def _retired(opened: Open, names: Collection[str], age_s: float) -> list[CollectionRow]:
+    return [
+        row
+        for row in opened.generations.rows
+        if row.projection in names and row.state == "retired" and (row.age_s or 0.0) >= age_s
+    ]
 
 
 def _is_built(row: CollectionRow | None) -> bool:

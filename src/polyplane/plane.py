@@ -21,8 +21,8 @@ from polyplane.declared import Declared
 from polyplane.errors import Misconfigured, NotFound, NotSettled
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
-from polyplane.generations import Rebuilt
-from polyplane.keeping import prune, sides
+from polyplane.generations import RECENT_S, Rebuilt
+from polyplane.keeping import drop, give_up, sides
 from polyplane.model.application import Application
 from polyplane.model.drift import Drift, Mended
 from polyplane.model.position import Token
@@ -383,7 +383,10 @@ class Plane:
         opened = self.opened
         await opened.generations.refresh()
         names = [it.name for it in projections] or list(opened.generations.own)
-        return [it for name in names for it in await prune(opened, name)]
+        if await give_up(opened, names):
+            await asyncio.sleep(RECENT_S)  # until whoever applies to them has stopped
+            await opened.generations.refresh()
+        return await drop(opened, names)
 
 
 def _silently(_: str) -> None:

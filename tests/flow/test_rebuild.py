@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 import polyplane as pp
 from polyplane import generations, keeping, moving
+from polyplane import plane as plane_module
 from polyplane.flow import rebuild as rebuild_module
 from polyplane.flow.rebuild import Rebuild
 from tests.conftest import PlaneOf
@@ -128,7 +129,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuild_module, "LEASE_TTL_S", 1.0)
     for module in (keeping, moving):
         monkeypatch.setattr(module, "REFRESH_S", 0.2)
-    for module in (keeping, generations):
+    for module in (keeping, generations, plane_module):
         monkeypatch.setattr(module, "RECENT_S", 0.6)
 
 
@@ -272,9 +273,12 @@ async def test_what_does_not_equal_truth_is_never_read(
     assert (await plane.verify()).clean
 
 
-async def test_a_cache_is_rebuilt_and_pruned(plane_of: PlaneOf) -> None:
+async def test_a_cache_is_rebuilt_and_the_old_one_goes(
+    plane_of: PlaneOf, own_settings: pp.Settings
+) -> None:
     """Its entries stand side by side, and those that go leave the others."""
-    plane = await plane_of(models=[Thing], projections=[Kept])
+    settings = own_settings.model_copy(update={"retired_keep_s": 0})
+    plane = await plane_of(models=[Thing], projections=[Kept], settings=settings)
     await by_hand(plane, FILL)
     await plane.caught_up()
     async with writing(plane):
@@ -282,7 +286,7 @@ async def test_a_cache_is_rebuilt_and_pruned(plane_of: PlaneOf) -> None:
         for key in KEYS:
             assert (await plane[Kept].get(key) or {})["v"] == 1
     await plane.caught_up()
-    await becomes(lambda: plane.prune(Kept), ["kept"], within_s=10)
+    await becomes(lambda: known(plane), [("kept_g2", "active")], within_s=10)
     drift = await plane.verify()
     assert drift.clean and drift.parts[0].items == ROWS
 

@@ -51,7 +51,7 @@ RETURNING c.name
 -- It equals truth no more, or never did: nobody goes back to it.
 UPDATE polyplane.collection
 SET state = 'retired', filled_at = NULL, error = %(error)s,
-    switched_at = coalesce(switched_at, clock_timestamp())
+    switched_at = clock_timestamp()
 WHERE name = %(name)s AND state <> 'active' RETURNING name
 
 -- name: forget
