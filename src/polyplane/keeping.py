@@ -63,7 +63,8 @@ class Keeper:
         """Let exactly those tasks run that the generations need."""
         opened = self._opened
         kept = {row.name: row for row in opened.generations.kept(self._keep_s)}
-        for name in [name for name in opened.projectors if name not in kept]:
+        ended = [it for it, at in opened.projectors.items() if it not in kept or at.is_lost]
+        for name in ended:
             del opened.projectors[name]
             await opened.crew.end(f"projector {name}")
         for name in [name for name in opened.rebuilds if not _is_built(kept.get(name))]:

@@ -16,6 +16,8 @@ from sqlalchemy import make_url
 
 import polyplane as pp
 from polyplane import Settings, moving
+from polyplane.flow.packing import AFTER_HEADER
+from polyplane.model.key import bucket_of
 from tests.conftest import PlaneOf
 from tests.flow.things import Thing, ThingSearch, by_hand
 
@@ -169,4 +171,26 @@ async def test_a_collection_is_deleted_under_the_plane(
     async with asyncio.timeout(30):
         while not plane.opened.epochs_ended:
             await asyncio.sleep(0.05)
+    await check(plane, 50)
+
+
+async def test_a_message_that_nobody_will_read_is_missed(plane_of: PlaneOf) -> None:
+    """As one that was purged before it was read: the next one on its subject names it."""
+    plane = await plane_of(**DECLARED)
+    await write_some(plane, 1, 50)
+    await plane.caught_up()
+    key, bucket = next((str(n), bucket_of(str(n))) for n in range(1, 51))
+    store: Any = plane.opened.stores.vector
+    collection = plane.opened.generations.targets["thing_search"].collection
+    await store.bury(collection, [key], 1)  # what was lost with the message
+    client = await nats.connect(plane.settings.url("nats_url") or "")
+    await client.jetstream().publish(
+        plane.opened.feed.subjects.change("public.thing", bucket),
+        b'{"table":"public.thing","keys":[]}',
+        headers={AFTER_HEADER: "1000000"},
+    )
+    await client.close()
+    async with asyncio.timeout(20):
+        while not (await plane.verify()).clean:
+            await asyncio.sleep(0.1)
     await check(plane, 50)

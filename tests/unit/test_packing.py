@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from polyplane.feed.protocol import Outgoing, Subjects, token
 from polyplane.flow.packing import (
+    AFTER_HEADER,
+    chained,
     change_messages,
     done_of,
     event_messages,
@@ -128,6 +130,23 @@ def test_tails_are_the_last_orders_of_what_is_read(page: Page, first: int) -> No
         if held:
             expected[table, int(message.subject.rpartition(".")[2])] = order
     assert tails_of(messages, first) == expected
+
+
+@given(pages(), st.integers(1, 10**9), st.integers(0, 3))
+def test_each_message_names_the_one_before_it_on_its_subject(
+    page: Page, first: int, done: int
+) -> None:
+    """Also when a relay resumes behind the first ones: a reader that misses one will know."""
+    messages = change_messages(SUBJECTS, 1, page)
+    ends: dict[str, int] = {}
+    whole = chained(messages, first, ends)
+    last: dict[str, int] = {}
+    for order, message in enumerate(whole, start=first):
+        assert message.headers[AFTER_HEADER] == str(last.get(message.subject, 0))
+        last[message.subject] = order
+    assert ends == last
+    assert [message.message_id for message in whole] == [m.message_id for m in messages]
+    assert chained(messages, first, {})[done:] == whole[done:]
 
 
 @pytest.mark.parametrize("letter", ["a", "\x01", '"', "é", "🙂"])

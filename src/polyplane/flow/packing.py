@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from zlib import crc32
 
@@ -17,6 +17,7 @@ from polyplane.truth.outbox import Page
 MESSAGE_KEYS: Final = 4_000
 MESSAGE_BYTES: Final = 512 << 10
 PLACE_HEADER: Final = "Polyplane-Page"
+AFTER_HEADER: Final = "Polyplane-After"
 _MARK_TABLE: Final = "polyplane.mark"
 
 
@@ -137,6 +138,26 @@ def _split(keys: list[str]) -> Iterator[list[str]]:
         yield from _split(keys[half:])
     elif keys:
         yield keys
+
+
+def chained(messages: Sequence[Outgoing], first: int, ends: dict[str, int]) -> list[Outgoing]:
+    """`messages`, published from sequence `first` on, each naming the one before on its subject.
+
+    So whoever reads a subject notices when one is missing. `ends`, the last sequence of each
+    subject, is moved on.
+    """
+    found = []
+    for order, message in enumerate(messages, start=first):
+        after = {AFTER_HEADER: str(ends.get(message.subject, 0))}
+        found.append(replace(message, headers={**message.headers, **after}))
+        ends[message.subject] = order
+    return found
+
+
+def after_of(message: Message) -> int:
+    """The sequence of the message before, on the same subject; 0 when there was none."""
+    written = message.headers.get(AFTER_HEADER, "")
+    return int(written) if written.isdecimal() else 0
 
 
 def tails_of(rows: Sequence[Outgoing], first: int) -> dict[tuple[str, int], int]:

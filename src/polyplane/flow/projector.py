@@ -18,7 +18,7 @@ import structlog
 from polyplane.errors import PolyplaneError
 from polyplane.feed.protocol import Feed, Reader, Subjects
 from polyplane.flow.deriving import Deriver
-from polyplane.flow.packing import keys_of
+from polyplane.flow.packing import after_of, keys_of
 from polyplane.flow.parking import Parking
 from polyplane.flow.sifting import ENGINE_FAULTS, Failures, derive, put, read
 from polyplane.model.collection import Collection
@@ -55,6 +55,10 @@ class Target:
     collection: Collection
 
 
+class _Missed(Exception):
+    """A message of ours is gone from the stream, unread."""
+
+
 class Projector:
     """Keeps one collection equal to derive(truth). `run` until cancelled."""
 
@@ -76,6 +80,8 @@ class Projector:
         self._epoch = epoch
         self._done: dict[int, int] = {}
         self._parking = Parking(target.name, target.collection.target, journal.dead)
+        self._seen: dict[str, int] = {}
+        self.is_lost = False
         self._retry_at = 0.0
         self._maintain_at = 0.0
         self._maintenance: asyncio.Task[None] | None = None
@@ -89,7 +95,8 @@ class Projector:
         self.filled_rows = rows
 
     async def run(self) -> None:
-        """Apply changes as they come; wait out faults of the engines. Ends by cancellation.
+        """Apply changes as they come; wait out faults of the engines. Ends by cancellation, or
+        when the stream has lost what was not read (`is_lost`): the collection is to be filled anew.
 
         Rows that nothing can be made of are parked, and tried again at once and from time to time.
         """
@@ -108,6 +115,11 @@ class Projector:
                             if messages:
                                 await self._project(messages)
                                 failures, self.last_error = 0, ""
+                except _Missed:
+                    _log.warning("projector.missed", collection=self.target.collection.target)
+                    await self._journal.unfill(self.target.collection.target)
+                    self.is_lost = True
+                    return
                 except (PolyplaneError, TimeoutError, OSError) as error:
                     self.last_error = str(error) or type(error).__name__
                     _log.warning(
@@ -121,14 +133,15 @@ class Projector:
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Reader]:
         """A reader that begins after what every bucket has applied."""
+        table = self.target.source.captured.name
         await self._parking.load()
         positions = await self._journal.positions()
         for bucket in range(BUCKETS):
             position = positions.get((self.target.collection.target, bucket))
             self._done[bucket] = position.order if position and position.epoch == self._epoch else 0
+            self._seen[self._subjects.change(table, bucket)] = self._done[bucket]
         start = min(self._done.values())
         self.position = Position(self._epoch, start)
-        table = self.target.source.captured.name
         reader = self._feed.reader(
             self._subjects.changes, [self._subjects.change(table, "*")], start + 1
         )
@@ -141,6 +154,9 @@ class Projector:
         """Apply messages, in pieces of about BATCH_KEYS keys."""
         keys: dict[str, None] = {}
         for index, message in enumerate(messages):
+            if after_of(message) > self._seen.get(message.subject, 0):
+                raise _Missed
+            self._seen[message.subject] = message.sequence
             _, found = keys_of(message)
             keys |= dict.fromkeys(found)
             if len(keys) >= BATCH_KEYS or index + 1 == len(messages):

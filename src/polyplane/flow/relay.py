@@ -20,6 +20,7 @@ from polyplane.errors import Fenced, Unavailable
 from polyplane.feed.protocol import Feed, Outgoing, Subjects
 from polyplane.flow.packing import (
     Place,
+    chained,
     change_messages,
     done_of,
     event_messages,
@@ -92,6 +93,7 @@ class Relay:
         self._holder = uuid4()
         self._wake = asyncio.Event()
         self._renew_at = 0.0
+        self._ends: dict[str, int] = {}
         self.leading = False
         self.over: Over | None = None
         self.published_keys = 0
@@ -200,6 +202,8 @@ class Relay:
         changes = change_messages(self._subjects, self._epoch, page)
         changes_done = done_of(changes, last)
         first = cursor.changes_end + 1 - changes_done
+        ends = dict(self._ends)
+        changes = chained(changes, first, ends)
         step("relay.read")
         cursor.events_end = await self._send(self._subjects.events, events, cursor.events_end)
         step("relay.events_published")
@@ -208,6 +212,7 @@ class Relay:
         )
         step("relay.changes_published")
         done = page.cur if page.last else page.prev
+        self._ends = ends
         await self._journal.relayed(self._epoch, done, tails_of(changes, first))
         step("relay.noted")
         self.published_events += len(events)
@@ -228,6 +233,8 @@ class Relay:
         at, begun = place_of(last), place_of(await self._last(self._subjects.events, events.last))
         noted = await self._journal.relayed_snapshot(self._epoch) or outbox.BEFORE_EVERYTHING
         await self._check_length(changes.last)
+        tails = await self._journal.tails()
+        self._ends = {self._subjects.change(*at): order for at, order in tails.items()}
         cursor = _Cursor(at.cur if at else noted, changes.last, events.last)
         page: Page | None = None
         if at:
