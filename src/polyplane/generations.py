@@ -11,21 +11,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from time import perf_counter
+from typing import Final
 
 import structlog
 
 from polyplane.declared import Declared
-from polyplane.errors import Conflict, Misconfigured, NotFound, NotSettled, PolyplaneError
-from polyplane.flow.deriving import Deriver, EntryDeriver, VectorDeriver
+from polyplane.errors import (
+    Conflict,
+    NotFound,
+    NotSettled,
+    PolyplaneError,
+    Unavailable,
+)
 from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
-from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.steps import step
-from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
+from polyplane.stores.protocol import Embedder
+from polyplane.targets import Stores, target_of
 from polyplane.truth.collections import CollectionRow
 from polyplane.truth.journal import Journal
-from polyplane.truth.scan import source_of
 
 _log = structlog.get_logger(__name__)
 
@@ -35,17 +40,6 @@ RECENT_S: Final = 3 * REFRESH_S
 _POLL_S: Final = 0.05
 
 OpenEmbedder = Callable[[str], Awaitable[Embedder]]
-
-
-@dataclass(slots=True)
-class Stores:
-    """The open stores; None where nothing declared needs one."""
-
-    vector: VectorStore | None = None
-    series: SeriesStore | None = None
-    cache: CacheStore | None = None
-    embedder: Embedder | None = None
-    embedder_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +90,22 @@ class Generations:
     # What there is
 
     async def refresh(self) -> None:
-        """Learn what the journal knows; readers that ask from now on read what is active."""
-        rows = await self._journal.collections.rows()
+        """Learn what the journal knows; readers that ask from now on read what is active.
+
+        Of a projection whose store is down, what was known of it stays.
+        """
+        found = await self._journal.collections.rows()
+        rows: list[CollectionRow] = []
         for name in self.own:
-            await self._see(name, [row for row in rows if row.projection == name])
+            mine = [row for row in found if row.projection == name]
+            try:
+                await self._see(name, mine)
+            except Unavailable as error:
+                if name not in self.readings:
+                    raise
+                _log.warning("generation.unprepared", projection=name, error=error.message)
+                mine = [row for row in self.rows if row.projection == name]
+            rows += mine
         if _states(rows) != _states(self.rows):
             self.changed.set()
         self.rows = rows
@@ -150,11 +156,10 @@ class Generations:
         """The generations that this code keeps equal to truth, or fills."""
         return [
             row
-            for row in self._known()
+            for row in self.rows
             if self._is_own(row)
             and (
-                row.state == "active"
-                or (row.state == "building")
+                row.state in ("active", "building")
                 or (row.filled and row.age_s is not None and row.age_s < keep_s)
             )
         ]
@@ -163,7 +168,7 @@ class Generations:
         """(collection, table) of all that readers of these projections may be at, or of all's."""
         return [
             (row.name, self.own[row.projection].source.captured.name)
-            for row in self._known()
+            for row in self.rows
             if (not names or row.projection in names) and self._may_be_read(row)
         ]
 
@@ -184,9 +189,6 @@ class Generations:
     def row(self, projection: str, state: str) -> CollectionRow | None:
         """The collection of `projection` in this state."""
         return _of_state([row for row in self.rows if row.projection == projection], state)
-
-    def _known(self) -> Iterable[CollectionRow]:
-        return (row for row in self.rows if row.projection in self.own)
 
     # What there is to be
 
@@ -276,11 +278,14 @@ class Generations:
         await self.refresh()
         return known.name
 
-    async def switched(self, name: str, *, timeout_s: float, tell: Callable[[], None]) -> None:
+    async def switched(
+        self, projection: str, name: str, *, timeout_s: float, tell: Callable[[], None]
+    ) -> Rebuilt:
         """Return when readers read the collection `name`; `tell` is called now and then.
 
         Raises Conflict when it was given up, saying why; NotSettled after `timeout_s`.
         """
+        started, before = perf_counter(), self.readings[projection].collection.target
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -291,7 +296,7 @@ class Generations:
                         why = row.error if row and row.error else "Something else took its place."
                         raise Conflict(f"{name} was not switched to. {why}")
                     if row.state == "active":
-                        return
+                        return Rebuilt(projection, name, before, perf_counter() - started)
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise NotSettled(
@@ -320,37 +325,6 @@ def collection_of(row: CollectionRow) -> Collection:
     """The collection as it was declared, by whatever code."""
     shape = {name: value for name, value in row.shape.items() if name != "embedder"}
     return Collection.of_shape(row.projection, row.generation, shape)
-
-
-def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
-    """What is derived, and where it goes, as a first generation. Raises Misconfigured."""
-    source = source_of(projection.model)
-    deriver: Deriver
-    if issubclass(projection, Vectors):
-        embedder = None if projection.dimensions else stores.embedder
-        assert stores.vector is not None
-        deriver = VectorDeriver(projection(), embedder)
-        collection = Collection(
-            name=projection.name,
-            generation=1,
-            kind="vector",
-            dimensions=embedder.dimensions if embedder else projection.dimensions or 0,
-            tag_types=projection.tag_types(),
-            indexes=projection.indexes,
-            text_name=projection.text_name,
-        )
-        return Target(projection.name, source, deriver, stores.vector, collection)
-    if issubclass(projection, Cached):
-        assert stores.cache is not None
-        collection = Collection(
-            name=projection.name,
-            generation=1,
-            kind="cache",
-            key_prefix=projection.key_prefix,
-            ttl_s=projection.ttl_s,
-        )
-        return Target(projection.name, source, EntryDeriver(projection()), stores.cache, collection)
-    raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")
 
 
 def _of_state(rows: Iterable[CollectionRow], state: str) -> CollectionRow | None:

@@ -125,6 +125,15 @@ def sides(opened: Open, target: Target, timeout_s: float) -> tuple[TruthOfTarget
     return truth, StoreSide(target.store, target.collection)
 
 
+async def prune(opened: Open, names: Collection[str]) -> list[str]:
+    """Drop what was retired of these projections; the names of the collections."""
+    await opened.generations.refresh()
+    if await give_up(opened, names):
+        await asyncio.sleep(RECENT_S)  # until whoever applies to them has stopped
+        await opened.generations.refresh()
+    return await drop(opened, names)
+
+
 async def give_up(opened: Open, names: Collection[str], *, older_than_s: float = 0.0) -> bool:
     """Keep up no more what was retired so long ago, of these projections; whether there was any.
 

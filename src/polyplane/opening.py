@@ -24,12 +24,13 @@ from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
 from polyplane.flow.relay import Relay
-from polyplane.generations import Generations, Stores
+from polyplane.generations import Generations
 from polyplane.model.projection import Projection, Vectors
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.settings import Settings
 from polyplane.stores.catalog import adapter, open_store
 from polyplane.stores.protocol import Embedder
+from polyplane.targets import Stores
 from polyplane.truth.capture import install
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 from uuid import uuid4
@@ -21,8 +20,8 @@ from polyplane.declared import Declared
 from polyplane.errors import Misconfigured, NotFound, NotSettled
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
-from polyplane.generations import RECENT_S, Rebuilt
-from polyplane.keeping import drop, give_up, sides
+from polyplane.generations import Rebuilt
+from polyplane.keeping import prune, sides
 from polyplane.model.application import Application
 from polyplane.model.drift import Drift, Mended
 from polyplane.model.position import Token
@@ -340,8 +339,10 @@ class Plane:
         (phase, rows filled). Raises Conflict when the new one was given up, saying why; NotSettled
         after `timeout_s` seconds, and then it goes on.
         """
-        name = await self.opened.generations.begin(projection.name)
-        return await self._switched(projection.name, name, timeout_s, progress)
+        generations = self.opened.generations
+        name = await generations.begin(projection.name)
+        tell = partial(self._telling, name, progress)
+        return await generations.switched(projection.name, name, timeout_s=timeout_s, tell=tell)
 
     async def rollback(
         self,
@@ -354,39 +355,24 @@ class Plane:
 
         Raises Conflict when there is none that this code derives; else as `rebuild`.
         """
-        name = await self.opened.generations.begin_back(projection.name)
-        return await self._switched(projection.name, name, timeout_s, progress)
+        generations = self.opened.generations
+        name = await generations.begin_back(projection.name)
+        tell = partial(self._telling, name, progress)
+        return await generations.switched(projection.name, name, timeout_s=timeout_s, tell=tell)
 
-    async def _switched(
-        self,
-        projection: str,
-        name: str,
-        timeout_s: float,
-        progress: Callable[[str, int], None] | None,
-    ) -> Rebuilt:
-        opened, started = self.opened, perf_counter()
-        before = opened.generations.readings[projection].collection.target
-
-        def tell() -> None:
-            rebuild = opened.rebuilds.get(name)
-            if progress is not None and rebuild is not None:
-                progress(rebuild.phase, rebuild.rows)
-
-        await opened.generations.switched(name, timeout_s=timeout_s, tell=tell)
-        return Rebuilt(projection, name, before, perf_counter() - started)
+    def _telling(self, name: str, progress: Callable[[str, int], None] | None) -> None:
+        """Tell how far this process is with building the collection `name`, if it does."""
+        rebuild = self.opened.rebuilds.get(name)
+        if progress is not None and rebuild is not None:
+            progress(rebuild.phase, rebuild.rows)
 
     async def prune(self, *projections: type[Projection[Any]]) -> list[str]:
         """Drop the collections that were read before, of `projections` or of all; their names.
 
         What was read within the last seconds stays, for readers in other processes.
         """
-        opened = self.opened
-        await opened.generations.refresh()
-        names = [it.name for it in projections] or list(opened.generations.own)
-        if await give_up(opened, names):
-            await asyncio.sleep(RECENT_S)  # until whoever applies to them has stopped
-            await opened.generations.refresh()
-        return await drop(opened, names)
+        names = [it.name for it in projections] or list(self.opened.generations.own)
+        return await prune(self.opened, names)
 
 
 def _silently(_: str) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,10 +12,10 @@ from pydantic import SecretStr
 
 import polyplane as pp
 from polyplane import generations, keeping, moving
-from polyplane import plane as plane_module
 from polyplane.flow import rebuild as rebuild_module
 from polyplane.flow.rebuild import Rebuild
 from tests.conftest import PlaneOf
+from tests.flow.endpoint import endpoint
 from tests.flow.things import Killed, Thing, ThingSearch, becomes, by_hand, embedding_of
 
 ROWS = 300
@@ -129,7 +126,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuild_module, "LEASE_TTL_S", 1.0)
     for module in (keeping, moving):
         monkeypatch.setattr(module, "REFRESH_S", 0.2)
-    for module in (keeping, generations, plane_module):
+    for module in (keeping, generations):
         monkeypatch.setattr(module, "RECENT_S", 0.6)
 
 
@@ -247,6 +244,32 @@ async def test_a_killed_rebuild_goes_on(
     assert drift.clean and drift.parts[0].items == ROWS - 5
 
 
+async def test_a_rebuild_goes_on_in_the_next_epoch(
+    plane_of: PlaneOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epoch ends between the proof and the switch."""
+    plane = await plane_of(models=[Thing], projections=[Tagged])
+    await by_hand(plane, FILL)
+    await plane.caught_up()
+    opened = plane.opened
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "REFRESH_S", 60.0)
+        rebuilding = asyncio.create_task(plane.rebuild(Tagged))
+
+        async def phases() -> list[str]:
+            return [rebuild.phase for rebuild in opened.rebuilds.values()]
+
+        await becomes(phases, ["switching"], within_s=20)
+        epoch = opened.epoch
+        bounds = await opened.feed.bounds(opened.feed.subjects.changes)
+        await opened.journal.bump_epoch(epoch, bounds.last)
+    await by_hand(plane, "UPDATE thing SET body = 'later' WHERE id = 1")
+    assert (await rebuilding).collection == "tagged_g2"
+    assert opened.epoch > epoch
+    drift = await plane.verify()
+    assert drift.clean and drift.parts[0].collection == "tagged_g2"
+
+
 async def test_what_does_not_equal_truth_is_never_read(
     plane_of: PlaneOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,37 +368,6 @@ async def test_another_embedder_is_another_generation(
     assert await known(third) == [("by_text", "active"), ("by_text_g2", "retired")]
     assert await third[ByText].search("thing 12", limit=1) == found
     assert (await third.verify()).clean
-
-
-@contextmanager
-def endpoint() -> Iterator[str]:
-    """Something that speaks as OpenAI's embeddings do, in 16 dimensions."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
-            found = [
-                {"index": i, "embedding": [1.0 + (b % 7) for b in f"{text:16.16}".encode()[:16]]}
-                for i, text in enumerate(texts)
-            ]
-            body = json.dumps({"data": found}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 async def test_names_of_generations_are_reserved() -> None:

@@ -102,6 +102,13 @@ async def _projections(plane: Plane) -> list[Sample]:
                 labels,
             ),
             Sample(
+                "polyplane_projection_building",
+                "gauge",
+                "Whether a collection is built beside the one that is read.",
+                int(bool(lag.building)),
+                labels,
+            ),
+            Sample(
                 "polyplane_projection_applied_order",
                 "gauge",
                 "The order up to which the store is durable.",

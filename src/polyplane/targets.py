@@ -1,0 +1,56 @@
+"""What each projection is derived by, and where its items go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from polyplane.errors import Misconfigured
+from polyplane.flow.deriving import Deriver, EntryDeriver, VectorDeriver
+from polyplane.flow.projector import Target
+from polyplane.model.collection import Collection
+from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
+from polyplane.truth.scan import source_of
+
+
+@dataclass(slots=True)
+class Stores:
+    """The open stores; None where nothing declared needs one."""
+
+    vector: VectorStore | None = None
+    series: SeriesStore | None = None
+    cache: CacheStore | None = None
+    embedder: Embedder | None = None
+    embedder_url: str = ""
+
+
+def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
+    """What is derived, and where it goes, as a first generation. Raises Misconfigured."""
+    source = source_of(projection.model)
+    deriver: Deriver
+    if issubclass(projection, Vectors):
+        embedder = None if projection.dimensions else stores.embedder
+        assert stores.vector is not None
+        deriver = VectorDeriver(projection(), embedder)
+        collection = Collection(
+            name=projection.name,
+            generation=1,
+            kind="vector",
+            dimensions=embedder.dimensions if embedder else projection.dimensions or 0,
+            tag_types=projection.tag_types(),
+            indexes=projection.indexes,
+            text_name=projection.text_name,
+        )
+        return Target(projection.name, source, deriver, stores.vector, collection)
+    if issubclass(projection, Cached):
+        assert stores.cache is not None
+        collection = Collection(
+            name=projection.name,
+            generation=1,
+            kind="cache",
+            key_prefix=projection.key_prefix,
+            ttl_s=projection.ttl_s,
+        )
+        return Target(projection.name, source, EntryDeriver(projection()), stores.cache, collection)
+    raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")
