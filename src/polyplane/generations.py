@@ -175,7 +175,7 @@ class Generations:
     def _may_be_read(self, row: CollectionRow) -> bool:
         if row.state == "retired":
             return self._is_own(row) and row.filled and (row.age_s or RECENT_S) < RECENT_S
-        return row.state == "active" or row.proven
+        return row.state == "active" or (row.filled and row.proven)
 
     def target(self, projection: str) -> Target:
         """What this code derives; Conflict when that is neither read nor being built."""
