@@ -58,6 +58,7 @@ class TruthOfTarget:
             async for rows in batches:
                 with uncollected():
                     found = list(self._target.deriver.digests(rows))
+                    rows.clear()  # before the collector is back
                 yield found
 
     async def of(self, keys: list[str]) -> Mapping[str, str | None]:

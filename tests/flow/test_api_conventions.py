@@ -147,6 +147,8 @@ async def test_the_operator_proves_and_refills(api: httpx.AsyncClient) -> None:
     assert (proof["missing"], proof["stale"], proof["extra"]) == (0, 0, 0)
     assert [(part["rows"], part["items"]) for part in proof["parts"]] == [(1, 1)]
     assert proof["parts"][0]["truth_digest"] == proof["parts"][0]["store_digest"]
+    mended = (await api.post("/api/v1/ops/repair", params={"deep": True})).json()
+    assert (mended["found"]["missing"], mended["left"]["parts"][0]["rows"]) == (0, 0)
     filled = await api.post("/api/v1/ops/projections/note_search/backfill")
     assert filled.json() == {"projection": "note_search", "items": 1}
     status = (await api.get("/api/v1/ops/status")).json()

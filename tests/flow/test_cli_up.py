@@ -290,16 +290,32 @@ def test_a_signal_while_it_starts_leaves_nothing(home: Path) -> None:
 def test_drift_is_found_and_the_command_fails(up: Up) -> None:
     token = write(up, "the fuse has blown")
     httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token})
-    lancedb.connect(up.home / "lancedb").open_table("note_search").delete("text like '%fuse%'")
+    lancedb.connect(up.home / "lancedb").open_table("note_search").update(
+        "text like '%fuse%'", {"digest": "f" * 32}
+    )
     found = envelope(run("verify", "--json", home=up.home), code=1)
     assert found["status"] == "drift"
-    assert (found["data"]["missing"], found["data"]["stale"], found["data"]["extra"]) == (1, 0, 0)
-    assert len(found["data"]["parts"][0]["missing"]) == 1
+    assert (found["data"]["missing"], found["data"]["stale"], found["data"]["extra"]) == (0, 1, 0)
+    assert len(found["data"]["parts"][0]["stale"]) == 1
     shown = run("verify", home=up.home)
     assert shown.returncode == 1
-    assert "note_search missing:" in shown.stdout
-    envelope(run("projections", "backfill", "note_search", "--json", home=up.home))
-    assert envelope(run("verify", "--json", home=up.home))["status"] == "ok"
+    assert "note_search stale:" in shown.stdout
+    kept = envelope(run("repair", "--json", home=up.home), code=1)
+    assert (kept["data"]["found"]["stale"], kept["data"]["mended"]) == (1, 0)
+    mended = envelope(run("repair", "--yes", "--json", home=up.home))
+    assert (mended["data"]["left"]["stale"], mended["data"]["mended"]) == (0, 1)
+    assert run("repair", "--yes", home=up.home).stdout.count("nothing to mend") == 1
+
+
+def test_a_signed_report_is_written_and_checked(up: Up, tmp_path: Path) -> None:
+    file = tmp_path / "proof.json"
+    asked = ("--deep", "--sample", "5", "--seed", "7", "--report", str(file), "--json")
+    assert envelope(run("verify", *asked, home=up.home))["status"] == "ok"
+    found = envelope(run("verify", "--check", str(file), "--json", home=up.home))["data"]
+    assert (found["clean"], found["sample"], found["seed"]) == (True, 5, 7)
+    assert found["projections"][0]["deep"] == found["projections"][0]["items"]
+    file.write_text(file.read_text().replace('"clean": true', '"clean": false'))
+    envelope(run("verify", "--check", str(file), "--json", home=up.home), code=3)
 
 
 def test_with_every_engine_elsewhere_the_home_is_still_held(own_settings: Settings) -> None:

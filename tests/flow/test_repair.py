@@ -13,6 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 import polyplane as pp
+from polyplane import moving
 from polyplane.flow.projector import Target
 from polyplane.model.drift import Mended
 from polyplane.model.items import Item, Stamp
@@ -36,8 +37,9 @@ class ThingCache(pp.Cached[Thing]):
 
 
 @pytest.fixture
-async def plane(plane_of: PlaneOf) -> pp.Plane:
-    """Ten things, of which one derives nothing, in two stores."""
+async def plane(plane_of: PlaneOf, monkeypatch: pytest.MonkeyPatch) -> pp.Plane:
+    """Ten things, of which one derives nothing, in two stores that nobody else looks after."""
+    monkeypatch.setattr(moving, "_LOOK_AT_STORES_EVERY_S", 3600.0)
     plane = await plane_of(models=[Thing], projections=[ThingSearch, ThingCache])
     await by_hand(plane, TEN)
     await by_hand(plane, "UPDATE thing SET body = '' WHERE id = 10")

@@ -79,6 +79,15 @@ class Captured:
             sql.SQL(", ").join(columns)
         )
 
+    def in_key_order(self) -> sql.Composed:
+        """How to order rows of alias r by the code points of their keys.
+
+        A UUID sorts as its text does, so that its index will do; others have to be sorted.
+        """
+        if self.key_types() == ["UUID"]:
+            return sql.SQL("ORDER BY {}").format(sql.Identifier("r", self.key_columns[0].name))
+        return sql.SQL('ORDER BY ({}) COLLATE "C"').format(self.key())
+
     def by_keys(self) -> sql.Composed:
         """A condition on alias r: its key is among the texts of the parameter `keys`."""
         types = [sql.SQL(name) for name in self.key_types()]

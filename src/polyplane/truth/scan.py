@@ -169,9 +169,7 @@ async def all_rows(
     query = sql.SQL("SELECT {} FROM {} r {}").format(
         source.columns,
         source.captured.identifier,
-        sql.SQL('ORDER BY ({}) COLLATE "C"').format(source.captured.key())
-        if ordered
-        else sql.SQL(""),
+        source.captured.in_key_order() if ordered else sql.SQL(""),
     )
     with in_our_words():
         async with (
@@ -186,5 +184,5 @@ async def all_rows(
                 while batch := await cursor.fetchmany(batch_size):
                     with uncollected():
                         rows = [source.row(values) for values in batch]
-                    del batch
+                        batch.clear()  # before the collector is back
                     yield rows
