@@ -32,6 +32,7 @@ from bench import (
     relay,
     telemetry,
     verify,
+    workers,
 )
 from bench.figures import Figure
 from bench.ground import Ground, Size, ground
@@ -47,6 +48,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "idle": idle.measure,
     "poison": poison.measure,
     "rebuild": rebuild.measure,
+    "workers": workers.measure,
     "verify": verify.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"

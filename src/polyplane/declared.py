@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,11 @@ class Declared:
                     fix=f"Add {projection.model.__name__} to models.",
                 )
         return every
+
+    def shared(self, kinds: Collection[str]) -> Declared:
+        """What a worker beside `up` takes: the projections of `kinds`, and nothing else."""
+        projections = tuple(it for it in self.projections if it.kind in kinds)
+        return Declared((), tuple(it.model for it in projections), projections, ())
 
     def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
         """The projections of one kind."""

@@ -40,9 +40,10 @@ class Keeper:
             try:
                 await generations.refresh()
                 await self.adjust()
-                names = generations.own.keys()
-                await give_up(self._opened, names, older_than_s=self._keep_s)
-                await drop(self._opened, names, older_than_s=self._keep_s)
+                if not self._opened.is_worker:
+                    names = generations.own.keys()
+                    await give_up(self._opened, names, older_than_s=self._keep_s)
+                    await drop(self._opened, names, older_than_s=self._keep_s)
             except PolyplaneError as error:
                 _log.warning("keeper.waiting", error=error.message)
             try:
@@ -60,21 +61,26 @@ class Keeper:
         ]
 
     async def adjust(self) -> None:
-        """Let exactly those tasks run that the generations need."""
+        """Let exactly those tasks run that the generations need; a worker only projects."""
         opened = self._opened
-        kept = {row.name: row for row in opened.generations.kept(self._keep_s)}
-        ended = [it for it, at in opened.projectors.items() if it not in kept or at.is_lost]
-        for name in ended:
-            del opened.projectors[name]
-            await opened.crew.end(f"projector {name}")
+        may_fill = not opened.is_worker
+        kept = {
+            row.name: row for row in opened.generations.kept(self._keep_s) if row.filled or may_fill
+        }
+        for name, projector in list(opened.projectors.items()):
+            # It is to be filled anew: this process, or another, has found that it must be.
+            row = kept.get(name)
+            if row is None or projector.is_lost or (projector.is_running and not row.filled):
+                await _leave(opened, name)
         for name in [name for name in opened.rebuilds if not _is_built(kept.get(name))]:
             del opened.rebuilds[name]
             await opened.crew.end(f"rebuild {name}")
         for row in kept.values():
             target = await opened.generations.prepared(row)
-            if row.name not in opened.projectors and (row.filled or row.state == "active"):
+            is_due = row.filled or row.state == "active"
+            if row.name not in opened.projectors and is_due:
                 self._project(target, row)
-            if row.name not in opened.rebuilds and _is_built(row):
+            if row.name not in opened.rebuilds and _is_built(row) and may_fill:
                 rebuild = self._rebuild(target)
                 opened.rebuilds[row.name] = rebuild
                 opened.crew.add(f"rebuild {row.name}", rebuild.run)
@@ -88,7 +94,10 @@ class Keeper:
             opened.feed,
             opened.feed.subjects,
             epoch=opened.epoch,
+            tenure=opened.tenure,
         )
+        if opened.tenure is not None:
+            opened.tenure.join(row.name)
         opened.projectors[row.name] = projector
         run = projector.run if row.filled else partial(_fill_and_project, opened, projector)
         opened.crew.add(f"projector {row.name}", run)
@@ -142,8 +151,7 @@ async def give_up(opened: Open, names: Collection[str], *, older_than_s: float =
     rows = [row for row in _retired(opened, names, max(older_than_s, RECENT_S)) if row.filled]
     for row in rows:
         await opened.journal.collections.give_up(row.name)
-        await opened.crew.end(f"projector {row.name}")
-        opened.projectors.pop(row.name, None)
+        await _leave(opened, row.name)
     if rows:
         await opened.generations.refresh()
     return bool(rows)
@@ -161,6 +169,7 @@ async def drop(opened: Open, names: Collection[str], *, older_than_s: float = 0.
             store = opened.generations.own[row.projection].store
             await store.forget(collection_of(row))
             await opened.journal.collections.forget(row.name)
+            await opened.journal.dead.unpark(row.name, None)
             _log.info("generation.dropped", collection=row.name)
             dropped.append(row.name)
     return dropped
@@ -172,6 +181,14 @@ def _retired(opened: Open, names: Collection[str], age_s: float) -> list[Collect
         for row in opened.generations.rows
         if row.projection in names and row.state == "retired" and (row.age_s or 0.0) >= age_s
     ]
+
+
+async def _leave(opened: Open, name: str) -> None:
+    """Project to the collection `name` no more."""
+    await opened.crew.end(f"projector {name}")
+    opened.projectors.pop(name, None)
+    if opened.tenure is not None:
+        opened.tenure.leave(name)
 
 
 def _is_built(row: CollectionRow | None) -> bool:

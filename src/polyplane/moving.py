@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,8 @@ from polyplane.epochs import ensure_streams, settle_epoch, why_over
 from polyplane.errors import PolyplaneError, StoreDown, Unavailable
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
-from polyplane.flow.projector import Target
 from polyplane.flow.relay import Over, Relay
+from polyplane.flow.tenure import Tenure
 from polyplane.flow.witness import went_back
 from polyplane.generations import REFRESH_S, Generations
 from polyplane.keeping import Keeper
@@ -63,6 +62,8 @@ async def _end(opened: Open) -> None:
     opened.rebuilds.clear()
     if opened.relay is not None:
         await opened.relay.stop()
+    if opened.tenure is not None:
+        await opened.tenure.stop()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
@@ -118,15 +119,20 @@ async def _when_over(declared: Declared, opened: Open) -> Over:
             return Over(why, went_back=False)
         if loop.time() - looked > _LOOK_AT_STORES_EVERY_S:
             looked = loop.time()
-            if lost := await _lost(opened, opened.generations.targets.values()):
+            if lost := await _lost(opened):
                 return Over(f"{', '.join(lost)} went back", went_back=False)
 
 
-async def _lost(opened: Open, targets: Iterable[Target]) -> list[str]:
-    """The filled collections that are gone or an older copy; a store that is down is neither."""
+async def _lost(opened: Open) -> list[str]:
+    """The filled collections that are gone or an older copy; a store that is down is neither.
+
+    A worker leaves that to `up`, which fills them again.
+    """
+    if opened.is_worker:
+        return []
     filled = {row.name for row in await opened.journal.collections.rows() if row.filled}
     lost = []
-    for target in targets:
+    for target in opened.generations.targets.values():
         if target.collection.target in filled:
             with suppress(StoreDown, TimeoutError):
                 await target.store.prepare(target.collection)
@@ -147,8 +153,10 @@ async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
         opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=all_applied
     )
     opened.crew.add("relay", opened.relay.run)
+    opened.tenure = Tenure(journal.leases, epoch=opened.epoch)
+    opened.crew.add("tenure", opened.tenure.run)
     await opened.generations.refresh()
-    for name in await _lost(opened, opened.generations.targets.values()):
+    for name in await _lost(opened):
         _log.warning("collection.went_back", collection=name)
         await journal.unfill(name)
     await opened.generations.refresh()

@@ -17,6 +17,7 @@ import structlog
 from polyplane.declared import Declared
 from polyplane.embedded import Engines
 from polyplane.epochs import ensure_streams, settle_epoch
+from polyplane.errors import Misconfigured
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.flow.crew import Crew
 from polyplane.flow.inbound import Follower
@@ -24,11 +25,12 @@ from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
 from polyplane.flow.relay import Relay
+from polyplane.flow.tenure import Tenure
 from polyplane.generations import Generations
 from polyplane.model.projection import Projection, Vectors
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.settings import Settings
-from polyplane.stores.catalog import adapter, open_store
+from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
 from polyplane.stores.protocol import Embedder
 from polyplane.targets import Stores
 from polyplane.truth.capture import install
@@ -61,12 +63,15 @@ class Open:
     stores: Stores
     generations: Generations
     engines: Engines | None = None
+    is_worker: bool = False
+    """Whether it only helps to project, beside an `up` that does everything."""
     relay: Relay | None = None
     projectors: dict[str, Projector] = field(default_factory=dict)
     rebuilds: dict[str, Rebuild] = field(default_factory=dict)
     """Both by collection."""
     ingests: dict[str, Ingest] = field(default_factory=dict)
     followers: dict[str, Follower] = field(default_factory=dict)
+    tenure: Tenure | None = None
     crew: Crew = field(default_factory=Crew)
     epochs_ended: list[str] = field(default_factory=list)
     """Why epochs ended while this plane was open."""
@@ -84,14 +89,16 @@ async def open_all(
     tell: Callable[[str], None],
     *,
     moves: bool,
+    is_worker: bool = False,
 ) -> Open:
     """Open engines, truth (migrated, captured), feed and stores. Moves no data yet.
 
-    `moves` says whether this process is going to.
+    `moves` says whether this process is going to. A worker starts no engine and prepares no truth:
+    raises Misconfigured without their URLs.
     """
     adapters = asyncio.create_task(asyncio.to_thread(_load_adapters, declared, settings))
     try:
-        engines, urls = await _start_engines(declared, settings, stack, tell)
+        engines, urls = await _start_engines(declared, settings, stack, tell, may=not is_worker)
     finally:
         await adapters
     database = Database(
@@ -101,7 +108,8 @@ async def open_all(
         call_timeout_s=settings.db_call_timeout_s,
     )
     stack.push_async_callback(database.close)
-    await prepare_truth(declared, database, urls["postgres"])
+    if not is_worker:
+        await prepare_truth(declared, database, urls["postgres"])
     feed = await connect(urls["nats"], settings.namespace)
     stack.push_async_callback(feed.close)
     await ensure_streams(declared, feed)
@@ -112,13 +120,18 @@ async def open_all(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
-    opened = Open(urls, database, journal, feed, epoch, stores, generations, engines)
-    await _prepare_generations(declared, opened, moves=moves)
+    opened = Open(urls, database, journal, feed, epoch, stores, generations, engines, is_worker)
+    await _prepare_generations(declared, opened, moves=moves and not is_worker)
     return opened
 
 
 async def _start_engines(
-    declared: Declared, settings: Settings, stack: AsyncExitStack, tell: Callable[[str], None]
+    declared: Declared,
+    settings: Settings,
+    stack: AsyncExitStack,
+    tell: Callable[[str], None],
+    *,
+    may: bool,
 ) -> tuple[Engines | None, dict[str, str]]:
     """The embedded engines that no URL replaces, running; and the URL of each engine."""
     urls = {
@@ -131,6 +144,11 @@ async def _start_engines(
         wanted.append("seaweedfs")
     if not wanted:
         return None, urls
+    if not may:
+        raise Misconfigured(
+            f"A worker needs the URL of {wanted[0]}.",
+            fix="Start `polyplane up` on the same home first, or set the URLs of all engines.",
+        )
     engines = Engines(settings.home, wanted=wanted)
     await engines.start(tell)
     stack.push_async_callback(engines.stop)
@@ -160,6 +178,13 @@ def _store_urls(declared: Declared, settings: Settings) -> dict[str, str]:
     if declared.streams:
         urls["series"] = settings.url("series_url") or f"chdb://{home / 'clickhouse'}"
     return urls
+
+
+def for_worker(declared: Declared, settings: Settings) -> Declared:
+    """What of `declared` a process beside the one of `up` can project."""
+    urls = _store_urls(declared, settings)
+    alone = {kind for kind, url in urls.items() if url.startswith(ONE_PROCESS)}
+    return declared.shared({it.kind for it in declared.projections} - alone)
 
 
 def _load_adapters(declared: Declared, settings: Settings) -> None:

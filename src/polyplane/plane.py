@@ -29,7 +29,7 @@ from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.moving import start_flow, start_watching
-from polyplane.opening import Open, open_all
+from polyplane.opening import Open, for_worker, open_all
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.proof import TruthOfTarget
@@ -69,11 +69,15 @@ class Plane:
         home: str | Path | None = None,
         settings: Settings | None = None,
         flows: bool = True,
+        worker: bool = False,
     ) -> None:
-        """Raises Misconfigured when the declarations contradict each other."""
-        self.declared = Declared.of(applications, models, projections, streams)
+        """Raises Misconfigured when the declarations contradict each other.
+
+        A `worker` only takes a share of what another plane projects."""
+        declared = Declared.of(applications, models, projections, streams)
         self.settings = settings or Settings.load(home=Path(home) if home else None)
-        self._flows = flows
+        self.declared = for_worker(declared, self.settings) if worker else declared
+        self._flows, self._is_worker = flows, worker
         self._stack: AsyncExitStack | None = None
         self._open: Open | None = None
 
@@ -84,9 +88,8 @@ class Plane:
         if self._stack is not None:
             raise Misconfigured("This plane is open already.")
         async with AsyncExitStack() as stack:
-            opened = await open_all(
-                self.declared, self.settings, stack, tell or _silently, moves=self._flows
-            )
+            how = {"moves": self._flows, "is_worker": self._is_worker}
+            opened = await open_all(self.declared, self.settings, stack, tell or _silently, **how)
             if self._flows:
                 await start_flow(self.declared, opened, self, self.settings.home, stack)
             else:

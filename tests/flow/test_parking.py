@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,8 +14,9 @@ import polyplane as pp
 from polyplane.errors import NotFound, PolyplaneError, StoreDown
 from polyplane.flow import parking as parking_module
 from polyplane.flow import projector as projector_module
+from polyplane.flow.deriving import VectorDeriver
 from polyplane.flow.projector import Projector, Target
-from polyplane.flow.sifting import FAILURES_MAX, sift
+from polyplane.flow.sifting import FAILURES_MAX, derive, sift
 from polyplane.flow.sweeping import sweep
 from polyplane.model.position import Position
 from polyplane.truth import dead as dead_module
@@ -322,3 +324,27 @@ async def test_sifting_ends_soon_when_nothing_works() -> None:
     assert calls == FAILURES_MAX
     assert len(await sift([1, 2, 3], act)) == 3
     assert await sift([], act) == []
+
+
+async def test_a_slow_derive_lets_others_have_their_turn() -> None:
+    """Leases are renewed in the same event loop."""
+
+    class Slow(Fussy):
+        def derive(self, thing: Thing, /) -> pp.Vector | None:
+            time.sleep(0.001)
+            return super().derive(thing)
+
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    rows = [(str(n), Thing(id=n, body="x")) for n in range(1_000)]
+    derived = await derive(VectorDeriver(Slow(), None), rows)
+    counting.cancel()
+    assert [item.key for item in derived.puts] == [key for key, _ in rows]
+    assert turns > 5

@@ -56,10 +56,7 @@ async def backfill(
     async def derive() -> None:
         batch = Derived()
         async for rows in all_rows(database, target.source):
-            more = await carefully(target.deriver, rows)
-            batch.puts += more.puts
-            batch.drops += more.drops
-            batch.bad |= more.bad
+            batch.extend(await carefully(target.deriver, rows))
             if len(batch) >= BATCH_ROWS:
                 await queue.put(batch)
                 batch = Derived()

@@ -27,6 +27,12 @@ class Derived:
     drops: list[str] = field(default_factory=list)
     bad: dict[str, Exception] = field(default_factory=dict)
 
+    def extend(self, more: Derived) -> None:
+        """Add what follows from further rows."""
+        self.puts += more.puts
+        self.drops += more.drops
+        self.bad |= more.bad
+
     def __len__(self) -> int:
         """How many rows these are."""
         return len(self.puts) + len(self.drops) + len(self.bad)

@@ -11,6 +11,7 @@ from polyplane.errors import PolyplaneError
 from polyplane.flow.sifting import Failures, told
 from polyplane.model.key import bucket_of
 from polyplane.truth.dead import Bad, DeadLetters
+from polyplane.truth.leases import Held
 
 _log = structlog.get_logger(__name__)
 
@@ -61,10 +62,10 @@ class Parking:
             error=bad[0].error,
         )
 
-    async def unpark(self, keys: Iterable[str]) -> None:
+    async def unpark(self, keys: Iterable[str], held: Held | None) -> None:
         """Let keys go on that were parked and are in the store, durably, by now."""
         well = self.keys.intersection(keys)
         if well:
-            await self._dead.unpark(self._collection, list(well))
+            await self._dead.unpark(self._collection, list(well), held)
             self.keys -= well
             _log.info("rows.unparked", collection=self._collection, rows=len(well))

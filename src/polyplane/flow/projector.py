@@ -15,12 +15,13 @@ from typing import Final
 
 import structlog
 
-from polyplane.errors import PolyplaneError
+from polyplane.errors import Fenced, PolyplaneError
 from polyplane.feed.protocol import Feed, Reader, Subjects
 from polyplane.flow.deriving import Deriver
 from polyplane.flow.packing import after_of, keys_of
 from polyplane.flow.parking import Parking
 from polyplane.flow.sifting import ENGINE_FAULTS, Failures, derive, put, read
+from polyplane.flow.tenure import Tenure
 from polyplane.model.collection import Collection
 from polyplane.model.key import BUCKETS, bucket_of
 from polyplane.model.message import Message
@@ -29,6 +30,7 @@ from polyplane.steps import step
 from polyplane.stores.protocol import ItemStore
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
+from polyplane.truth.leases import Held
 from polyplane.truth.scan import Source
 
 _log = structlog.get_logger(__name__)
@@ -41,6 +43,9 @@ _APPLY_S: Final = 120.0
 MAINTAIN_EVERY_S: Final = 0.5
 RETRY_EVERY_S: Final = 1.0
 """How often parked keys are looked at, when there are any."""
+_LOOK_EVERY_S: Final = 0.4
+"""How often to look whether other buckets are ours by now, when nothing comes."""
+_FENCED_S: Final = 0.1
 _PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0)
 
 
@@ -71,16 +76,21 @@ class Projector:
         subjects: Subjects,
         *,
         epoch: int,
+        tenure: Tenure | None = None,
     ) -> None:
+        """Works on the buckets that `tenure` holds; without one, alone and on all of them."""
         self.target = target
         self._database = database
         self._journal = journal
         self._feed = feed
         self._subjects = subjects
         self._epoch = epoch
-        self._done: dict[int, int] = {}
+        self._tenure = tenure
+        self._held: Held | None = None
+        self._buckets: Sequence[int] = range(BUCKETS)
         self._parking = Parking(target.name, target.collection.target, journal.dead)
         self._seen: dict[str, int] = {}
+        self.is_running = False
         self.is_lost = False
         self._retry_at = 0.0
         self._maintain_at = 0.0
@@ -101,7 +111,7 @@ class Projector:
         Rows that nothing can be made of are parked, and tried again at once and from time to time.
         """
         failures = 0
-        is_new = True
+        is_new = self.is_running = True
         try:
             while True:
                 try:
@@ -110,6 +120,7 @@ class Projector:
                         is_new = False
                     async with self._reading() as reader:
                         while True:
+                            self._check()
                             wait_s = await self._try_again()
                             messages = await reader.batch(BATCH_MESSAGES, wait_s=wait_s)
                             if messages:
@@ -120,6 +131,9 @@ class Projector:
                     await self._journal.unfill(self.target.collection.target)
                     self.is_lost = True
                     return
+                except Fenced as error:
+                    _log.info("projector.fenced", projection=self.target.name, error=error.message)
+                    await asyncio.sleep(_FENCED_S)
                 except (PolyplaneError, TimeoutError, OSError) as error:
                     self.last_error = str(error) or type(error).__name__
                     _log.warning(
@@ -132,19 +146,26 @@ class Projector:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Reader]:
-        """A reader that begins after what every bucket has applied."""
-        table = self.target.source.captured.name
+        """A reader that begins after what every bucket of ours has applied.
+
+        What is ahead is applied once more, and refused by the store's gate.
+        """
+        collection, table = self.target.collection.target, self.target.source.captured.name
+        buckets: Sequence[int | str] = ["*"]
+        if self._tenure is not None:
+            self._held = await self._tenure.held(collection)
+            self._buckets = buckets = self._held.buckets
         await self._parking.load()
         positions = await self._journal.positions()
-        for bucket in range(BUCKETS):
-            position = positions.get((self.target.collection.target, bucket))
-            self._done[bucket] = position.order if position and position.epoch == self._epoch else 0
-            self._seen[self._subjects.change(table, bucket)] = self._done[bucket]
-        start = min(self._done.values())
-        self.position = Position(self._epoch, start)
-        reader = self._feed.reader(
-            self._subjects.changes, [self._subjects.change(table, "*")], start + 1
-        )
+        done = {
+            b: at.order if (at := positions.get((collection, b))) and at.epoch == self._epoch else 0
+            for b in self._buckets
+        }
+        self._seen = {self._subjects.change(table, b): order for b, order in done.items()}
+        # What is read of truth from now on reflects the last of them, whichever bucket it is of.
+        self.position = Position(self._epoch, max(done.values()))
+        subjects = [self._subjects.change(table, bucket) for bucket in buckets]
+        reader = self._feed.reader(self._subjects.changes, subjects, min(done.values()) + 1)
         try:
             yield reader
         finally:
@@ -177,11 +198,15 @@ class Projector:
         step("projector.applied")
         await target.store.barrier()
         step("projector.durable")
-        moved = dict.fromkeys(range(BUCKETS), position)
+        collection = target.collection.target
         witnesses = {bucket_of(key): key for key in keys if key not in self._parking.keys}
-        await self._journal.projected(target.collection.target, moved, witnesses)
+        if self._held is None:
+            moved = dict.fromkeys(self._buckets, position)
+            await self._journal.projected(collection, moved, witnesses)
+        else:
+            await self._journal.projected_by(collection, position, witnesses, self._held)
         step("projector.noted")
-        self.position = position
+        self.position = max(self.position, position)
         self._maintain_soon()
 
     async def _make(self, keys: Sequence[str], position: Position) -> Failures:
@@ -190,8 +215,9 @@ class Projector:
         rows, unread = await read(self._database, target.source, keys, timeout_s=_READ_S)
         step("projector.read")
         derived = await derive(target.deriver, rows.items())
-        step("projector.derived")
         derived.drops += [key for key in keys if key not in rows and key not in unread]
+        self._check()
+        step("projector.derived")
         packed = position.packed()
         await put(target.store, target.collection, derived, packed, timeout_s=_APPLY_S)
         return unread | derived.bad
@@ -209,7 +235,7 @@ class Projector:
         await self._parking.park(failures)
         if well := set(parked) - failures.keys():
             await self.target.store.barrier()
-            await self._parking.unpark(well)
+            await self._parking.unpark(well, self._held)
 
     async def _try_again(self) -> float:
         """Try the parked keys whose time has come; for how long there is nothing of them to do.
@@ -220,10 +246,16 @@ class Projector:
         if self._parking.keys:
             self._retry_at = min(self._retry_at, now + RETRY_EVERY_S)
         if now >= self._retry_at:
-            due = await self._parking.due(range(BUCKETS))
+            due = await self._parking.due(self._buckets)
             await self._make_again(due, self.position)
             self._retry_at = now + (RETRY_EVERY_S if self._parking.keys else _WAIT_S)
-        return max(0.001, self._retry_at - now)
+        wait_s = max(0.001, self._retry_at - now)
+        return wait_s if self._held is None else min(wait_s, _LOOK_EVERY_S)
+
+    def _check(self) -> None:
+        """Raise Fenced unless this process still holds what it works on."""
+        if self._tenure is not None and self._held is not None:
+            self._tenure.check(self.target.collection.target, self._held)
 
     def _maintain_soon(self) -> None:
         """Compact in the background, one at a time, while changes flow."""

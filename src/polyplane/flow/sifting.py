@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, Final, TypeVar
@@ -32,6 +33,9 @@ ENGINE_FAULTS: Final = (Unavailable, EngineFailed, Fenced, NotFound, TimeoutErro
 FAILURES_MAX: Final = 64
 """So many calls that fail, without one that works, are not due to single rows."""
 ERROR_CHARS: Final = 300
+TURN_ROWS: Final = 64
+TURN_S: Final = 0.02
+"""How long `derive` may keep the event loop, about: leases must be renewed meanwhile."""
 
 T = TypeVar("T")
 Failures = dict[str, Exception]
@@ -82,8 +86,14 @@ async def read(
 
 
 async def derive(deriver: Deriver, rows: Iterable[Row]) -> Derived:
-    """Finished items of all rows but the bad ones."""
-    derived = deriver.derived(rows)
+    """Finished items of all rows but the bad ones; a slow `derive` lets others have their turn."""
+    derived, loop = Derived(), asyncio.get_running_loop()
+    until = loop.time() + TURN_S
+    for piece in batched(rows, TURN_ROWS):
+        derived.extend(deriver.derived(piece))
+        if loop.time() > until:
+            await asyncio.sleep(0)
+            until = loop.time() + TURN_S
     for item, error in await sift(derived.puts, deriver.finish):
         derived.bad[item.key] = error
     if derived.bad:
@@ -104,6 +114,13 @@ async def put(
             await store.apply(collection, items, drops, position)
 
     derived.bad |= dict(await sift([*puts, *derived.drops], some))
+
+
+def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`rows` in lists of at most `size`."""
+    rest = iter(rows)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def told(error: Exception) -> str:

@@ -36,6 +36,10 @@ ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
 }
 
 
+ONE_PROCESS: Final = ("chdb:", "qdrant://local/", "qdrant://:memory:")
+"""How the URLs of engines begin that belong to one process; the others are `multi_process`."""
+
+
 def engine_of(store: Any) -> str:
     """The name of the engine of an open store, which is that of its extra, too."""
     named = {module: extra for kind in ENGINES.values() for module, extra in kind.values()}

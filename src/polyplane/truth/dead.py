@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from polyplane.truth.database import Database
+from polyplane.truth.leases import Held
 from polyplane.truth.statements import statement
 
 FIRST_WAIT_S: Final = 1.0
@@ -56,9 +57,11 @@ class DeadLetters:
             },
         )
 
-    async def unpark(self, collection: str, keys: Sequence[str] | None) -> int:
-        """Forget `keys` (None: all); how many of them were parked."""
-        return await self._count("unpark", collection, keys)
+    async def unpark(
+        self, collection: str, keys: Sequence[str] | None, held: Held | None = None
+    ) -> int:
+        """Forget `keys` (None: all), of buckets still `held`; how many of them were parked."""
+        return await self._count("unpark", collection, keys, held)
 
     async def retry(self, collection: str, keys: Sequence[str] | None) -> int:
         """Make `keys` (None: all) due now; how many of them are parked."""
@@ -91,10 +94,18 @@ class DeadLetters:
         )
         return [DeadLetter(*row) for row in rows]
 
-    async def _count(self, name: str, collection: str, keys: Sequence[str] | None) -> int:
+    async def _count(
+        self, name: str, collection: str, keys: Sequence[str] | None, held: Held | None = None
+    ) -> int:
         row = await self._database.row(
             statement("dead", name),
-            {"collection": collection, "keys": None if keys is None else list(keys)},
+            {
+                "collection": collection,
+                "keys": None if keys is None else list(keys),
+                "holder": held and held.holder,
+                "buckets": held.buckets if held else [],
+                "fences": [fence for _, fence in held.fences] if held else [],
+            },
         )
         assert row is not None
         return int(row[0])

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from polyplane.errors import Misconfigured
+from polyplane.errors import Fenced, Misconfigured
 from polyplane.model.position import Position, Token
 from polyplane.truth.collections import Collections
 from polyplane.truth.database import Database
 from polyplane.truth.dead import DeadLetters
+from polyplane.truth.leases import Held, Leases
 from polyplane.truth.statements import statement
 
 
@@ -32,6 +33,7 @@ class Journal:
         self._database = database
         self.collections = Collections(database)
         self.dead = DeadLetters(database)
+        self.leases = Leases(database)
 
     async def dead_keys(self, collection: str) -> set[str]:
         """The keys that are parked, and so may be missing or stale in the store."""
@@ -157,6 +159,24 @@ class Journal:
     async def unfill(self, name: str) -> None:
         """Note that a collection has to be filled again."""
         await self._database.rows(statement("journal", "unfill"), {"name": name})
+
+    async def projected_by(
+        self, collection: str, position: Position, witnesses: Mapping[int, str], held: Held
+    ) -> None:
+        """As `projected`, for all that is held. Raises Fenced when some of it is held no more."""
+        rows = await self._database.rows(
+            statement("journal", "projected_held"),
+            {
+                "collection": collection,
+                "buckets": held.buckets,
+                "position": position.packed(),
+                "witnesses": [witnesses.get(bucket) for bucket in held.buckets],
+                "fences": [fence for _, fence in held.fences],
+                "holder": held.holder,
+            },
+        )
+        if len(rows) < len(held.fences):
+            raise Fenced(f"Others have taken buckets of {collection} over.")
 
     async def positions(self) -> dict[tuple[str, int], Position]:
         """(collection, bucket) -> how far it is applied."""

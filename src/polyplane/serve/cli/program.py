@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("polyplane.serve.cli.init:init", "Write polyplane.toml and make the home folder."),
     "up": ("polyplane.serve.cli.up:up", "Run the engines, the flows and the API until stopped."),
+    "worker": ("polyplane.serve.cli.worker:worker", "Help a running up to project."),
     "status": ("polyplane.serve.cli.status:status", "Show what runs, and how far behind it is."),
     "demo": ("polyplane.serve.cli.demo:demo", "Run a real experiment through every store."),
     "controller": (

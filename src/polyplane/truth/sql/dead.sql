@@ -12,9 +12,15 @@ SET bucket = excluded.bucket, error = excluded.error, attempts = d.attempts + 1,
       least(%(last_wait_s)s, %(first_wait_s)s * 2 ^ least(d.attempts, 30)) * (0.5 + random() / 2))
 
 -- name: unpark
+-- With a holder, only keys of buckets that it still holds: others may have parked them anew.
 WITH gone AS (
-  DELETE FROM polyplane.dead
+  DELETE FROM polyplane.dead d
   WHERE collection = %(collection)s AND (%(keys)s::text[] IS NULL OR key = ANY (%(keys)s::text[]))
+    AND (%(holder)s::uuid IS NULL OR EXISTS (
+      SELECT FROM unnest(%(buckets)s::int[], %(fences)s::bigint[]) AS held (bucket, fence)
+      JOIN polyplane.lease l ON l.name = 'projection:' || d.collection || ':' || held.bucket
+      WHERE held.bucket = d.bucket AND l.fence = held.fence AND l.holder = %(holder)s
+    ))
   RETURNING key
 )
 SELECT count(*) FROM gone

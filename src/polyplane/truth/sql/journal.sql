@@ -119,6 +119,20 @@ WHERE collection = %(collection)s AND witness IS NOT NULL
 WITH unprojected AS (DELETE FROM polyplane.projected WHERE collection = %(name)s)
 UPDATE polyplane.collection SET filled_at = NULL, position = NULL WHERE name = %(name)s
 
+-- name: projected_held
+-- As `projected`, for those buckets that the holder still holds; which they are.
+INSERT INTO polyplane.projected AS p (collection, bucket, position, witness, witnessed)
+SELECT %(collection)s, u.bucket, %(position)s, u.witness, %(position)s
+FROM unnest(%(buckets)s::int[], %(witnesses)s::text[], %(fences)s::bigint[])
+  AS u (bucket, witness, fence)
+JOIN polyplane.lease l ON l.name = 'projection:' || %(collection)s || ':' || u.bucket
+WHERE l.fence = u.fence AND l.holder = %(holder)s
+ON CONFLICT (collection, bucket) DO UPDATE SET
+  position = greatest(p.position, excluded.position),
+  witness = coalesce(excluded.witness, p.witness),
+  witnessed = CASE WHEN excluded.witness IS NULL THEN p.witnessed ELSE excluded.witnessed END
+RETURNING bucket
+
 -- name: positions
 SELECT collection, bucket, position FROM polyplane.projected
 
