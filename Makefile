@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test check bench contract long clean
+.PHONY: help demo test check crash bench contract long clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 12
@@ -25,6 +25,9 @@ check: $(INSTALLED) ## style, types, import contracts, tidiness
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quiet tests/tidy
+
+crash: $(INSTALLED) ## kill everything for MINUTES=3, again with SEED=...
+	$(BIN)/python -m tests.crash --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED))
 
 bench: $(INSTALLED) ## measure against the raw engines, as JSON
 	$(BIN)/python -m bench

@@ -1,66 +1,262 @@
-"""What the crash tests kill: a plane with embedded engines that answers on its standard output.
+"""What the ring kills: a plane that moves data, and writes through `plane.write`.
 
-`python -m tests.crash.program HOME`, then a line on its input for each question: `verify`, `stop`.
+`python -m tests.crash.program SOCKET` loads what it needs; each connection to the socket is given a
+fork of it, which waits for its order, one line of JSON. Each line after that is a question.
 """
 
 from __future__ import annotations
 
+import polyplane.steps
+from tests.crash.points import Fuse, tell
+
+FUSE = Fuse()
+polyplane.steps.step = FUSE.step  # before the rest takes the one that does nothing
+
+# ruff: noqa: E402
 import asyncio
 import json
+import random
 import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+from sqlalchemy import make_url
+
 import polyplane as pp
-from tests.flow.things import Thing, ThingSearch
+from polyplane.embedded import Engines
+from polyplane.errors import PolyplaneError
+from polyplane.model.items import Item
+from polyplane.stores.catalog import adapter
+from tests.crash import naive
+from tests.crash.declared import AREA, NAMESPACE, Heat, Thing, ThingCard, ThingSearch, body_of
+from tests.crash.journal import Journal
+from tests.crash.nursery import nurse
+from tests.flow.things import embedding_of
+
+ENGINES = ("postgres", "nats", "valkey")
+WRITER = 9
+"""The number of the writer in here."""
+DAMAGED = 2**52
+"""A position ahead of every change."""
 
 
-class Heat(pp.Stream):
-    """Points, each with a number of its own."""
+@dataclass(frozen=True)
+class Order:
+    """What this process is to be. `ports`: the proxies before the engines it supervises."""
 
-    order_by = ("sensor",)
-    sensor: str
-    n: int
+    home: str
+    role: str = "owner"
+    number: int = 0
+    ports: dict[str, int] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    namespace: str = NAMESPACE
+    step: str = ""
+    nth: int = 1
+    signal: str = "SIGKILL"
+    naive: str = ""
+    cards: bool = True
 
 
-def tell(**answer: Any) -> None:
-    """One line of JSON to who started us."""
-    print(json.dumps(answer), flush=True)
+def warm() -> None:
+    """Import what takes seconds, so that the order need not wait for it."""
+    for kind, url in (("vector", "lancedb://"), ("series", "chdb://"), ("cache", "redis://")):
+        adapter(kind, url)
 
 
-async def drained(plane: pp.Plane) -> None:
-    """Wait until every acknowledged point has left the feed."""
-    feed = plane.opened.feed
-    name, _ = feed.subjects.stream(Heat.name)
-    async with asyncio.timeout(60):
-        while (bounds := await feed.bounds(name)).first <= bounds.last:
+def log_to(path: Path) -> None:
+    """Every event of the product, as a line of JSON."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper("iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(path.open("a", buffering=1)),
+    )
+
+
+async def engine_urls(order: Order, stack: AsyncExitStack) -> dict[str, str]:
+    """Where this plane finds its engines: those it supervises, through the proxies, or given."""
+    if order.urls:
+        return order.urls
+    engines = Engines(Path(order.home), wanted=ENGINES)
+    await engines.start()
+    stack.push_async_callback(engines.stop)
+    return {
+        name: make_url(url)
+        .set(port=order.ports.get(name) or make_url(url).port)
+        .render_as_string(hide_password=False)
+        for name, url in engines.urls.items()
+    }
+
+
+def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
+    """A worker has no stream: one process owns that store."""
+    settings = pp.Settings.load(
+        environ={},
+        home=Path(order.home),
+        namespace=order.namespace,
+        database_url=urls["postgres"],
+        nats_url=urls["nats"],
+        cache_url=urls["valkey"],
+        vector_url=f"lancedb://{order.home}/lancedb",
+        series_url=f"chdb://{order.home}/clickhouse",
+    )
+    streams = [Heat] if order.role == "owner" else []
+    projections = [ThingSearch, ThingCard] if order.cards else [ThingSearch]
+    return pp.Plane(settings=settings, models=[Thing], projections=projections, streams=streams)
+
+
+async def write(plane: pp.Plane, home: Path, chance: random.Random) -> None:
+    """Rows and events through the plane. A row whose fate is unknown is not touched again."""
+    journal = Journal(home / "writer-plane.jsonl")
+    tx = max([WRITER * AREA, *(entry["tx"] for entry in journal.entries())]) + 1
+    mine: list[int] = []
+    while True:
+        key = chance.choice(mine) if mine and chance.random() < 0.6 else tx
+        gone = key != tx and chance.random() < 0.3
+        journal.begun(tx, [(key, key, None if gone else tx)])
+        try:
+            async with asyncio.timeout(10), plane.write(actor="ring") as write:
+                row = await write.get(Thing, key, for_update=True)
+                if row is None:
+                    write.add(Thing(id=key, body=body_of(key, tx), version=tx))
+                elif gone:
+                    await write.delete(row)
+                else:
+                    row.body, row.version = body_of(key, tx), tx
+                write.emit("ring.written", {"tx": tx})
+            journal.ended(tx, "ok")
+            mine = [*(it for it in mine[-50:] if it != key), *([] if gone else [key])]
+        except (PolyplaneError, TimeoutError):
+            journal.ended(tx, "unknown")
+            mine = [it for it in mine if it != key]
+            await asyncio.sleep(0.2)
+        tx += 1
+        await asyncio.sleep(chance.random() * 0.04)
+
+
+class Questions:
+    """What the ring asks a plane, by name."""
+
+    def __init__(self, plane: pp.Plane, order: Order) -> None:
+        self._plane = plane
+        self._order = order
+        self._writing: asyncio.Task[None] | None = None
+
+    async def answer(self, line: str) -> dict[str, Any]:
+        """The answer to one line: a name, and JSON behind it or nothing."""
+        name, _, rest = line.partition(" ")
+        ask: Callable[..., Awaitable[dict[str, Any]]] = getattr(self, f"ask_{name}")
+        try:
+            return await ask(**json.loads(rest or "{}"))
+        except (PolyplaneError, TimeoutError) as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    async def ask_write(self, on: bool) -> dict[str, Any]:
+        """Begin or end writing through the plane."""
+        if on and self._writing is None:
+            chance = random.Random(self._order.number)
+            writing = write(self._plane, Path(self._order.home), chance)
+            self._writing = asyncio.create_task(writing)
+        elif not on and self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+            self._writing = None
+        return {"writing": on}
+
+    async def ask_arm(
+        self, step: str = "", nth: int = 1, by: str = "SIGKILL", then: str = ""
+    ) -> dict[str, Any]:
+        """End (or pause, and then end) at a step, or at none any more."""
+        FUSE.set(step, nth, by, then)
+        return {"armed": step}
+
+    async def ask_leading(self) -> dict[str, Any]:
+        """Whether its relay is the one that publishes."""
+        relay = self._plane.opened.relay
+        return {"leading": relay is not None and relay.leading}
+
+    async def ask_repair(self, damage: bool = False) -> dict[str, Any]:
+        """Repair; with `damage`, after putting in what nothing derives and no change can win."""
+        if damage:
+            vector = pp.Vector("damage", {"version": 0}, embedding_of("damage"))
+            target = self._plane.opened.targets[ThingSearch.name]
+            items = [Item("damage", "damage", vector)]
+            await target.store.apply(target.collection, items, [], DAMAGED)
+        mended = await self._plane.repair(ThingSearch)
+        return {"left": mended.left.missing + mended.left.stale + mended.left.extra}
+
+    async def ask_rebuild(self) -> dict[str, Any]:
+        """Build the vectors beside those that are read; joins a rebuild that is under way."""
+        await self._plane.rebuild(ThingSearch)
+        return {"rebuilt": True}
+
+    async def ask_caught_up(self, timeout_s: float) -> dict[str, Any]:
+        """Wait until projections and the stream have nothing left to do."""
+        async with asyncio.timeout(timeout_s):
+            await self._plane.caught_up(timeout_s=timeout_s)
+            if self._order.role == "owner":
+                await self._drained()
+        return {"caught_up": True}
+
+    async def _drained(self) -> None:
+        """All points that are acknowledged by now have left the feed."""
+        feed = self._plane.opened.feed
+        name, _ = feed.subjects.stream(Heat.name)
+        last = (await feed.bounds(name)).last
+        while (await feed.bounds(name)).first <= last:
             await asyncio.sleep(0.05)
 
+    async def ask_check(self) -> dict[str, Any]:
+        """What the plane says of itself: drift by projection, and the points it stores."""
+        drift = await self._plane.verify()
+        series = self._plane.opened.stores.series
+        assert series is not None
+        found = await series.query("SELECT uniqExact(n) AS d, max(n) AS m FROM heat", {})
+        return {
+            "drift": {
+                part.projection: [part.missing, part.stale, part.extra] for part in drift.parts
+            },
+            "points": await self._plane[Heat].count(),
+            "different": found["d"][0].as_py(),
+            "highest": found["m"][0].as_py(),
+            "faults": dict(self._plane.opened.crew.faults),
+            "epoch": self._plane.opened.epoch,
+            "collection": self._plane.opened.targets[ThingSearch.name].collection.target,
+        }
 
-async def main(home: Path) -> None:
+
+async def main() -> None:
     """Run until told to stop, or killed."""
-    settings = pp.Settings.load(environ={}, home=home)
-    plane = pp.Plane(settings=settings, models=[Thing], projections=[ThingSearch], streams=[Heat])
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
-    async with plane:
-        tell(urls=dict(plane.opened.urls), namespace=plane.namespace)
+    if not (line := (await reader.readline()).strip()):
+        return
+    order = Order(**json.loads(line))
+    log_to(Path(order.home) / "program.log")
+    naive.take(order.naive)
+    FUSE.set(order.step, order.nth, order.signal)
+    async with AsyncExitStack() as stack:
+        urls = await engine_urls(order, stack)
+        plane = plane_of(order, urls)
+        await plane.open()
+        stack.push_async_callback(plane.close)
+        tell(open=True, role=order.role, urls=urls)
+        questions = Questions(plane, order)
         while (question := (await reader.readline()).decode().strip()) not in ("", "stop"):
-            assert question == "verify"
-            drift = await plane.verify()
-            await drained(plane)
-            series = plane.opened.stores.series
-            assert series is not None
-            found = await series.query("SELECT uniqExact(n) AS different FROM heat", {})
-            tell(
-                drift=[drift.missing, drift.stale, drift.extra],
-                items=drift.parts[0].items,
-                points=await plane[Heat].count(),
-                different=found["different"][0].as_py(),
-            )
+            number, _, asked = question.partition(" ")
+            tell(answer=await questions.answer(asked), to=int(number))
+        await questions.ask_write(on=False)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    warm()
+    nurse(Path(sys.argv[1]), main)

@@ -78,6 +78,7 @@ class Keeper:
         if how == "up":
             await self._start_anew()
         self._enter("up")
+        _log.info(f"engine_{how}", engine=self._engine.name)
         port = self.health.port
         self._tell(f"{self._engine.name}: {how} on port {port} ({time.monotonic() - began:.1f} s)")
 

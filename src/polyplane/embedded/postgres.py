@@ -74,6 +74,7 @@ class Postgres(Engine):
         # No server of ours runs here: the name of the last one must not scare off the next, whose
         # pid may by now be anybody's.
         (data / "postmaster.pid").unlink(missing_ok=True)
+        (site.sockets / f".s.PGSQL.{site.ports['client']}.lock").unlink(missing_ok=True)
         if data.exists():
             return
         unfinished = site.folder / "data.new"

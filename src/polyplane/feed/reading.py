@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import nats.errors
 import nats.js.errors
+import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -15,6 +16,8 @@ from nats.js import JetStreamContext, api
 
 from polyplane.errors import FeedDown
 from polyplane.model.message import Message
+
+_log = structlog.get_logger(__name__)
 
 _PULL_S = 30.0
 _HEARTBEAT_S = 2.0
@@ -98,6 +101,8 @@ class OrderedReader:
         )
 
     async def _begin(self) -> None:
+        if self._incarnation:
+            _log.info("reader.begins_again", stream=self._stream, after=self._next - 1)
         await self._check()
         created = await self._js.add_consumer(
             self._stream,

@@ -90,6 +90,7 @@ class Ingest:
     async def _finish_begun(self) -> None:
         """Insert again what was begun before a crash, exactly the same ranges."""
         for first, last in await self._journal.ingest_open(self._incarnation, self._epoch):
+            _log.info("ingest.finishes_range", stream=self.stream.name, first=first, last=last)
             found = [await self._feed.get(self._name, n) for n in range(first, last + 1)]
             messages = [message for message in found if message is not None]
             # They are let go of only after the barrier: if the last is gone, all are stored.

@@ -243,9 +243,11 @@ class Relay:
             self._check_history(noted, at, page, last)
             await self._publish(cursor, page, sum(row.op == "E" for row in page.rows), last)
         if begun and _follows(begun, at, cursor.snapshot):
+            _log.info("relay.finishes_page", events_there=begun.index + 1)
             page = await self._again(connection, begun)
             await self._finish(connection, cursor, page, begun.index + 1)
         elif page and not page.last:
+            _log.info("relay.finishes_window", upto=page.upto)
             await self._go_on(connection, cursor, page)
         return cursor
 

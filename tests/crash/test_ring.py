@@ -1,0 +1,65 @@
+"""A short run of the crash ring: every named step, every engine, then a storm."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+from tests.crash.children import of_home
+from tests.crash.ring import Ring
+from tests.crash.walk import walk
+
+STORM_S = 15.0
+RECOVERY_MAX_S = 60.0
+"""A machine that runs other tests, too, is slower; the 20 s are measured by `make crash`."""
+SOMETIMES = (
+    "engine_adopted",
+    "engine_restarted",
+    "epoch.bumped",
+    "feed.reconnected",
+    "ingest.finishes_range",
+    "reader.begins_again",
+    "relay.fenced",
+    "relay.finishes_page",
+)
+"""What the product says when it takes a way of recovery: each must have been taken."""
+
+
+@pytest.fixture
+def home() -> Any:
+    """Not below pytest's own folder, which other users may not enter; PostgreSQL runs as one."""
+    path = Path(mkdtemp(prefix="polyplane-crash-"))
+    yield path
+    for process in of_home(path):  # nothing is left when a test passes
+        process.kill()
+    rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.timeout(400)
+async def test_nothing_is_lost_or_invented_whatever_dies(home: Path) -> None:
+    """At each step in its turn, then anything at any time."""
+    seed = int(os.environ.get("CRASH_SEED", random.randrange(1 << 30)))
+    print(f"CRASH_SEED={seed}")
+    ring = Ring(home, seed, print)
+    try:
+        await ring.start()
+        never = await walk(ring)
+        walked = await ring.check(RECOVERY_MAX_S)
+        await ring.resume()
+        await ring.storm(STORM_S, (0.1, 1.0))
+        stormed = await ring.check(RECOVERY_MAX_S)
+    finally:
+        await ring.stop()
+    report = ring.report()
+    print(report)
+    assert walked.wrong == []
+    assert stormed.wrong == []
+    assert never == [], "nobody died at these steps: is there anything that leads there?"
+    assert [name for name in SOMETIMES if not report["sometimes"].get(name)] == []
+    assert stormed.acknowledged > 300

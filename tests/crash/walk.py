@@ -1,0 +1,111 @@
+"""Each named step in its turn, then each engine: what a storm may miss."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
+from tests.crash.children import Died, Life
+from tests.crash.ground import ENGINES
+from tests.crash.ring import Ring
+from tests.crash.rooms import ONE_REBUILD, ONLY_OWNER, WHEN_ASKED, in_turn
+
+STEP_S = 25.0
+REBUILD_S = 90.0
+OVERTAKEN_S = 4.5
+"""Longer than a relay's lease."""
+
+
+async def walk(ring: Ring) -> list[str]:
+    """Have a program die at each named step; the steps at which none has."""
+    writing = asyncio.create_task(ring.keep_writing())
+    ring.armed = False
+    try:
+        for step in in_turn(ring.steps, ring.chance):
+            await _die_at(ring, step)
+        await _die_rebuilding(ring)
+        for step in [it for it in ring.steps if not ring.killed(it)]:
+            await _die_at(ring, step)  # the machine was busy with something else
+        for name in (*(f"kill {engine}" for engine in ENGINES), "wipe both", "cut nats"):
+            await ring.alive(ring.owner)
+            await ring.do(name)
+        await _overtake(ring)
+    finally:
+        ring.armed = True
+        writing.cancel()
+        await asyncio.wait([writing])
+    return [step for step in ring.steps if not ring.killed(step)]
+
+
+async def _die_at(ring: Ring, step: str) -> None:
+    """Either program, at a step that both pass; the owner, where only it does."""
+    before = ring.killed(step)
+    lives = [ring.owner] if step.startswith(ONLY_OWNER) else [ring.owner, ring.worker]
+    order = json.dumps({"step": step})
+    for life in lives:
+        await ring.alive(life)
+        with suppress(Died, TimeoutError):
+            await _ask(life, f"arm {order}")
+    asking: asyncio.Task[Any] | None = None
+    if room := next((it for it in WHEN_ASKED if step.startswith(it)), None):
+        asking = asyncio.create_task(_ask(ring.owner, WHEN_ASKED[room]))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STEP_S):
+            while ring.killed(step) == before:
+                await asyncio.sleep(0.02)
+    if asking is not None:
+        await asyncio.wait([asking])
+        asking.exception()  # it died, most likely
+    if ring.killed(step) == before:
+        ring.tell(f"nobody came to {step}")
+    for life in lives:
+        with suppress(Died, TimeoutError):
+            await _ask(life, "arm")
+
+
+async def _die_rebuilding(ring: Ring) -> None:
+    """One rebuild, begun by one owner and gone on with by the next, each of which dies in it."""
+    ring.worker.may_start.clear()  # it would do the owner's work
+    ring.worker.kill()
+    try:
+        await ring.alive(ring.owner)
+        first, *ring.forced = ONE_REBUILD
+        await _ask(ring.owner, f"arm {json.dumps({'step': first})}")
+        with suppress(Died, TimeoutError):
+            await _ask(ring.owner, "rebuild")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REBUILD_S):
+                while not all(ring.killed(step) for step in ONE_REBUILD):
+                    await asyncio.sleep(0.02)
+    finally:
+        ring.forced = []
+        ring.worker.may_start.set()
+    await ring.alive(ring.owner)
+    await ring.alive(ring.worker)
+
+
+async def _overtake(ring: Ring) -> None:
+    """The relay that leads is paused while it publishes; another leads; then it wakes."""
+    for life in (ring.owner, ring.worker):
+        await ring.alive(life)
+        found = await _ask(life, "leading")
+        if found["leading"]:
+            ring.pause_s = OVERTAKEN_S
+            await _ask(life, 'arm {"step": "relay.read", "by": "SIGSTOP"}')
+            before = life.paused["relay.read"]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STEP_S):
+                    while life.paused["relay.read"] == before:
+                        await asyncio.sleep(0.02)
+            await asyncio.sleep(OVERTAKEN_S + 1)
+            ring.pause_s = None
+            return
+
+
+async def _ask(life: Life, question: str) -> dict[str, Any]:
+    """Ask, when it may die instead of answering."""
+    assert life.now is not None
+    found: dict[str, Any] = await life.now.ask(question, "answer", STEP_S)
+    return found
