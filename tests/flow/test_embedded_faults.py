@@ -106,9 +106,10 @@ def start_owner(
         **options,
     )
     assert owner.stdout is not None
-    if not (line := owner.stdout.readline()):
-        pytest.fail(f"the owner did not start: {owner.wait(timeout=10)}")
-    return owner, json.loads(line)
+    for line in owner.stdout:
+        if line.startswith("{"):  # what else it prints is its log
+            return owner, json.loads(line)
+    return pytest.fail(f"the owner did not start: {owner.wait(timeout=10)}")
 
 
 def kill(owner: subprocess.Popen[str]) -> None:

@@ -282,7 +282,17 @@ class Relay:
 
 
 def _follows(begun: Place, at: Place | None, snapshot: str) -> bool:
-    """Whether the page of `begun` is the one right after that of `at` (a complete one)."""
+    """Whether the page of `begun`, the last with events, comes after all that is in the changes.
+
+    `at` is where the changes end, `snapshot` what they hold all of: of `at`, or as noted when their
+    tail is gone. Windows without rows leave no trace, so the next page need not begin just there.
+    """
     if at and not at.last:
         return (begun.prev, begun.cur, begun.after) == (at.prev, at.cur, at.upto)
-    return begun.prev == snapshot and begun.after == 0
+    return _age(begun.cur) > _age(snapshot)
+
+
+def _age(snapshot: str) -> tuple[int, int, int]:
+    """What a later snapshot has more of: xmax, xmin, and fewer transactions in progress."""
+    xmin, xmax, running = snapshot.split(":")
+    return int(xmax), int(xmin), -len(running.split(",")) if running else 0
