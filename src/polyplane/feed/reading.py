@@ -58,8 +58,9 @@ class OrderedReader:
         """See `Reader.batch`. A fault of the server is waited out within `wait_s`."""
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
-        self._deadline = loop.time() + _SILENCE_S  # before, nobody listened
         found: list[Message] = []
+        if self._expected > 0 and self._arrived.empty() and loop.time() >= self._deadline:
+            await self._forget()  # not even a heartbeat came between this call and the last
         while not found and loop.time() < until:
             try:
                 await self._request(limit)
