@@ -14,6 +14,7 @@ from tests.crash.rooms import ONE_REBUILD, ONLY_OWNER, WHEN_ASKED, in_turn
 
 STEP_S = 25.0
 REBUILD_S = 90.0
+NOTICED_S = 15.0
 OVERTAKEN_S = 4.5
 """Longer than a relay's lease."""
 
@@ -31,12 +32,22 @@ async def walk(ring: Ring) -> list[str]:
         for name in (*(f"kill {engine}" for engine in ENGINES), "wipe both", "cut nats"):
             await ring.alive(ring.owner)
             await ring.do(name)
+            if name == "kill nats":  # what comes next begins every reader anew
+                await _logged(ring, "reader.begins_again")
         await _overtake(ring)
     finally:
         ring.armed = True
         writing.cancel()
         await asyncio.wait([writing])
     return [step for step in ring.steps if not ring.killed(step)]
+
+
+async def _logged(ring: Ring, event: str) -> None:
+    """Give the product the time to notice; the test asks at its end whether it has."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(NOTICED_S):
+            while not ring.sometimes().get(event):
+                await asyncio.sleep(0.2)
 
 
 async def _die_at(ring: Ring, step: str) -> None:
