@@ -28,7 +28,7 @@ from sqlalchemy import make_url
 
 import polyplane as pp
 from polyplane.embedded import Engines
-from polyplane.errors import PolyplaneError
+from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.model.items import Item
 from polyplane.stores.catalog import adapter
 from tests.crash import naive
@@ -156,7 +156,8 @@ class Questions:
         try:
             return await ask(**json.loads(rest or "{}"))
         except (PolyplaneError, TimeoutError) as error:
-            return {"error": f"{type(error).__name__}: {error}"}
+            is_down = isinstance(error, Unavailable)
+            return {"error": f"{type(error).__name__}: {error}", "is_down": is_down}
 
     async def ask_write(self, on: bool) -> dict[str, Any]:
         """Begin or end writing through the plane."""

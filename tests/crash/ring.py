@@ -31,6 +31,10 @@ ALIVE_S = 60.0
 CHECK_S = 120.0
 
 
+class Down(Exception):
+    """A program says that an engine does not answer."""
+
+
 class Ring:
     """One home with its engines, two programs, the writers, the observer, and what befalls them."""
 
@@ -184,6 +188,8 @@ class Ring:
                         break
                     except Died:
                         continue  # at a step it was set to die at
+                    except Down:
+                        await asyncio.sleep(0.1)  # an engine that was killed last is on its way
         return loop.time() - max(last, self.owner.changed_at, self.worker.changed_at)
 
     async def _disarm(self, life: Life) -> None:
@@ -207,6 +213,8 @@ class Ring:
     async def _ask(self, life: Life, question: str) -> dict[str, Any]:
         assert life.now is not None
         found: dict[str, Any] = await life.now.ask(question, "answer", CHECK_S)
+        if found.get("is_down"):
+            raise Down(found["error"])
         if "error" in found:
             raise AssertionError(f"{question}: {found['error']}")
         return found

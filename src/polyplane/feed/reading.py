@@ -53,14 +53,15 @@ class OrderedReader:
         self._arrived: asyncio.Queue[Msg] = asyncio.Queue()
         self._inbox: Subscription | None = None
         self._deadline = 0.0
+        self._reconnects = 0
 
     async def batch(self, limit: int, *, wait_s: float) -> list[Message]:
         """See `Reader.batch`. A fault of the server is waited out within `wait_s`."""
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         found: list[Message] = []
-        if self._expected > 0 and self._arrived.empty() and loop.time() >= self._deadline:
-            await self._forget()  # not even a heartbeat came between this call and the last
+        if self._consumer is not None and self._is_forgotten(loop.time()):
+            await self._forget()
         while not found and loop.time() < until:
             try:
                 await self._request(limit)
@@ -76,6 +77,13 @@ class OrderedReader:
                 if not found:
                     await asyncio.sleep(min(_RETRY_S, max(0.0, until - loop.time())))
         return found
+
+    def _is_forgotten(self, now: float) -> bool:
+        """Whether the server may know our pull no more: it was another connection's, or not even a
+        heartbeat came between two calls.
+        """
+        is_silent = self._expected > 0 and self._arrived.empty() and now >= self._deadline
+        return is_silent or self._client.stats["reconnects"] != self._reconnects
 
     async def close(self) -> None:
         """Let go of the consumer and the subscription."""
@@ -104,6 +112,7 @@ class OrderedReader:
     async def _begin(self) -> None:
         if self._incarnation:
             _log.info("reader.begins_again", stream=self._stream, after=self._next - 1)
+        self._reconnects = self._client.stats["reconnects"]
         await self._check()
         created = await self._js.add_consumer(
             self._stream,

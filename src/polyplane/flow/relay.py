@@ -206,7 +206,8 @@ class Relay:
         changes = chained(changes, first, ends)
         step("relay.read")
         cursor.events_end = await self._send(self._subjects.events, events, cursor.events_end)
-        step("relay.events_published")
+        if events:
+            step("relay.events_published")
         cursor.changes_end = await self._send(
             self._subjects.changes, changes[changes_done:], cursor.changes_end
         )

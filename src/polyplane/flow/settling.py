@@ -15,7 +15,7 @@ _FIRST_POLL_S: Final = 0.004
 _LAST_POLL_S: Final = 0.1
 
 Reads = Callable[[], Sequence[tuple[str, str]]]
-"""(collection, table) of what must have applied it. Asked late: a rebuild may add one meanwhile."""
+"""(collection, table) of what must have applied it. Asked often: a rebuild adds and retires some."""
 
 
 async def settled(journal: Journal, token: Token, reads: Reads, *, timeout_s: float) -> None:
@@ -92,10 +92,12 @@ async def _applied(
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LAST_POLL_S)
                 reached = await journal.positions()
+                # A rebuild may have retired a collection: nothing will be applied to that one.
+                read = {collection for collection, _ in reads()}
                 needed = {
                     at: order
                     for at, order in needed.items()
-                    if at not in reached or reached[at] < (epoch, order)
+                    if at[0] in read and (at not in reached or reached[at] < (epoch, order))
                 }
     except TimeoutError:
         raise NotSettled(
