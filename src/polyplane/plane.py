@@ -14,28 +14,28 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from polyplane.access import CacheReader, StreamAccess, VectorReader
-from polyplane.checks import checks_of
-from polyplane.declared import Declared
 from polyplane.errors import Misconfigured, NotFound, NotSettled
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
-from polyplane.generations import Rebuilt
-from polyplane.keeping import prune, sides
 from polyplane.model.application import Application
 from polyplane.model.drift import Drift, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
-from polyplane.moving import start_flow, start_watching
-from polyplane.opening import Open, for_worker, open_all
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
-from polyplane.proof import TruthOfTarget
 from polyplane.reconcile.prove import prove
 from polyplane.reconcile.repair import repair
 from polyplane.reconcile.verify import StoreSide
+from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.checks import checks_of
+from polyplane.runtime.declared import Declared
+from polyplane.runtime.generations import Rebuilt
+from polyplane.runtime.keeping import prune, sides
+from polyplane.runtime.moving import start_flow, start_watching
+from polyplane.runtime.opening import Open, for_worker, open_all
+from polyplane.runtime.proof import TruthOfTarget
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session

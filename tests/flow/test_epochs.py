@@ -15,9 +15,10 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 import polyplane as pp
-from polyplane import Settings, moving
+from polyplane import Settings
 from polyplane.flow.packing import AFTER_HEADER
 from polyplane.model.key import bucket_of
+from polyplane.runtime import moving
 from tests.conftest import PlaneOf
 from tests.flow.things import Thing, ThingSearch, by_hand
 

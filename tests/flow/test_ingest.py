@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import polyplane as pp
-from polyplane.access import ARROW, decode_message
 from polyplane.errors import FeedDown, StoreDown
 from polyplane.flow import ingest as ingest_module
 from polyplane.flow.ingest import Ingest
 from polyplane.model.message import Message
+from polyplane.runtime.access import ARROW, decode_message
 from tests.conftest import PlaneOf
 from tests.flow.things import Killed, Proxy, becomes, by_hand, failing, is_killed, running
 

@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 import polyplane as pp
-from polyplane import generations, keeping, moving
 from polyplane.flow import rebuild as rebuild_module
 from polyplane.flow.rebuild import Rebuild
+from polyplane.runtime import generations, keeping, moving
 from tests.conftest import PlaneOf
 from tests.flow.endpoint import endpoint
 from tests.flow.things import Killed, Thing, ThingSearch, becomes, by_hand, embedding_of

@@ -13,10 +13,10 @@ import pytest
 from redis.asyncio import Redis
 
 import polyplane as pp
-from polyplane import moving
 from polyplane.flow.projector import Target
 from polyplane.model.drift import Mended
 from polyplane.model.items import Item, Stamp
+from polyplane.runtime import moving
 from polyplane.stores.protocol import ItemStore
 from tests.conftest import PlaneOf
 from tests.flow.things import DIMENSIONS, Proxy, Thing, ThingSearch, by_hand

@@ -15,7 +15,7 @@ _FIRST_POLL_S: Final = 0.004
 _LAST_POLL_S: Final = 0.1
 
 Reads = Callable[[], Sequence[tuple[str, str]]]
-"""(collection, table) of what must have applied it. Asked often: a rebuild adds and retires some."""
+"""(collection, table) of what must have applied it; asked often: rebuilds add some, retire some."""
 
 
 async def settled(journal: Journal, token: Token, reads: Reads, *, timeout_s: float) -> None:

@@ -12,12 +12,12 @@ from pydantic import BaseModel, Field
 
 from polyplane.errors import NotFound
 from polyplane.flow import backfill as flow
-from polyplane.generations import Rebuilt
 from polyplane.model.drift import Drift, Mended
 from polyplane.model.projection import Projection
 from polyplane.ops.health import EngineHealth, Status
 from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
+from polyplane.runtime.generations import Rebuilt
 from polyplane.serve.token import NAME, ops_token
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, problem_responses, within

@@ -13,11 +13,11 @@ from polyplane.errors import PolyplaneError
 from polyplane.flow.backfill import backfill
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
-from polyplane.generations import RECENT_S, REFRESH_S, collection_of
 from polyplane.model.drift import Part
-from polyplane.opening import Open
-from polyplane.proof import TruthOfTarget
 from polyplane.reconcile.verify import StoreSide, verify
+from polyplane.runtime.generations import RECENT_S, REFRESH_S, collection_of
+from polyplane.runtime.opening import Open
+from polyplane.runtime.proof import TruthOfTarget
 from polyplane.truth.collections import CollectionRow
 
 _log = structlog.get_logger(__name__)

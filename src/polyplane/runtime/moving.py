@@ -10,18 +10,18 @@ from typing import Any, Final
 
 import structlog
 
-from polyplane.access import decode_message
-from polyplane.declared import Declared
-from polyplane.epochs import ensure_streams, settle_epoch, why_over
 from polyplane.errors import PolyplaneError, StoreDown, Unavailable
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
 from polyplane.flow.relay import Over, Relay
 from polyplane.flow.tenure import Tenure
 from polyplane.flow.witness import went_back
-from polyplane.generations import REFRESH_S, Generations
-from polyplane.keeping import Keeper
-from polyplane.opening import Open
+from polyplane.runtime.access import decode_message
+from polyplane.runtime.declared import Declared
+from polyplane.runtime.epochs import ensure_streams, settle_epoch, why_over
+from polyplane.runtime.generations import REFRESH_S, Generations
+from polyplane.runtime.keeping import Keeper
+from polyplane.runtime.opening import Open
 
 _log = structlog.get_logger(__name__)
 

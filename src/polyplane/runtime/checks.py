@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from polyplane.embedded import EngineHealth
 from polyplane.errors import StoreDown
-from polyplane.opening import Open
 from polyplane.ops.health import Check
+from polyplane.runtime.opening import Open
 from polyplane.stores.catalog import engine_of
 
 

@@ -15,7 +15,6 @@ from typing_extensions import TypeVar
 from polyplane.errors import Misconfigured, Refused
 from polyplane.feed.protocol import Ack, Feed, Outgoing, Subjects
 from polyplane.flow.projector import Target
-from polyplane.generations import Reading
 from polyplane.model import points
 from polyplane.model.digest import canonical
 from polyplane.model.items import Hit, Where
@@ -23,6 +22,7 @@ from polyplane.model.message import Message
 from polyplane.model.position import Position
 from polyplane.model.projection import Projection
 from polyplane.model.stream import Stream
+from polyplane.runtime.generations import Reading
 from polyplane.stores.protocol import CacheStore, SeriesStore, VectorStore
 from polyplane.truth.database import Database
 from polyplane.truth.scan import rows_by_key

@@ -16,7 +16,6 @@ from typing import Final
 
 import structlog
 
-from polyplane.declared import Declared
 from polyplane.errors import (
     Conflict,
     NotFound,
@@ -26,9 +25,10 @@ from polyplane.errors import (
 )
 from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
+from polyplane.runtime.declared import Declared
+from polyplane.runtime.targets import Stores, target_of
 from polyplane.steps import step
 from polyplane.stores.protocol import Embedder
-from polyplane.targets import Stores, target_of
 from polyplane.truth.collections import CollectionRow
 from polyplane.truth.journal import Journal
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import orjson
 import structlog
 
-from polyplane.declared import Declared
 from polyplane.embedded.files import read_json, write_file
 from polyplane.embedded.home import EPOCH_FILE
 from polyplane.feed.jetstream import JetStream
 from polyplane.flow.packing import place_of
+from polyplane.runtime.declared import Declared
 from polyplane.truth.journal import Journal
 from polyplane.truth.scan import source_of
 

@@ -14,9 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from polyplane.declared import Declared
 from polyplane.embedded import Engines
-from polyplane.epochs import ensure_streams, settle_epoch
 from polyplane.errors import Misconfigured
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.flow.crew import Crew
@@ -26,13 +24,15 @@ from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
 from polyplane.flow.relay import Relay
 from polyplane.flow.tenure import Tenure
-from polyplane.generations import Generations
 from polyplane.model.projection import Projection, Vectors
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
+from polyplane.runtime.declared import Declared
+from polyplane.runtime.epochs import ensure_streams, settle_epoch
+from polyplane.runtime.generations import Generations
+from polyplane.runtime.targets import Stores
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
 from polyplane.stores.protocol import Embedder
-from polyplane.targets import Stores
 from polyplane.truth.capture import install
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
