@@ -18,6 +18,7 @@ from typing import Final
 from uuid import UUID
 
 import lancedb
+import numpy as np
 import psycopg
 import pyarrow as pa
 
@@ -112,7 +113,7 @@ async def _write_by_hand(
     row = await cursor.fetchone()
     assert row is not None
     *plain, vector = row
-    values = [*plain, memoryview(bytes(vector)).cast("f").tolist()]  # type: ignore[call-overload]
+    values = [*plain, np.frombuffer(vector, "<f4").tolist()]
     schema = await table.schema()
     columns = [pa.array([v], f.type) for v, f in zip(values, schema, strict=True)]
     batch = pa.record_batch(columns, schema=schema)

@@ -16,6 +16,7 @@ import nats.js.errors
 from tests.crash.children import Life
 from tests.crash.declared import NAMESPACE, Heat
 from tests.crash.ground import is_drained, send, wipe
+from tests.crash.proxy import Proxy
 
 if TYPE_CHECKING:
     from tests.crash.ring import Ring
@@ -101,25 +102,18 @@ def pause_program(of: Callable[[Ring], Life]) -> Fault:
 
 def cut(name: str) -> Fault:
     """Every connection of the planes to an engine breaks, and none is taken for a while."""
-
-    async def fault(ring: Ring) -> str | None:
-        proxy, for_s = ring.proxies[name], ring.chance.uniform(0, 3)
-        proxy.cut()
-        try:
-            await asyncio.sleep(for_s)
-        finally:
-            proxy.mend()
-        return f"{for_s:.1f} s"
-
-    return fault
+    return _between(name, Proxy.cut, (0, 3))
 
 
 def stall(name: str) -> Fault:
     """Connections stand and say nothing."""
+    return _between(name, Proxy.stall, (0.5, 6))
 
+
+def _between(name: str, harm: Callable[[Proxy], None], lasts_s: tuple[float, float]) -> Fault:
     async def fault(ring: Ring) -> str | None:
-        proxy, for_s = ring.proxies[name], ring.chance.uniform(0.5, 6)
-        proxy.stall()
+        proxy, for_s = ring.proxies[name], ring.chance.uniform(*lasts_s)
+        harm(proxy)
         try:
             await asyncio.sleep(for_s)
         finally:

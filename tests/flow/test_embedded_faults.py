@@ -28,6 +28,7 @@ from polyplane import embedded
 from polyplane.embedded import Engines, running
 from polyplane.embedded.account import Account, let_pass
 from polyplane.errors import EngineFailed
+from polyplane.truth.database import Database
 from tests.flow.embedded_s3 import client_of
 
 SOURCE = str(Path(embedded.__file__).parents[2])
@@ -226,6 +227,34 @@ async def test_a_server_that_dies_is_restarted_and_health_says_so(home: Path) ->
     finally:
         await engines.stop()
     assert {health.state for health in engines.health().values()} == {"stopped"}
+
+
+async def test_a_server_that_recovers_is_waited_for_and_can_be_stopped(home: Path) -> None:
+    """One backend of PostgreSQL killed makes all of it recover; it takes nobody meanwhile."""
+    engines = Engines(home, wanted=["postgres"])
+    await engines.start()
+    pid = engines.health()["postgres"].pid
+    url = engines.urls["postgres"]
+    database = Database(url)
+    await database.ping()
+    kill_backend(pid)
+    await database.awake(30)
+    await database.close()
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute("SELECT 1")
+        kill_backend(pid)
+        began = time.monotonic()
+        await engines.stop()  # in the midst of it, where PostgreSQL 18 may hang
+    assert time.monotonic() - began < 20
+    await engines.start()
+    assert engines.health()["postgres"].state == "up"
+    await engines.stop()
+
+
+def kill_backend(pid: int | None) -> None:
+    """kill -9 of a process of PostgreSQL that serves a client, which there is."""
+    served = [p for p in psutil.Process(pid).children() if "polyplane" in "".join(p.cmdline())]
+    served[0].kill()
 
 
 async def test_ports_are_kept_and_a_stolen_one_is_replaced(home: Path) -> None:

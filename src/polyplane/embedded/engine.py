@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -47,9 +47,9 @@ class Engine(ABC):
     tools: ClassVar[tuple[str, ...]] = ()  # programs that may run in its folder before the server
     ports: ClassVar[tuple[str, ...]]  # the first is the clients'
     secrets: ClassVar[tuple[str, ...]]
-    stop_signal: ClassVar[Signals] = SIGTERM
+    stop_signals: ClassVar[Sequence[tuple[Signals, float]]] = ((SIGTERM, 10.0),)
+    """What asks it to end, and for how many seconds; then the next, and at last SIGKILL."""
     start_timeout_s: ClassVar[float] = 30.0
-    stop_timeout_s: ClassVar[float] = 10.0
 
     def __init__(self) -> None:
         self.program = self._locate()

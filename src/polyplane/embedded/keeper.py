@@ -101,7 +101,7 @@ class Keeper:
         engine = self._engine
         clean = True
         if self._child is not None and not self._child.gone:
-            clean = await self._child.stop(engine.stop_signal, engine.stop_timeout_s)
+            clean = await self._child.stop(engine.stop_signals)
         elif self._child is not None:
             clean = False
         # What a killed server, or a start cut short, leaves behind.
@@ -172,7 +172,7 @@ class Keeper:
         try:
             await self._until_ready(child, engine.start_timeout_s)
         except EngineFailed:
-            await child.stop(engine.stop_signal, engine.stop_timeout_s)
+            await child.stop(engine.stop_signals)
             raise
 
     async def _until_ready(self, child: Child, timeout_s: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGQUIT
 from typing import ClassVar, LiteralString
 
 import psycopg
@@ -52,9 +52,10 @@ class Postgres(Engine):
     tools: ClassVar[tuple[str, ...]] = ("initdb",)
     ports: ClassVar[tuple[str, ...]] = ("client",)
     secrets: ClassVar[tuple[str, ...]] = ("admin", "owner")
-    stop_signal = SIGINT  # fast: ends the sessions, writes a checkpoint
+    # Fast: ends the sessions, writes a checkpoint. PostgreSQL 18 may hang at it while it recovers
+    # from the death of a backend; then at once, for it will have to recover anyway.
+    stop_signals = ((SIGINT, 10.0), (SIGQUIT, 5.0))
     start_timeout_s = 120.0  # it may have a lot of WAL to replay
-    stop_timeout_s = 30.0
 
     def argv(self, site: Site) -> list[str | Path]:
         """The server, with our settings instead of those in the data directory."""

@@ -96,18 +96,25 @@ class Child:
             except ProcessLookupError:
                 return  # ended, and not yet noticed by the loop
 
-    async def stop(self, number: signal.Signals, timeout_s: float) -> bool:
-        """Ask it to end, and kill it after `timeout_s`. Whether it ended of itself."""
-        self.send(number)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.exited()
-        except TimeoutError:
-            self.send(signal.SIGKILL)
-            async with asyncio.timeout(KILL_TIMEOUT_S):
-                await self.exited()
-            return False
-        return True
+    async def stop(self, signals: Sequence[tuple[signal.Signals, float]]) -> bool:
+        """Ask it to end by each of `signals`, for its seconds, then kill it.
+
+        Whether the first was enough.
+        """
+        for number, timeout_s in signals:
+            self.send(number)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self.exited()
+                return number == signals[0][0]
+        await self.kill()
+        return False
+
+    async def kill(self) -> None:
+        """End it now. Raises TimeoutError if not even that works."""
+        self.send(signal.SIGKILL)
+        async with asyncio.timeout(KILL_TIMEOUT_S):
+            await self.exited()
 
 
 def spawn(name: str, argv: Sequence[str | Path], site: Site) -> Child:
@@ -188,12 +195,12 @@ async def sweep(folder: Path, engine: Engine | type[Engine]) -> bool:
     children = _open_all(find(folder, programs))
     pids = {child.pid for child in children}
     heads = [child for child in children if _parent(child.pid) not in pids]
-    stops = (head.stop(engine.stop_signal, engine.stop_timeout_s) for head in heads)
+    stops = (head.stop(engine.stop_signals) for head in heads)
     clean = all(await asyncio.gather(*stops))
     # What a killed server leaves: its own children, also those born meanwhile.
     left = _open_all(find(folder, programs))
     for child in (*children, *left):
-        await child.stop(signal.SIGKILL, KILL_TIMEOUT_S)
+        await child.kill()
     return clean and not left
 
 

@@ -177,9 +177,11 @@ async def _compare(
         if tally.compared(batch, held) and max(map(_POSITION, held), default=0) <= newest:
             return
         known: dict[str, str | None] = dict.fromkeys(stamp.key for stamp in held)
-        for key, it in look_of(known | dict(batch), held).items():
-            if not it.is_right(newest, may_lack=store.may_lack):
-                suspects[key] = it  # noqa: PERF403
+        suspects.update(
+            (key, it)
+            for key, it in look_of(known | dict(batch), held).items()
+            if not it.is_right(newest, may_lack=store.may_lack)
+        )
 
     async with ahead(truth.all()) as batches, ahead(store.scan()) as held:
         stamps = _Stamps(held)

@@ -40,6 +40,8 @@ from polyplane.truth.scan import source_of
 
 _log = structlog.get_logger(__name__)
 
+AWAKE_S: Final = 60.0
+"""How long to wait for a PostgreSQL that is there, but still recovers."""
 OFFLINE_EMBEDDER: Final = "wordllama://"
 ENGINE_SETTINGS: Final = {
     "postgres": "database_url",
@@ -108,6 +110,7 @@ async def open_all(
         call_timeout_s=settings.db_call_timeout_s,
     )
     stack.push_async_callback(database.close)
+    await database.awake(AWAKE_S)
     if not is_worker:
         await prepare_truth(declared, database, urls["postgres"])
     feed = await connect(urls["nats"], settings.namespace)

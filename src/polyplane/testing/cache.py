@@ -1,10 +1,10 @@
 """The contract of cache stores: inherit it, say how to open the engine, and how to look past it.
 
     class TestMine(CacheStoreContract):
-        async def open(self, prefix):
+    async def open(self, prefix):
             return await mine.connect(url, prefix=prefix)
 
-        async def raw_entries(self, prefix):
+    async def raw_entries(self, prefix):
             ...  # every entry below `prefix`, with the engine's own client
 
 What a test stores it compares with `raw_entries`, so an adapter cannot agree with itself in
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -51,20 +52,20 @@ def entry(key: str, value: Any = None, ttl_s: int | None = None) -> Item:
     return Item(key, digest(value), Entry(value, ttl_s))
 
 
-class CacheStoreContract:
+class CacheStoreContract(ABC):
     """What every cache store does. Subclass it as `Test...`."""
 
+    @abstractmethod
     async def open(self, prefix: str) -> CacheStore:
         """The adapter, whose keys begin with `prefix`."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def raw_entries(self, prefix: str) -> dict[str, RawEntry]:
         """Every entry whose name begins with `prefix`, by its full name, past the adapter."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def raw_spoil(self, name: str) -> None:
         """Put something under `name` that no cache store would put there."""
-        raise NotImplementedError
 
     @pytest.fixture
     def prefix(self) -> str:

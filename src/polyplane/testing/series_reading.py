@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime, timedelta
 from itertools import product
@@ -32,20 +33,20 @@ from polyplane.testing.readings import (
 from polyplane.testing.samples import HOSTILE, matches
 
 
-class SeriesReadingContract:
+class SeriesReadingContract(ABC):
     """How a store is opened and looked past, and what its reading verbs answer."""
 
+    @abstractmethod
     async def open(self, place: str) -> SeriesStore:
         """The adapter on what is in `place`, a name that is new or was used before."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def raw_rows(self, place: str, stream: type[Stream]) -> list[Row]:
         """Every row the engine holds, copies of a point included, read past the adapter."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def lose(self, place: str, stream: type[Stream], identities: Collection[bytes]) -> None:
         """Delete the points with these event ids, as a crash would."""
-        raise NotImplementedError
 
     select_count = "SELECT count() AS n FROM reading WHERE metric = {metric:String}"
     """SQL for `query` with one bound text parameter `metric`."""

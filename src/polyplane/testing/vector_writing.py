@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,23 +41,23 @@ class RawItem(NamedTuple):
     vector: Sequence[float] | None
 
 
-class VectorWritingContract:
+class VectorWritingContract(ABC):
     """How an engine is opened and looked into, and what becomes of what is written."""
 
     survives_closing = True
     """Whether a store opened again in the same folder holds what it held."""
 
+    @abstractmethod
     async def open(self, folder: Path) -> VectorStore:
         """The adapter, opened on what is in `folder`."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def raw_items(self, store: VectorStore, collection: Collection) -> list[RawItem]:
         """Every item the engine holds, tombstones included, read past the adapter."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def raw_double(self, store: VectorStore, collection: Collection, key: str) -> None:
         """Put what is held under `key` there a second time, past the adapter."""
-        raise NotImplementedError
 
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[VectorStore]:

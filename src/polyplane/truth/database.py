@@ -10,7 +10,8 @@ from typing import Any, LiteralString, TypeVar
 import psycopg
 import sqlalchemy as sa
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping, TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -26,6 +27,7 @@ _SESSION = (
     # So that a key has one text, here and in the triggers.
     " -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex"
 )
+_AWAKE_POLL_S = 0.1
 _FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
 
 
@@ -156,6 +158,21 @@ class Database:
         """The first row of one statement, or None."""
         found = await self.rows(statement, parameters)
         return found[0] if found else None
+
+    async def awake(self, timeout_s: float) -> None:
+        """Return when PostgreSQL does not turn everyone away any more, as when it recovers.
+
+        One that does not answer at all is for the first statement to tell. TruthDown after
+        `timeout_s`.
+        """
+        where = self.url.translate_connect_args(username="user", database="dbname")
+        where |= {name: self.url.query[name] for name in ("host", "port") if name in self.url.query}
+        info = make_conninfo(**where, connect_timeout=max(2, int(self.call_timeout_s))).encode()
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while await asyncio.to_thread(PGconn.ping, info) == Ping.REJECT:
+            if asyncio.get_running_loop().time() > deadline:
+                raise TruthDown(f"PostgreSQL has taken nobody for {timeout_s:g} s.", fix=_FIX)
+            await asyncio.sleep(_AWAKE_POLL_S)
 
     async def ping(self) -> None:
         """Return when PostgreSQL answers; TruthDown when it does not."""

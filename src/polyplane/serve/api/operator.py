@@ -24,7 +24,7 @@ from polyplane.web import PlaneOf, problem_responses, within
 
 LONG_TIMEOUT_S: Final = 3600.0
 
-Projections = Annotated[list[str], Query(description="Only these; none: all.")]
+Projections = Annotated[Sequence[str], Query(description="Only these; none: all.")]
 Deep = Annotated[bool, Query(description="Compare contents too, and not only digests.")]
 
 _bearer = HTTPBearer(auto_error=False, description=f"The secret in the home's file {NAME}.")
@@ -133,7 +133,7 @@ async def projections(plane: PlaneOf) -> list[ProjectionLag]:
 )
 async def verify(
     plane: PlaneOf,
-    projection: Projections = [],  # noqa: B006
+    projection: Projections = (),
     deep: Deep = False,
     sample: Annotated[int | None, Query(ge=1, description="Only so many rows of each.")] = None,
     seed: Annotated[int, Query(description="What chooses them.")] = 0,
@@ -148,7 +148,7 @@ async def verify(
 )
 async def repair(
     plane: PlaneOf,
-    projection: Projections = [],  # noqa: B006
+    projection: Projections = (),
     deep: Deep = False,
 ) -> Mended:
     """Verifies, has exactly the keys that drift derived anew, and looks at them again.
@@ -204,14 +204,14 @@ class Pruned(BaseModel):
 @router.post("/projections/prune", summary="Drop the collections that were read before")
 async def prune(
     plane: PlaneOf,
-    projection: Annotated[list[str], Query(description="Only of these; none: of all.")] = [],  # noqa: B006
+    projection: Projections = (),
 ) -> Pruned:
     """What was read within the last seconds stays, for readers in other processes."""
     dropped = await plane.prune(*(named(plane, name) for name in projection))
     return Pruned(dropped=dropped)
 
 
-Keys = Annotated[list[str], Query(description="Only these keys; none: all.")]
+Keys = Annotated[Sequence[str], Query(description="Only these keys; none: all.")]
 
 
 class Counted(BaseModel):
@@ -229,7 +229,7 @@ class Counted(BaseModel):
 async def dead(
     plane: PlaneOf,
     name: str,
-    key: Keys = [],  # noqa: B006
+    key: Keys = (),
     after: Annotated[str, Query(description="Only keys after this one.")] = "",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> list[DeadLetter]:
@@ -243,7 +243,7 @@ async def dead(
     summary="Try dead letters again now",
     responses=problem_responses(404),
 )
-async def retry_dead(plane: PlaneOf, name: str, key: Keys = []) -> Counted:  # noqa: B006
+async def retry_dead(plane: PlaneOf, name: str, key: Keys = ()) -> Counted:
     """Truth is read anew. What works leaves the list within seconds."""
     found = await plane.opened.journal.dead.retry(collection_of(plane, name), key or None)
     return Counted(projection=name, rows=found)
@@ -254,7 +254,7 @@ async def retry_dead(plane: PlaneOf, name: str, key: Keys = []) -> Counted:  # n
     summary="Forget dead letters",
     responses=problem_responses(404),
 )
-async def drop_dead(plane: PlaneOf, name: str, key: Keys = []) -> Counted:  # noqa: B006
+async def drop_dead(plane: PlaneOf, name: str, key: Keys = ()) -> Counted:
     """The store stays as it is until the row changes again, or is repaired."""
     found = await plane.opened.journal.dead.unpark(collection_of(plane, name), key or None)
     return Counted(projection=name, rows=found)
