@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg
 import pytest
+from psycopg.pq import PGconn, Ping
 
 from polyplane import embedded
 from polyplane.embedded import Engines, running
@@ -238,13 +239,14 @@ async def test_a_server_that_recovers_is_waited_for_and_can_be_stopped(home: Pat
     database = Database(url)
     await database.ping()
     kill_backend(pid)
+    await until(lambda: PGconn.ping(url.encode()) == Ping.REJECT)
     await database.awake(30)
     await database.close()
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute("SELECT 1")
         kill_backend(pid)
-        began = time.monotonic()
-        await engines.stop()  # in the midst of it, where PostgreSQL 18 may hang
+    began = time.monotonic()
+    await engines.stop()  # in the midst of it, where PostgreSQL 18 may hang
     assert time.monotonic() - began < 20
     await engines.start()
     assert engines.health()["postgres"].state == "up"
