@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import nats.errors
@@ -118,15 +119,20 @@ class JetStream:
 
         A sequence alone is no fence for those behind the first: another relay's messages may have
         brought the stream to just the sequence that one of them expects. So each names the
-        message before it, too.
+        message before it, too. And the sequence is part of its name, lest a server whose stream was
+        purged take it for the one it had there.
         """
         found: list[Ack | BaseException] = []
-        behind = ["", *(message.message_id for message in messages)]
+        named = [
+            replace(message, message_id=f"{message.message_id}@{sequence}")
+            for sequence, message in enumerate(messages, start=after + 1)
+        ]
+        behind = ["", *(message.message_id for message in named)]
         for start in range(0, len(messages), _IN_FLIGHT_MAX):
             found += await asyncio.gather(
                 *(
                     self._publish_after(after + index, behind[index], stream, message)
-                    for index, message in enumerate(messages[start : start + _IN_FLIGHT_MAX], start)
+                    for index, message in enumerate(named[start : start + _IN_FLIGHT_MAX], start)
                 ),
                 return_exceptions=True,
             )

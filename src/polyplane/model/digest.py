@@ -15,6 +15,7 @@ import orjson
 DIGEST_HEX: Final = 32
 """Length of a digest: 128 bits in hexadecimal."""
 
+_DIGEST_BYTES: Final = DIGEST_HEX // 2
 _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -61,4 +62,4 @@ def canonical(value: Any) -> bytes:
 
 def digest(value: Any) -> str:
     """128-bit BLAKE2b of the canonical form, as 32 hexadecimal digits."""
-    return blake2b(canonical(value), digest_size=DIGEST_HEX // 2).hexdigest()
+    return blake2b(canonical(value), digest_size=_DIGEST_BYTES).hexdigest()

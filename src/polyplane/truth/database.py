@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -13,6 +15,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping, TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
+from psycopg.waiting import Ready, Wait
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -28,6 +31,8 @@ _SESSION = (
     " -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex"
 )
 _AWAKE_POLL_S = 0.1
+_TURN_S = 0.005
+"""For how long one answer may keep the event loop from others."""
 _FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
 
 
@@ -62,6 +67,27 @@ def _short(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def _at_once(gen: PQGen[RV], socket: int) -> PQGen[RV]:
+    """`gen`, given what has come already: a long answer is read in pieces of some kilobytes, and a
+    turn of the event loop for each takes as long as to make rows of it.
+    """
+    came = select.poll()
+    came.register(socket, select.POLLIN)
+    try:
+        wanted = next(gen)
+        turn_over = monotonic() + _TURN_S
+        while True:
+            if wanted == Wait.R and monotonic() < turn_over and came.poll(0):
+                wanted = gen.send(Ready.R)
+                continue
+            ready = yield wanted
+            turn_over = monotonic() + _TURN_S
+            wanted = gen.send(ready)
+    except StopIteration as ended:
+        answer: RV = ended.value
+        return answer
+
+
 class _Answering(psycopg.AsyncConnection[Any]):
     """A connection that is given up when the server does not answer for `deadline_s`.
 
@@ -74,7 +100,9 @@ class _Answering(psycopg.AsyncConnection[Any]):
         """As psycopg waits, but not for ever."""
         try:
             return await super().wait(
-                gen, interval, self.deadline_s if timeout is None else timeout
+                _at_once(gen, self.pgconn.socket),
+                interval,
+                self.deadline_s if timeout is None else timeout,
             )
         except psycopg.OperationalError:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
