@@ -53,14 +53,17 @@ class EngineMissing(Misconfigured):
 
 
 class Refused(PolyplaneError):
-    """The request is wrong and nothing of it was stored. `field` names the culprit, if one is."""
+    """The request is wrong and nothing of it was stored. `field` names the culprit, if one is, and
+    `key` the item of several.
+    """
 
     status = 422
     exit_code = 3
 
-    def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", fix: str = "", key: str = "") -> None:
         super().__init__(message, fix=fix)
         self.field = field
+        self.key = key
 
 
 class NotFound(Refused):

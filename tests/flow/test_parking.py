@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import polyplane as pp
-from polyplane.errors import NotFound, PolyplaneError, StoreDown
+from polyplane.errors import NotFound, PolyplaneError, Refused, StoreDown
 from polyplane.flow import parking as parking_module
 from polyplane.flow import projector as projector_module
 from polyplane.flow.deriving import VectorDeriver
 from polyplane.flow.projector import Projector, Target
-from polyplane.flow.sifting import FAILURES_MAX, derive, sift
+from polyplane.flow.sifting import BLAMED_MAX, FAILURES_MAX, derive, sift
 from polyplane.flow.sweeping import sweep
 from polyplane.model.position import Position
 from polyplane.truth import dead as dead_module
@@ -309,6 +309,23 @@ async def test_sifting_gives_back_the_bad_and_does_the_rest_once(bad: set[int]) 
     found = await sift(list(range(100)), act)
     assert sorted(item for item, _ in found) == sorted(bad)
     assert sorted(done) == sorted(set(range(100)) - bad)
+
+
+@pytest.mark.parametrize("bad", [{0}, {99}, {3, 4, 50}, set(range(0, 100, 2))])
+async def test_sifting_leaves_out_who_is_named(bad: set[int]) -> None:
+    """The others need one more call for each, and not a dozen."""
+    calls: list[list[int]] = []
+
+    async def act(some: Sequence[int]) -> None:
+        calls.append(list(some))
+        if found := bad.intersection(some):
+            raise Refused("no", key=str(min(found)))
+
+    found = await sift(list(range(100)), act)
+    assert sorted(item for item, _ in found) == sorted(bad)
+    done = [n for some in calls if not bad.intersection(some) for n in some]
+    assert sorted(done) == sorted(set(range(100)) - bad)
+    assert len(bad) > BLAMED_MAX or len(calls) == len(bad) + 1
 
 
 async def test_sifting_ends_soon_when_nothing_works() -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, Final, TypeVar
@@ -30,6 +31,8 @@ from polyplane.truth.scan import Row, Source, rows_by_key
 
 ENGINE_FAULTS: Final = (Unavailable, EngineFailed, Fenced, NotFound, TimeoutError, OSError)
 """What does not depend on the row. NotFound: the collection itself is gone."""
+BLAMED_MAX: Final = 16
+"""So many rows that errors name are left out one by one; more are found faster by halving."""
 FAILURES_MAX: Final = 64
 """So many calls that fail, without one that works, are not due to single rows."""
 ERROR_CHARS: Final = 300
@@ -43,11 +46,14 @@ Failures = dict[str, Exception]
 
 
 async def sift(
-    items: Sequence[T], act: Callable[[Sequence[T]], Awaitable[None]]
+    items: Sequence[T],
+    act: Callable[[Sequence[T]], Awaitable[None]],
+    key_of: Callable[[T], str] = str,
 ) -> list[tuple[T, Exception]]:
-    """Do `act` to all of `items` but the bad ones, which are given back; halving what fails.
+    """Do `act` to all of `items` but the bad ones, which are given back.
 
-    Raises faults of engines, and PolyplaneError when it works for none of many.
+    One that an error names by its key is left out; what else fails is halved. Raises faults of
+    engines, and PolyplaneError when it works for none of many.
     """
     bad: list[tuple[T, Exception]] = []
     untried, failures, works = deque([items] if items else []), 0, False
@@ -64,8 +70,14 @@ async def sift(
                 raise PolyplaneError(
                     f"What was tried with {len(items)} rows works for none: {told(error)}."
                 ) from error
+            blames = isinstance(error, Refused) and error.key and len(bad) < BLAMED_MAX
+            keys = [key_of(item) for item in some] if blames else []
             if len(some) == 1:
                 bad.append((some[0], error))
+            elif isinstance(error, Refused) and error.key in keys:
+                at = keys.index(error.key)
+                bad.append((some[at], error))
+                untried.append([*some[:at], *some[at + 1 :]])
             else:
                 half = len(some) // 2
                 untried += (some[:half], some[half:])
@@ -94,7 +106,7 @@ async def derive(deriver: Deriver, rows: Iterable[Row]) -> Derived:
         if loop.time() > until:
             await asyncio.sleep(0)
             until = loop.time() + TURN_S
-    for item, error in await sift(derived.puts, deriver.finish):
+    for item, error in await sift(derived.puts, deriver.finish, attrgetter("key")):
         derived.bad[item.key] = error
     if derived.bad:
         derived.puts = [item for item in derived.puts if item.key not in derived.bad]

@@ -85,7 +85,7 @@ def batch(
         "key": pa.array([*(item.key for item in puts), *drops], pa.string()),
         "position": pa.array(np.full(len(puts) + len(drops), position, np.int64)),
         "digest": pa.array([*(item.digest for item in puts), *gone], pa.string()),
-        "vector": _vectors(collection, [content.embedding for content in contents], len(drops)),
+        "vector": _vectors(collection, puts, len(drops)),
         collection.text_name: pa.array([*(c.text for c in contents), *gone], pa.string()),
     }
     for name in tag_types(collection, columns):
@@ -102,9 +102,10 @@ def batch(
     return pa.record_batch([made[name] for name in columns.names], schema=columns)
 
 
-def _vectors(collection: Collection, embeddings: list[Any], gone: int) -> pa.Array:
+def _vectors(collection: Collection, puts: Sequence[Item], gone: int) -> pa.Array:
     """Embeddings as one fixed-size list array, followed by `gone` nulls."""
     size = collection.dimensions
+    embeddings = [item.content.embedding for item in puts]
     matrix: npt.NDArray[np.float32] = np.zeros((len(embeddings) + gone, size), np.float32)
     if embeddings:
         try:
@@ -117,8 +118,9 @@ def _vectors(collection: Collection, embeddings: list[Any], gone: int) -> pa.Arr
                 f"{collection.name} holds vectors of {size} numbers: {error}.",
                 fix="Set `dimensions` to what the embedder gives and raise `version`.",
             ) from error
-    if not np.isfinite(matrix).all():
-        raise Refused(f"{collection.name}: a vector is not finite.", field="embedding")
+    if not (finite := np.isfinite(matrix)).all():
+        key = puts[int(np.argmin(finite.all(axis=1)))].key
+        raise Refused(f"{key}: the vector is not finite.", field="embedding", key=key)
     mask = pa.array(np.arange(len(matrix)) >= len(embeddings))
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), size, mask=mask)
 

@@ -61,7 +61,7 @@ def points(
     made = [
         models.PointStruct(
             id=point_id(collection, item.key),
-            vector=_vector(collection, item.content),
+            vector=_vector(collection, item),
             payload={
                 KEY: item.key,
                 POSITION: position,
@@ -81,8 +81,8 @@ def points(
     return made
 
 
-def _vector(collection: Collection, content: Vector[Any]) -> list[float]:
-    vector = np.asarray(content.embedding, dtype=np.float32)
+def _vector(collection: Collection, item: Item) -> list[float]:
+    vector = np.asarray(item.content.embedding, dtype=np.float32)
     if vector.shape != (collection.dimensions,):
         raise Misconfigured(
             f"{collection.name} holds vectors of {collection.dimensions} numbers, "
@@ -90,7 +90,7 @@ def _vector(collection: Collection, content: Vector[Any]) -> list[float]:
             fix="Set `dimensions` to what the embedder gives and raise `version`.",
         )
     if not np.isfinite(vector).all():
-        raise Refused(f"{collection.name}: a vector is not finite.", field="embedding")
+        raise Refused(f"{item.key}: the vector is not finite.", field="embedding", key=item.key)
     return vector.tolist()  # type: ignore[no-any-return]
 
 

@@ -120,8 +120,12 @@ def check_tags(collection: Collection, puts: Sequence[Item], reserved: Sequence[
         for name, value in item.content.tags.items():
             if name not in sound:
                 if types:
-                    raise Refused(f"{item.key}: tag {name!r} is not declared.", field=name)
+                    raise Refused(
+                        f"{item.key}: tag {name!r} is not declared.", field=name, key=item.key
+                    )
                 check_names(collection, [name], reserved)
                 sound.add(name)
             if not fits(value, types.get(name)):
-                raise Refused(f"{item.key}: tag {name!r} cannot be {value!r}.", field=name)
+                raise Refused(
+                    f"{item.key}: tag {name!r} cannot be {value!r}.", field=name, key=item.key
+                )
