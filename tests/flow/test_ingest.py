@@ -277,7 +277,7 @@ async def test_a_new_epoch_stores_nothing_twice(plane: pp.Plane) -> None:
     assert await is_killed(ingest_of(plane, "ingest_stored", after=False, error=Killed()))
     first = await publish(plane, first)
     opened = plane.opened
-    opened.epoch = await opened.journal.bump_epoch(opened.epoch, 0)
+    opened.epoch = await opened.journal.bump_epoch(opened.epoch, 0, 0)
     async with running(ingest_of(plane)):
         await drained(plane)
     assert (await stored(plane))[0] == first

@@ -8,6 +8,7 @@ import pytest
 
 import polyplane as pp
 from polyplane.truth import outbox
+from polyplane.truth.journal import Relayed
 from tests.conftest import PlaneOf
 from tests.flow.things import Thing, ThingSearch, by_hand, connect
 
@@ -56,11 +57,11 @@ async def test_partitions_are_made_ahead_and_dropped_when_spent(plane: pp.Plane)
     await keep(plane, drop=True)
     assert "outbox_1" in await partitions(plane)  # not published
     cut = await plane.opened.journal.cut()
-    await plane.opened.journal.relayed(plane.opened.epoch + 1, cut, {})
+    await plane.opened.journal.relayed(plane.opened.epoch + 1, Relayed(cut, 0, 0), {})
     await keep(plane, drop=True)
     assert "outbox_1" in await partitions(plane)  # not published in this epoch
     await by_hand(plane, "DELETE FROM polyplane.relayed")
-    await plane.opened.journal.relayed(plane.opened.epoch, cut, {})
+    await plane.opened.journal.relayed(plane.opened.epoch, Relayed(cut, 0, 0), {})
     await keep(plane, drop=False)
     assert "outbox_1" in await partitions(plane)
     await keep(plane, drop=True)

@@ -262,7 +262,7 @@ async def test_a_rebuild_goes_on_in_the_next_epoch(
         await becomes(phases, ["switching"], within_s=20)
         epoch = opened.epoch
         bounds = await opened.feed.bounds(opened.feed.subjects.changes)
-        await opened.journal.bump_epoch(epoch, bounds.last)
+        await opened.journal.bump_epoch(epoch, bounds.last, 0)
     await by_hand(plane, "UPDATE thing SET body = 'later' WHERE id = 1")
     assert (await rebuilding).collection == "tagged_g2"
     assert opened.epoch > epoch

@@ -22,6 +22,7 @@ from polyplane.feed.protocol import Feed, Outgoing, Subjects
 from polyplane.flow import packing, relay
 from polyplane.model import key as model_key
 from polyplane.truth import outbox
+from polyplane.truth.journal import Relayed
 from tests.conftest import PlaneOf
 from tests.flow.things import (
     Killed,
@@ -71,14 +72,18 @@ class Witness:
         self._changes: list[tuple[str, bytes]] = []
         self._events: list[tuple[str, bytes]] = []
 
+    async def look(self) -> None:
+        """Read what is new."""
+        subjects = self._plane.opened.feed.subjects
+        for stream, known in ((subjects.changes, self._changes), (subjects.events, self._events)):
+            known += await messages(self._plane, stream, len(known) + 1)
+
     async def check(self) -> None:
         """The streams hold the outbox: all of it, once, in order; the journal knows their ends.
 
         Each key is changed once in these tests, and by one writer, so that order is exact.
         """
-        subjects = self._plane.opened.feed.subjects
-        for stream, known in ((subjects.changes, self._changes), (subjects.events, self._events)):
-            known += await messages(self._plane, stream, len(known) + 1)
+        await self.look()
         rows = await by_hand(
             self._plane, "SELECT op::text, keys, body FROM polyplane.outbox ORDER BY seq"
         )
@@ -159,6 +164,33 @@ async def test_a_relay_killed_before_it_notes_what_it_did_is_resumed(plane: pp.P
 
 
 @pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "not-noted"])
+async def test_a_window_whose_streams_are_purged_is_gone_on_with(
+    plane: pp.Plane, noted: bool
+) -> None:
+    """No page goes out twice in an epoch: where the journal knows it, the relay goes on after it;
+    where it might not, the epoch is over.
+    """
+    witness, first, subjects = Witness(plane), 1, Subjects(plane.namespace)
+    for turns in range(1, 4):
+        first = await write_some(plane, first)
+        relayed = failing(plane.opened.journal.relayed, turns, after=noted, error=Killed())
+        journal = Proxy(plane.opened.journal, relayed=relayed)
+        assert await is_killed(relay_of(plane, journal=journal))
+        await witness.look()
+        await vanish(plane, "purged", subjects.changes, subjects.events)
+        resumed = relay_of(plane)
+        if not noted:
+            async with asyncio.timeout(10):
+                await resumed.run()
+            assert resumed.over is not None and "is gone from the changes" in resumed.over.why
+            return
+        async with running(resumed):
+            await all_relayed(plane)
+        await witness.check()
+
+
+@pytest.mark.usefixtures("small_pages")
 async def test_lost_acknowledgements_are_waited_out(
     plane: pp.Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,20 +254,24 @@ async def test_what_is_noted_as_published_never_goes_back(plane: pp.Plane) -> No
     """A relay that was paused before it noted its window comes late."""
     journal, epoch = plane.opened.journal, plane.opened.epoch
     for newer, older in (("20:30:", "20:25:"), ("21:31:25", "21:31:22,25"), ("22:32:", "21:32:21")):
-        await journal.relayed(epoch, newer, {})
-        await journal.relayed(epoch, older, {})
-        assert await journal.relayed_snapshot(epoch) == newer
+        await journal.relayed(epoch, Relayed(newer, 9, 9), {})
+        await journal.relayed(epoch, Relayed(older, 10, 9), {})
+        assert await journal.last_relayed(epoch) == Relayed(newer, 9, 9)
+    within = Relayed("22:32:", 11, 9, "23:40:", 7)
+    await journal.relayed(epoch, within, {})
+    await journal.relayed(epoch, Relayed("22:32:", 10, 9, "23:40:", 6), {})
+    assert await journal.last_relayed(epoch) == within
 
 
-async def vanish(plane: pp.Plane, how: str) -> None:
+async def vanish(plane: pp.Plane, how: str, *streams: str) -> None:
     """What an operator, or a lost disk, does to the transport."""
     client = await nats.connect(plane.settings.url("nats_url") or "")
-    stream = Subjects(plane.namespace).changes
     try:
-        if how == "deleted":
-            await client.jetstream().delete_stream(stream)
-        else:
-            await client.jetstream().purge_stream(stream)
+        for stream in streams:
+            if how == "deleted":
+                await client.jetstream().delete_stream(stream)
+            else:
+                await client.jetstream().purge_stream(stream)
     finally:
         await client.close()
 
@@ -261,7 +297,7 @@ async def test_a_stream_that_is_gone_is_published_again_where_it_must(
         third = await plane_of(**declared)
         await third.caught_up()
         await third.close()
-    await vanish(second, how)
+    await vanish(second, how, Subjects(second.namespace).changes)
     last = await plane_of(**declared)
     assert last.opened.epoch == (1 if how == "purged" and applied else 2)
     assert (await last.verify()).clean
@@ -289,7 +325,7 @@ async def test_a_plane_that_opens_beside_a_busy_one_ends_no_epoch(plane_of: Plan
     await asyncio.gather(writing, return_exceptions=True)
     assert (await busy.verify()).clean
     journal = busy.opened.journal
-    assert [await journal.bump_epoch(1, 0) for _ in range(2)] == [2, 2]
+    assert [await journal.bump_epoch(1, 0, 0) for _ in range(2)] == [2, 2]
 
 
 async def kill(engines: Engines, name: str) -> None:

@@ -27,12 +27,13 @@ from polyplane.flow.packing import (
     place_of,
     tails_of,
 )
+from polyplane.flow.resuming import End, follows, why_over
 from polyplane.model.message import Message
 from polyplane.steps import step
 from polyplane.truth import outbox
 from polyplane.truth.database import Connection, Database
-from polyplane.truth.journal import Journal
-from polyplane.truth.outbox import Page
+from polyplane.truth.journal import Journal, Relayed
+from polyplane.truth.outbox import BEFORE_EVERYTHING, Page
 
 _log = structlog.get_logger(__name__)
 
@@ -48,10 +49,14 @@ _CALL_S: Final = 30.0
 
 
 class Over(NamedTuple):
-    """Why the epoch is over; `went_back`: because PostgreSQL is an older copy."""
+    """Why the epoch is over; `went_back`: because PostgreSQL is an older copy.
+
+    `within`: it is not, but everything that moves data must begin again in it.
+    """
 
     why: str
     went_back: bool
+    within: bool = False
 
 
 class _EpochOver(Exception):
@@ -69,6 +74,12 @@ class _Cursor:
     snapshot: str
     changes_end: int
     events_end: int
+
+
+def _done(page: Page, cursor: _Cursor) -> Relayed:
+    """What is published when `page` is, and the streams end there."""
+    ends = (cursor.changes_end, cursor.events_end)
+    return Relayed(page.cur, *ends) if page.last else Relayed(page.prev, *ends, page.cur, page.upto)
 
 
 class Relay:
@@ -212,9 +223,8 @@ class Relay:
             self._subjects.changes, changes[changes_done:], cursor.changes_end
         )
         step("relay.changes_published")
-        done = page.cur if page.last else page.prev
         self._ends = ends
-        await self._journal.relayed(self._epoch, done, tails_of(changes, first))
+        await self._journal.relayed(self._epoch, _done(page, cursor), tails_of(changes, first))
         step("relay.noted")
         self.published_events += len(events)
         self.published_keys += sum(len(row.keys) for row in page.rows)
@@ -228,22 +238,31 @@ class Relay:
         A page's events go out before its changes. So the tail of the changes says where the relay
         is, and the tail of the events whether it had begun the next page.
         """
-        changes = await self._feed.bounds(self._subjects.changes)
-        events = await self._feed.bounds(self._subjects.events)
-        last = await self._last(self._subjects.changes, changes.last)
-        at, begun = place_of(last), place_of(await self._last(self._subjects.events, events.last))
-        noted = await self._journal.relayed_snapshot(self._epoch) or outbox.BEFORE_EVERYTHING
-        await self._check_length(changes.last)
+        changes = await self._end(self._subjects.changes)
+        events = await self._end(self._subjects.events)
+        noted = await self._journal.last_relayed(self._epoch) or Relayed(BEFORE_EVERYTHING, 0, 0)
+        await self._check_length(changes.bounds.last)
+        if why := why_over(noted, changes, events):
+            raise _EpochOver(why)
+        at, begun = self._place(changes), self._place(events)
         tails = await self._journal.tails()
         self._ends = {self._subjects.change(*at): order for at, order in tails.items()}
-        cursor = _Cursor(at.cur if at else noted, changes.last, events.last)
+        start = at.cur if at else noted.snapshot
+        cursor = _Cursor(start, changes.bounds.last, events.bounds.last)
         page: Page | None = None
         if at:
             # Again, also when it is complete: the journal may not have heard of it.
             page = await self._again(connection, at)
-            self._check_history(noted, at, page, last)
-            await self._publish(cursor, page, sum(row.op == "E" for row in page.rows), last)
-        if begun and _follows(begun, at, cursor.snapshot):
+            self._check_history(noted.snapshot, at, page, changes.message)
+            events_there = sum(row.op == "E" for row in page.rows)
+            if events.has_lost(noted.events_end, events_there):
+                raise _EpochOver("what was published last is gone from the events stream")
+            await self._publish(cursor, page, events_there, changes.message)
+        elif events.has_lost(noted.events_end):
+            raise _EpochOver("what was published last is gone from the events stream")
+        elif noted.cur and noted.upto is not None:
+            page = Page(noted.snapshot, noted.cur, noted.upto, noted.upto, False, ())
+        if begun and follows(begun, at, noted):
             _log.info("relay.finishes_page", events_there=begun.index + 1)
             page = await self._again(connection, begun)
             await self._finish(connection, cursor, page, begun.index + 1)
@@ -275,25 +294,11 @@ class Relay:
                 connection, place.prev, place.cur, place.after, place.upto, place.last
             )
 
-    async def _last(self, stream: str, sequence: int) -> Message | None:
-        """The stream's last message, if it is there and a relay's of this epoch."""
-        message = await self._feed.get(stream, sequence) if sequence else None
-        place = place_of(message)
-        return message if place and place.epoch == self._epoch else None
+    async def _end(self, stream: str) -> End:
+        bounds = await self._feed.bounds(stream)
+        return End(bounds, await self._feed.get(stream, bounds.last) if bounds.last else None)
 
-
-def _follows(begun: Place, at: Place | None, snapshot: str) -> bool:
-    """Whether the page of `begun`, the last with events, comes after all that is in the changes.
-
-    `at` is where the changes end, `snapshot` what they hold all of: of `at`, or as noted when their
-    tail is gone. Windows without rows leave no trace, so the next page need not begin just there.
-    """
-    if at and not at.last:
-        return (begun.prev, begun.cur, begun.after) == (at.prev, at.cur, at.upto)
-    return _age(begun.cur) > _age(snapshot)
-
-
-def _age(snapshot: str) -> tuple[int, int, int]:
-    """What a later snapshot has more of: xmax, xmin, and fewer transactions in progress."""
-    xmin, xmax, running = snapshot.split(":")
-    return int(xmax), int(xmin), -len(running.split(",")) if running else 0
+    def _place(self, end: End) -> Place | None:
+        """Where a stream's last message stands, if it is there and a relay's of this epoch."""
+        place = place_of(end.message)
+        return place if place and place.epoch == self._epoch else None

@@ -17,6 +17,7 @@ from polyplane.embedded.files import read_json, write_file
 from polyplane.embedded.home import EPOCH_FILE
 from polyplane.feed.jetstream import JetStream
 from polyplane.flow.packing import place_of
+from polyplane.flow.relay import Over
 from polyplane.runtime.declared import Declared
 from polyplane.truth.journal import Journal
 from polyplane.truth.scan import source_of
@@ -39,22 +40,33 @@ async def ensure_streams(declared: Declared, feed: JetStream) -> None:
 
 
 async def settle_epoch(
-    declared: Declared, journal: Journal, feed: JetStream, home: Path, *, over: str = ""
+    declared: Declared,
+    journal: Journal,
+    feed: JetStream,
+    home: Path,
+    *,
+    over: Over | None = None,
+    of: int = 0,
 ) -> int:
     """The epoch to work in: the present one, or a new one when it is over.
 
-    `over` says why it is, when the caller knows. When PostgreSQL went back, all collections are
-    to be filled again: stores hold what it no longer knows.
+    `over` says why the epoch `of` is, when the caller knows; another process may have ended it
+    already. When PostgreSQL went back, all collections are to be filled again: stores hold what it
+    no longer knows.
     """
     epoch, is_ours = await journal.identity()
+    over = over if epoch == of else None
     known = max(await _epoch_of_stream(feed), _epoch_of_home(home, feed.subjects.namespace))
-    went_back = bool(over) or not is_ours or known > epoch
-    why = over or await why_over(declared, journal, feed)
+    went_back = (over is not None and over.went_back) or not is_ours or known > epoch
+    why = over.why if over else await why_over(declared, journal, feed)
     if went_back or why:
-        bounds = await feed.bounds(feed.subjects.changes)
+        changes = await feed.bounds(feed.subjects.changes)
+        events = await feed.bounds(feed.subjects.events)
         old, epoch = (
             epoch,
-            await journal.bump_epoch(epoch, bounds.last, at_least=known + 1, refill=went_back),
+            await journal.bump_epoch(
+                epoch, changes.last, events.last, at_least=known + 1, refill=went_back
+            ),
         )
         why = why or "PostgreSQL is another cluster, or an older copy"
         _log.warning("epoch.bumped", epoch=epoch, after=old, why=why, refill=went_back)

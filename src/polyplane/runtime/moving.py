@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from polyplane.errors import PolyplaneError, StoreDown, Unavailable
+from polyplane.errors import PolyplaneError, StoreDown
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
 from polyplane.flow.relay import Over, Relay
@@ -76,8 +76,8 @@ async def _keep(declared: Declared, opened: Open, plane: Any, home: Path) -> Non
     """Begin again whenever the epoch is over, whoever finds that out."""
     while True:
         try:
-            over = await _when_over(declared, opened)
-            _log.warning("epoch.over", epoch=opened.epoch, why=over.why)
+            over, ended = await _when_over(declared, opened), opened.epoch
+            _log.warning("epoch.over", epoch=ended, why=over.why)
             await _end(opened)
             while True:
                 try:
@@ -87,16 +87,17 @@ async def _keep(declared: Declared, opened: Open, plane: Any, home: Path) -> Non
                         opened.journal,
                         opened.feed,
                         home,
-                        over=over.why if over.went_back else "",
+                        over=None if over.within else over,
+                        of=ended,
                     )
                     await _begin(declared, opened, plane)
                     break
-                except (Unavailable, TimeoutError) as error:
+                except (PolyplaneError, TimeoutError) as error:
                     await _end(opened)
                     _log.warning("epoch.waiting", error=str(error) or type(error).__name__)
                     await asyncio.sleep(_LOOK_EVERY_S)
             opened.epochs_ended.append(over.why)
-        except (Unavailable, TimeoutError) as error:
+        except (PolyplaneError, TimeoutError) as error:
             _log.info("epoch.unknown", error=str(error) or type(error).__name__)
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -120,7 +121,7 @@ async def _when_over(declared: Declared, opened: Open) -> Over:
         if loop.time() - looked > _LOOK_AT_STORES_EVERY_S:
             looked = loop.time()
             if lost := await _lost(opened):
-                return Over(f"{', '.join(lost)} went back", went_back=False)
+                return Over(f"{', '.join(lost)} went back", went_back=False, within=True)
 
 
 async def _lost(opened: Open) -> list[str]:

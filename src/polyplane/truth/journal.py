@@ -26,6 +26,20 @@ class Behind(NamedTuple):
     order: int
 
 
+class Relayed(NamedTuple):
+    """How far everything is published, as the relay has noted it.
+
+    All that is visible in `snapshot`, in streams that ended at these sequences then; and within a
+    window, of what is visible in `cur` besides, the rows up to `upto`.
+    """
+
+    snapshot: str
+    changes_end: int
+    events_end: int
+    cur: str | None = None
+    upto: int | None = None
+
+
 class Journal:
     """Reads and writes of schema `polyplane`; each call is one statement."""
 
@@ -47,16 +61,29 @@ class Journal:
         return int(row[0]), row[1] == row[2]
 
     async def bump_epoch(
-        self, epoch: int, after: int, *, at_least: int = 0, refill: bool = False
+        self,
+        epoch: int,
+        after: int,
+        events_after: int,
+        *,
+        at_least: int = 0,
+        refill: bool = False,
     ) -> int:
         """End `epoch`; the new one, whose every position is newer, whoever has begun it.
 
-        Its messages come after order `after`, the stream's last one now; there everybody stands.
-        It is `at_least` this one. `refill`: no collection counts as filled any more.
+        Its changes come after order `after`, the stream's last one now, where everybody stands; its
+        events after `events_after`. It is `at_least` this one. `refill`: no collection
+        counts as filled any more.
         """
         bumped = await self._database.row(
             statement("journal", "bump_epoch"),
-            {"epoch": epoch, "after": after, "at_least": at_least, "refill": refill},
+            {
+                "epoch": epoch,
+                "after": after,
+                "events_after": events_after,
+                "at_least": at_least,
+                "refill": refill,
+            },
         )
         return int(bumped[0]) if bumped else (await self.identity())[0]
 
@@ -78,24 +105,24 @@ class Journal:
         await self._database.rows(statement("journal", "release"), {"name": name, "holder": holder})
 
     async def relayed(
-        self, epoch: int, snapshot: str, tails: Mapping[tuple[str, int], int]
+        self, epoch: int, done: Relayed, tails: Mapping[tuple[str, int], int]
     ) -> None:
-        """Note that all visible in `snapshot` is published, and up to these orders."""
+        """Note how far all is published, and up to these orders."""
         await self._database.rows(
             statement("journal", "relayed"),
             {
                 "epoch": epoch,
-                "snapshot": snapshot,
+                **done._asdict(),
                 "tables": [table for table, _ in tails],
                 "buckets": [bucket for _, bucket in tails],
                 "orders": list(tails.values()),
             },
         )
 
-    async def relayed_snapshot(self, epoch: int) -> str | None:
-        """The snapshot up to which all is published in `epoch`, as last noted."""
-        row = await self._database.row(statement("journal", "relayed_snapshot"), {"epoch": epoch})
-        return None if row is None else str(row[0])
+    async def last_relayed(self, epoch: int) -> Relayed | None:
+        """How far all is published in `epoch`, as last noted."""
+        row = await self._database.row(statement("journal", "last_relayed"), {"epoch": epoch})
+        return None if row is None else Relayed(*row)
 
     async def is_relayed(self, token: Token) -> bool:
         """Whether everything the transaction captured is published (or it captured nothing)."""

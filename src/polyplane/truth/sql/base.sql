@@ -50,11 +50,17 @@ CREATE TABLE polyplane.lease (
   expires_at timestamptz NOT NULL
 );
 
--- What the relay has published: everything visible in `snapshot`; per (tbl, bucket) the last order.
+-- What the relay has published: everything visible in `snapshot`, and of what is visible in `cur`
+-- besides (if it is within a window) up to the row `upto`; where that ended in both streams; and per
+-- (tbl, bucket) the last order.
 CREATE TABLE polyplane.relayed (
-  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  epoch    int NOT NULL,
-  snapshot pg_snapshot NOT NULL
+  only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  epoch       int NOT NULL,
+  snapshot    pg_snapshot NOT NULL,
+  cur         pg_snapshot,
+  upto        bigint,
+  changes_end bigint NOT NULL,
+  events_end  bigint NOT NULL
 );
 CREATE TABLE polyplane.tail (
   tbl    text NOT NULL,

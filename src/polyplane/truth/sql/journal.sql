@@ -4,8 +4,9 @@ SELECT epoch, system_identifier,
 FROM polyplane.identity
 
 -- name: bump_epoch
--- The orders of the old epoch say nothing in the new one, whose messages come after `after`. With
--- `refill` no collection is filled any more. No row: another process has ended it.
+-- The orders of the old epoch say nothing in the new one, whose messages come after `after` and
+-- `events_after`. With `refill` no collection is filled any more. No row: another process has ended
+-- it.
 WITH bumped AS (
   UPDATE polyplane.identity
   SET epoch = greatest(epoch + 1, %(at_least)s),
@@ -14,6 +15,13 @@ WITH bumped AS (
   RETURNING epoch
 ),
 forgotten AS (DELETE FROM polyplane.tail WHERE EXISTS (SELECT FROM bumped)),
+begun AS (
+  INSERT INTO polyplane.relayed (epoch, snapshot, changes_end, events_end)
+  SELECT epoch, '1:1:', %(after)s, %(events_after)s FROM bumped
+  ON CONFLICT (only_row) DO UPDATE SET
+    epoch = excluded.epoch, snapshot = excluded.snapshot, cur = NULL, upto = NULL,
+    changes_end = excluded.changes_end, events_end = excluded.events_end
+),
 moved AS (
   UPDATE polyplane.projected SET position = bumped.epoch::bigint << 40 | %(after)s FROM bumped
   WHERE NOT %(refill)s
@@ -49,23 +57,28 @@ RETURNING fence
 UPDATE polyplane.lease SET expires_at = '-infinity' WHERE name = %(name)s AND holder = %(holder)s
 
 -- name: relayed
--- All that is visible in `snapshot` is published, and these orders; it never goes back, for a relay
--- that was paused may come late. Of two snapshots the older has less behind it.
+-- All that is visible in `snapshot` is published (see base.sql), and these orders; it never goes
+-- back, for a relay that was paused may come late. Of two snapshots the older has less behind it.
 WITH moved AS (
   INSERT INTO polyplane.tail AS t (tbl, bucket, "order")
   SELECT * FROM unnest(%(tables)s::text[], %(buckets)s::int[], %(orders)s::bigint[])
   WHERE %(epoch)s = (SELECT epoch FROM polyplane.identity)
   ON CONFLICT (tbl, bucket) DO UPDATE SET "order" = greatest(t."order", excluded."order")
 )
-INSERT INTO polyplane.relayed (epoch, snapshot) VALUES (%(epoch)s, %(snapshot)s::pg_snapshot)
-ON CONFLICT (only_row) DO UPDATE SET epoch = excluded.epoch, snapshot = excluded.snapshot
+INSERT INTO polyplane.relayed (epoch, snapshot, cur, upto, changes_end, events_end)
+VALUES (%(epoch)s, %(snapshot)s::pg_snapshot, %(cur)s::pg_snapshot, %(upto)s,
+        %(changes_end)s, %(events_end)s)
+ON CONFLICT (only_row) DO UPDATE SET
+  epoch = excluded.epoch, snapshot = excluded.snapshot, cur = excluded.cur, upto = excluded.upto,
+  changes_end = excluded.changes_end, events_end = excluded.events_end
 WHERE (relayed.epoch, pg_snapshot_xmax(relayed.snapshot), pg_snapshot_xmin(relayed.snapshot),
-       -(SELECT count(*) FROM pg_snapshot_xip(relayed.snapshot)))
+       -(SELECT count(*) FROM pg_snapshot_xip(relayed.snapshot)), relayed.changes_end)
    <= (excluded.epoch, pg_snapshot_xmax(excluded.snapshot), pg_snapshot_xmin(excluded.snapshot),
-       -(SELECT count(*) FROM pg_snapshot_xip(excluded.snapshot)))
+       -(SELECT count(*) FROM pg_snapshot_xip(excluded.snapshot)), excluded.changes_end)
 
--- name: relayed_snapshot
-SELECT snapshot::text FROM polyplane.relayed WHERE epoch = %(epoch)s
+-- name: last_relayed
+SELECT snapshot::text, changes_end, events_end, cur::text, upto
+FROM polyplane.relayed WHERE epoch = %(epoch)s
 
 -- name: is_relayed
 -- Whether the transaction `xid` has captured nothing, or all it captured is published.
