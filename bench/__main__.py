@@ -23,6 +23,7 @@ from bench import (
     backfill,
     bulk,
     commits,
+    contended,
     freshness,
     http,
     idle,
@@ -32,6 +33,7 @@ from bench import (
     relay,
     telemetry,
     verify,
+    waiting,
     workers,
 )
 from bench.figures import Figure
@@ -40,6 +42,7 @@ from bench.ground import Ground, Size, ground
 MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure]]]]] = {
     "commits": commits.measure,
     "bulk": bulk.measure,
+    "contended": contended.measure,
     "relay": relay.measure,
     "backfill": backfill.measure,
     "freshness": freshness.measure,
@@ -50,6 +53,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "rebuild": rebuild.measure,
     "workers": workers.measure,
     "verify": verify.measure,
+    "waiting": waiting.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

@@ -9,26 +9,21 @@ import asyncio
 import json
 import logging
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Final
 
 import lancedb
-import psutil
 import structlog
 
 from bench.documents import Document, DocumentSearch
+from bench.memory import watched
 from polyplane import Plane, Settings
 from polyplane.model.drift import Drift
 
-MIB: Final = 2**20
 MISSING: Final = 50
 STALE: Final = 100
 EXTRA: Final = 20
-_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ async def prove(task: Task) -> Proven:
     settings = Settings.load(environ={}, **task.settings)
     async with Plane(models=[Document], projections=[DocumentSearch], settings=settings) as plane:
         await plane.caught_up()
-        with _watching() as growth:
+        with watched() as growth:
             equal_s, drift = await _verified(plane)
             assert drift.clean and drift.parts[0].items == task.rows, drift
             injured = await _injure(plane)
@@ -67,7 +62,7 @@ async def prove(task: Task) -> Proven:
             assert mended.found.parts[0].drifting == part.drifting
             assert mended.left.clean, mended
         assert (await plane.verify()).clean
-    return Proven(equal_s, drifted_s, mended_s, max(growth) / MIB)
+    return Proven(equal_s, drifted_s, mended_s, max(growth))
 
 
 async def _verified(plane: Plane) -> tuple[float, Drift]:
@@ -95,25 +90,6 @@ async def _injure(plane: Plane) -> tuple[tuple[str, ...], ...]:
     extra = sorted(f"extra {n}" for n in range(EXTRA))
     await table.add([row | {"key": k} for row, k in zip(like.to_pylist(), extra, strict=True)])
     return tuple(gone), tuple(altered), tuple(extra)
-
-
-@contextmanager
-def _watching() -> Iterator[list[int]]:
-    """Growths of this process's resident memory, in bytes, seen until the block ends."""
-    process, growth, done = psutil.Process(), [0], threading.Event()
-    before = process.memory_info().rss
-
-    def look() -> None:
-        while not done.wait(_LOOK_S):
-            growth.append(process.memory_info().rss - before)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield growth
-    finally:
-        done.set()
-        thread.join()
 
 
 def main() -> None:

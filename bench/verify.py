@@ -59,7 +59,7 @@ async def filled_home(ground: Ground, rows: int) -> dict[str, Any]:
         columns = "id, owner, title, body, embedding"
         async with cursor.copy(f"COPY document ({columns}) FROM STDIN (FORMAT binary)") as copy:
             copy.set_types(["uuid", "text", "text", "text", "bytea"])
-            for row in _rows(rows):
+            for row in some_rows(rows):
                 await copy.write_row(row)
         await connection.execute("ANALYZE document")
     settings = ground.settings(url)
@@ -68,16 +68,17 @@ async def filled_home(ground: Ground, rows: int) -> dict[str, Any]:
         asyncio.timeout(FILL_TIMEOUT_S),
     ):
         await plane.caught_up(timeout_s=FILL_TIMEOUT_S)
-    return _given(settings)
+    return given(settings)
 
 
-def _given(settings: Settings) -> dict[str, Any]:
+def given(settings: Settings) -> dict[str, Any]:
+    """What a process of its own needs to open the same plane, secrets included."""
     urls = ("database", "nats", "cache", "objects", "vector", "series")
     given = {f"{name}_url": settings.url(f"{name}_url") for name in urls}
     return given | {"home": str(settings.home), "namespace": settings.namespace}
 
 
-def _rows(count: int) -> Iterator[tuple[UUID, str, str, str, bytes]]:
+def some_rows(count: int) -> Iterator[tuple[UUID, str, str, str, bytes]]:
     """As `documents`, of texts that repeat, since a million different ones take their time."""
     texts = [body for _, _, _, body, _ in islice(documents(_TEXTS), _TEXTS)]
     vectors = np.random.default_rng(64).normal(size=(_TEXTS, DIMENSIONS)).astype("<f4")
