@@ -1,8 +1,8 @@
 """`python -m tests.crash --minutes 5 [--seed 7]`: the crash ring, as long as you like.
 
 The seed gives the same faults in the same order again; how they fall into the work is the
-machine's affair. Writes bench/results/crash.json, exits 1 when anything was wrong, and then leaves
-the home with every log and journal.
+machine's affair. Writes bench/results/crash.json, exits 1 when anything was wrong, or nobody
+died at some step, and then leaves the home with every log and journal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from tempfile import mkdtemp
 from time import monotonic
 from typing import Any, Final
 
-from tests.crash.ring import Ring
+from tests.crash.ring import Ring, never_taken
+from tests.crash.walk import walk
 
 STORM_S: Final = 45.0
 PAUSE_S: Final = (0.1, 1.2)
@@ -27,20 +28,27 @@ RESULT: Final = Path(__file__).parents[2] / "bench" / "results" / "crash.json"
 
 
 async def run(home: Path, seed: int, minutes: float) -> dict[str, Any]:
-    """Storms and checks by turns; the report."""
+    """Each step and engine in its turn, then storms and checks by turns; the report."""
     ring = Ring(home, seed, lambda line: print(line, flush=True))
     began = monotonic()
     try:
         await ring.start()
-        while True:
+        never = await walk(ring)
+        found = await ring.check(RECOVERY_MAX_S)
+        await ring.resume()
+        while not found.wrong:
             left_s = minutes * 60 - (monotonic() - began)
             await ring.storm(min(STORM_S, max(5.0, left_s)), PAUSE_S)
-            if (await ring.check(RECOVERY_MAX_S)).wrong or left_s <= STORM_S:
+            found = await ring.check(RECOVERY_MAX_S)
+            if left_s <= STORM_S:
                 break
             await ring.resume()
     finally:
         await ring.stop()
-    return {"minutes": round((monotonic() - began) / 60, 1), **ring.report()}
+    report = ring.report()
+    report["wrong"] += [f"nobody died at {step}" for step in never]
+    report["wrong"] += [f"never taken: {way}" for way in never_taken(report)]
+    return {"minutes": round((monotonic() - began) / 60, 1), **report}
 
 
 def main() -> None:

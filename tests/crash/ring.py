@@ -29,6 +29,22 @@ from tests.crash.rooms import ONLY_OWNER, WHEN_ASKED
 WRITERS = 2
 ALIVE_S = 60.0
 CHECK_S = 120.0
+SOMETIMES = (
+    "engine_adopted",
+    "engine_restarted",
+    "epoch.bumped",
+    "feed.reconnected",
+    "ingest.finishes_range",
+    "reader.begins_again",
+    "relay.fenced",
+    "relay.finishes_page",
+)
+"""What the product says when it takes a way of recovery: each must have been taken."""
+
+
+def never_taken(report: dict[str, Any]) -> list[str]:
+    """The ways of recovery that a run has not led to."""
+    return [name for name in SOMETIMES if not report["sometimes"].get(name)]
 
 
 class Down(Exception):
