@@ -75,6 +75,10 @@ class Engine(ABC):
         Raises NotReady, OSError or ValueError until then.
         """
 
+    async def can_end_in_order(self, site: Site) -> bool:
+        """Whether the first of `stop_signals` is worth a try."""
+        return True
+
     @abstractmethod
     def url(self, site: Site) -> str:
         """Where its clients find it, secrets included."""

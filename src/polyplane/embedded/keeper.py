@@ -101,7 +101,9 @@ class Keeper:
         engine = self._engine
         clean = True
         if self._child is not None and not self._child.gone:
-            clean = await self._child.stop(engine.stop_signals)
+            in_order = await engine.can_end_in_order(self._site)
+            signals = engine.stop_signals if in_order else engine.stop_signals[1:]
+            clean = await self._child.stop(signals) and in_order
         elif self._child is not None:
             clean = False
         # What a killed server, or a start cut short, leaves behind.

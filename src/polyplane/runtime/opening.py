@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from polyplane.embedded import Engines
-from polyplane.errors import Misconfigured
+from polyplane.errors import Misconfigured, Unavailable
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.flow.crew import Crew
 from polyplane.flow.inbound import Follower
@@ -42,6 +42,9 @@ _log = structlog.get_logger(__name__)
 
 AWAKE_S: Final = 60.0
 """How long to wait for a PostgreSQL that is there, but still recovers."""
+RESTARTED_S: Final = 20.0
+"""How long to try again when an engine of ours dies meanwhile: it is restarted."""
+_AGAIN_S: Final = 0.5
 OFFLINE_EMBEDDER: Final = "wordllama://"
 ENGINE_SETTINGS: Final = {
     "postgres": "database_url",
@@ -103,6 +106,35 @@ async def open_all(
         engines, urls = await _start_engines(declared, settings, stack, tell, may=not is_worker)
     finally:
         await adapters
+    loop = asyncio.get_running_loop()
+    until = loop.time() + (RESTARTED_S if engines else 0)
+    while True:
+        async with AsyncExitStack() as attempt:
+            try:
+                opened = await _open_on(
+                    urls, declared, settings, attempt, moves=moves, is_worker=is_worker
+                )
+            except Unavailable as error:
+                if loop.time() > until:
+                    raise
+                _log.warning("plane.waiting", error=error.message)
+            else:
+                opened.engines = engines
+                stack.push_async_callback(attempt.pop_all().aclose)
+                return opened
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _open_on(
+    urls: Mapping[str, str],
+    declared: Declared,
+    settings: Settings,
+    stack: AsyncExitStack,
+    *,
+    moves: bool,
+    is_worker: bool,
+) -> Open:
+    """Open truth, feed and stores on engines that run. Safe to repeat."""
     database = Database(
         urls["postgres"],
         max_connections=settings.db_max_connections,
@@ -123,7 +155,7 @@ async def open_all(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
-    opened = Open(urls, database, journal, feed, epoch, stores, generations, engines, is_worker)
+    opened = Open(urls, database, journal, feed, epoch, stores, generations, is_worker=is_worker)
     await _prepare_generations(declared, opened, moves=moves and not is_worker)
     return opened
 
