@@ -8,7 +8,7 @@ order as its stamp.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +17,7 @@ import structlog
 
 from polyplane.errors import Fenced, PolyplaneError
 from polyplane.feed.protocol import Feed, Reader, Subjects
-from polyplane.flow.deriving import Deriver
+from polyplane.flow.deriving import Derived, Deriver
 from polyplane.flow.packing import after_of, keys_of
 from polyplane.flow.parking import Parking
 from polyplane.flow.sifting import ENGINE_FAULTS, Failures, derive, put, read
@@ -172,7 +172,23 @@ class Projector:
             await reader.close()
 
     async def _project(self, messages: Sequence[Message]) -> None:
-        """Apply messages, in pieces of about BATCH_KEYS keys."""
+        """Apply messages, in pieces of about BATCH_KEYS keys; one is put while the next is read."""
+        putting: asyncio.Task[None] | None = None
+        try:
+            for keys, order in self._pieces(messages):
+                made = await self._derived([key for key in keys if key not in self._parking.keys])
+                if putting is not None:
+                    await putting
+                putting = asyncio.create_task(self._apply(keys, made, order))
+            if putting is not None:
+                await putting
+        finally:
+            if putting is not None and not putting.done():
+                putting.cancel()
+                await asyncio.wait([putting])
+
+    def _pieces(self, messages: Sequence[Message]) -> Iterator[tuple[list[str], int]]:
+        """The keys of some messages at a time, and the order of the last of those."""
         keys: dict[str, None] = {}
         for index, message in enumerate(messages):
             if after_of(message) > self._seen.get(message.subject, 0):
@@ -181,25 +197,24 @@ class Projector:
             _, found = keys_of(message)
             keys |= dict.fromkeys(found)
             if len(keys) >= BATCH_KEYS or index + 1 == len(messages):
-                await self._apply(list(keys), message.sequence)
+                yield list(keys), message.sequence
                 keys = {}
 
-    async def _apply(self, keys: Sequence[str], order: int) -> None:
+    async def _apply(self, keys: Sequence[str], made: Derived, order: int) -> None:
         """Make the store agree with truth for `keys`, durably, then move the position."""
         target, position = self.target, Position(self._epoch, order)
-        for start in range(0, len(keys), BATCH_KEYS):
-            piece = keys[start : start + BATCH_KEYS]
-            parked = self._parking.keys.intersection(piece)
-            failures = await self._make([key for key in piece if key not in parked], position)
-            await self._parking.park(failures)
-            step("projector.parked")
-            await self._make_again(list(parked), position)
-            self.applied_items += len(piece) - len(failures)
+        failures = await self._put(made, position)
+        await self._parking.park(failures)
+        step("projector.parked")
+        parked = self._parking.keys.intersection(keys) - failures.keys()
+        await self._make_again(list(parked), position)
+        self.applied_items += len(keys) - len(failures)
         step("projector.applied")
         await target.store.barrier()
         step("projector.durable")
         collection = target.collection.target
-        witnesses = {bucket_of(key): key for key in keys if key not in self._parking.keys}
+        put = [*(item.key for item in made.puts), *made.drops]
+        witnesses = {bucket_of(key): key for key in put if key not in failures}
         if self._held is None:
             moved = dict.fromkeys(self._buckets, position)
             await self._journal.projected(collection, moved, witnesses)
@@ -209,25 +224,30 @@ class Projector:
         self.position = max(self.position, position)
         self._maintain_soon()
 
-    async def _make(self, keys: Sequence[str], position: Position) -> Failures:
-        """Make the store agree with truth for `keys`, but for those that are given back."""
-        target = self.target
-        rows, unread = await read(self._database, target.source, keys, timeout_s=_READ_S)
+    async def _derived(self, keys: Sequence[str]) -> Derived:
+        """What follows from the rows of `keys` as they are now."""
+        rows, unread = await read(self._database, self.target.source, keys, timeout_s=_READ_S)
         step("projector.read")
-        derived = await derive(target.deriver, rows.items())
+        derived = await derive(self.target.deriver, rows.items())
         derived.drops += [key for key in keys if key not in rows and key not in unread]
-        self._check()
+        derived.bad |= unread
         step("projector.derived")
+        return derived
+
+    async def _put(self, derived: Derived, position: Position) -> Failures:
+        """Give the store what was derived, but for what is bad, which is given back."""
+        target = self.target
+        self._check()
         packed = position.packed()
         await put(target.store, target.collection, derived, packed, timeout_s=_APPLY_S)
-        return unread | derived.bad
+        return derived.bad
 
     async def _make_again(self, parked: Sequence[str], position: Position) -> None:
         """Try parked keys once more, apart from the others; those that are well by now go on."""
         if not parked:
             return
         try:
-            failures = await self._make(parked, position)
+            failures = await self._put(await self._derived(parked), position)
         except ENGINE_FAULTS:
             raise
         except PolyplaneError as error:  # of so many, it works for none
