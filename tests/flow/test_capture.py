@@ -17,9 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 import polyplane as pp
 from polyplane.embedded import Engines
 from tests.conftest import PlaneOf
-from tests.flow.things import by_hand, connect
-
-ODD = ["", " ", "a b", "Größe 🙂", "it's", 'say "x"', "back\\slash", "{a,b}", "NULL", "%s\t\x01"]
+from tests.flow.things import ODD, by_hand, connect, evil
 
 
 class Base(pp.Model):
@@ -297,31 +295,8 @@ async def test_a_captured_write_is_durable_before_it_is_seen(plane_of: PlaneOf) 
 async def test_a_writer_s_search_path_replaces_nothing(plane_of: PlaneOf) -> None:
     """Triggers run with the rights of the plane's role: nothing of the writer's may run there."""
     plane = await plane_of(**declared(Word, Moment), flows=False)
-    every = ("=", "<>", "-", "/", "||", ">=", "<=", "<", ">")
     async with await connect(plane) as connection:
-        await connection.execute(
-            "CREATE SCHEMA evil;"
-            " CREATE DOMAIN evil.text AS pg_catalog.text CHECK (false);"
-            " CREATE TABLE evil.new_rows (id int); CREATE TABLE evil.old_rows (id int);"
-            " CREATE FUNCTION evil.steal() RETURNS int LANGUAGE plpgsql AS"
-            " 'BEGIN RAISE EXCEPTION ''stolen''; END'"
-        )
-        for name, kind in (("cardinality", "anyarray"), ("current_setting", "text")):
-            await connection.execute(
-                f"CREATE FUNCTION evil.{name}({kind}) RETURNS int LANGUAGE sql"
-                " AS 'SELECT evil.steal()'"
-            )
-        for kind in ("text", "int", "bigint"):
-            await connection.execute(
-                f"CREATE FUNCTION evil.steal({kind}, {kind}) RETURNS bool LANGUAGE sql"
-                " AS 'SELECT evil.steal() > 0'".replace("text,", "pg_catalog.text,")
-            )
-            for operator in every:
-                await connection.execute(
-                    f"CREATE OPERATOR evil.{operator} (LEFTARG = {kind}, RIGHTARG = {kind},"
-                    " FUNCTION = evil.steal)"
-                )
-        await connection.execute("SET search_path = evil, pg_catalog")
+        await evil(connection)
         with pytest.raises(psycopg.errors.RaiseException, match="stolen"):
             await connection.execute("SELECT 1 = 1")
         for table, key in (

@@ -17,6 +17,18 @@ from polyplane.flow.crew import Crew
 from polyplane.flow.relay import Relay
 
 DIMENSIONS: Final = 4
+ODD: Final = [
+    "",
+    " ",
+    "a b",
+    "Größe 🙂",
+    "it's",
+    'say "x"',
+    "back\\slash",
+    "{a,b}",
+    "NULL",
+    "%s\t\x01",
+]
 
 
 class Base(pp.Model):
@@ -63,6 +75,32 @@ async def by_hand(plane: pp.Plane, statement: str, *values: object) -> list[tupl
     async with await connect(plane) as connection:
         cursor = await connection.execute(statement.encode(), values or None)
         return await cursor.fetchall() if cursor.description else []
+
+
+async def evil(connection: psycopg.AsyncConnection[Any]) -> None:
+    """A session whose search_path finds types, functions and operators that nobody should call."""
+    await connection.execute(
+        "CREATE SCHEMA evil;"
+        " CREATE DOMAIN evil.text AS pg_catalog.text CHECK (false);"
+        " CREATE TABLE evil.new_rows (id int); CREATE TABLE evil.old_rows (id int);"
+        " CREATE FUNCTION evil.steal() RETURNS int LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE EXCEPTION ''stolen''; END'"
+    )
+    for name, kind in (("cardinality", "anyarray"), ("current_setting", "text")):
+        await connection.execute(
+            f"CREATE FUNCTION evil.{name}({kind}) RETURNS int LANGUAGE sql AS 'SELECT evil.steal()'"
+        )
+    for kind in ("text", "int", "bigint"):
+        await connection.execute(
+            f"CREATE FUNCTION evil.steal({kind}, {kind}) RETURNS bool LANGUAGE sql"
+            " AS 'SELECT evil.steal() > 0'".replace("text,", "pg_catalog.text,")
+        )
+        for operator in ("=", "<>", "-", "/", "||", ">=", "<=", "<", ">"):
+            await connection.execute(
+                f"CREATE OPERATOR evil.{operator} (LEFTARG = {kind}, RIGHTARG = {kind},"
+                " FUNCTION = evil.steal)"
+            )
+    await connection.execute("SET search_path = evil, pg_catalog")
 
 
 async def becomes(

@@ -1,5 +1,8 @@
 """Mistakes a type checker must see: each marked line is an error of that kind, no other is."""
 
+# ruff: noqa: RUF012
+
+from collections.abc import Sequence
 from typing import TypedDict
 from uuid import UUID
 
@@ -18,6 +21,13 @@ class Note(Base):
     id: Mapped[UUID] = pp.key()
     owner: Mapped[str]
     stars: Mapped[int]
+
+
+class Comment(Base):
+    __tablename__ = "comment"
+    id: Mapped[UUID] = pp.key()
+    note_id: Mapped[UUID | None]
+    body: Mapped[str]
 
 
 class Tags(TypedDict):
@@ -53,6 +63,29 @@ class WrongKind(pp.Cached[Note]):
 class NoteCache(pp.Cached[Note]):
     def derive(self, note: Note, /) -> pp.Entry | None:
         return pp.Entry({"owner": note.owner})
+
+
+class Touching(pp.Vectors[Note]):
+    touches = {"comments": Comment.note_id, "replies": Comment.id}
+
+    def derive(
+        self, note: Note, /, comments: Sequence[Comment] = (), replies: Sequence[Comment] = ()
+    ) -> pp.Vector | None:
+        return pp.Vector("".join(comment.body for comment in comments))
+
+
+class TouchingWhatIsNot(pp.Cached[Note]):
+    touches = {"comments": Comment.note}  # E: attr-defined
+
+    def derive(self, note: Note, /, comments: Sequence[Comment] = ()) -> pp.Entry | None:
+        return pp.Entry([comment.text for comment in comments])  # E: attr-defined
+
+
+class TouchingByName(pp.Cached[Note]):
+    touches = {"comments": "note_id"}  # E: dict-item
+
+    def derive(self, note: Note, /, comments: Sequence[Comment] = ()) -> pp.Entry:
+        return pp.Entry(len(comments))
 
 
 async def wrong_verbs(plane: pp.Plane) -> None:

@@ -16,7 +16,7 @@ from polyplane.model.digest import digest
 from polyplane.model.items import Entry, Item, Vector
 from polyplane.model.projection import Projection, Vectors
 from polyplane.stores.protocol import Embedder
-from polyplane.truth.scan import Row
+from polyplane.truth.scan import Joined, Row
 
 
 @dataclass(slots=True)
@@ -107,11 +107,20 @@ def _derive(projection: Projection[Any], key: str, row: Any) -> Any:
         raise DeriveFailed(projection.name, key, error) from error
 
 
+def _derive_joined(projection: Any, key: str, joined: Joined) -> Any:
+    """As `_derive`, for a projection with touches."""
+    try:
+        return projection.derive(joined.row, **joined.related)
+    except Exception as error:
+        raise DeriveFailed(projection.name, key, error) from error
+
+
 class VectorDeriver:
     """Vectors: the text is embedded unless `derive` brings its own embedding."""
 
     def __init__(self, projection: Vectors[Any, Any], embedder: Embedder | None) -> None:
         self._projection = projection
+        self._derive = _derive_joined if projection.touches else _derive
         self._embedder = embedder
         self._dimensions = embedder.dimensions if embedder else projection.dimensions
         self._by = embedder.identity if embedder else "own"
@@ -119,7 +128,7 @@ class VectorDeriver:
 
     def _one(self, key: str, row: Any) -> tuple[Vector[Any], str] | None:
         """(content, digest) of one row, or None."""
-        vector = _derive(self._projection, key, row)
+        vector = self._derive(self._projection, key, row)
         if vector is None:
             return None
         own = vector.embedding
@@ -170,11 +179,12 @@ class EntryDeriver:
 
     def __init__(self, projection: Projection[Any]) -> None:
         self._projection = projection
+        self._derive = _derive_joined if projection.touches else _derive
         self.definition = f"cache/{projection.name}/{projection.version}"
 
     def _one(self, key: str, row: Any) -> tuple[Entry, str] | None:
         """(content, digest) of one row, or None."""
-        entry = _derive(self._projection, key, row)
+        entry = self._derive(self._projection, key, row)
         try:
             return None if entry is None else (entry, digest(entry.value))
         except (TypeError, ValueError) as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Generic, get_args, get_type_hints
 
+from sqlalchemy.orm import InstrumentedAttribute
 from typing_extensions import TypeVar
 
 from polyplane.errors import Misconfigured
@@ -26,12 +28,18 @@ class Projection(Generic[M]):
 
     `name` is the projection's and its collection's name (default: the class name in snake case).
     Raise `version` when `derive` changes its meaning.
+
+    `touches` names other models whose rows `derive` reads, each by the column that holds the key
+    of a row of this projection's model: `touches = {"comments": Comment.note_id}`. `derive` then
+    has a parameter of each name, the rows in the order of their own keys, and a change of one
+    projects the row it belongs to again.
     """
 
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
     kind: ClassVar[str] = ""
     model: ClassVar[type[Model]]
+    touches: ClassVar[Mapping[str, InstrumentedAttribute[Any]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -46,7 +54,9 @@ class Projection(Generic[M]):
         """The item that follows from `row`, or None when nothing does.
 
         Must be pure: same row, same item; no I/O, no clock, no randomness. It sees the row's
-        columns only; reaching for a relation is an error.
+        columns only; reaching for a relation is an error. With `touches` it also takes, by name,
+        the rows that belong to this one: `def derive(self, note: Note, /, comments:
+        Sequence[Comment] = ())`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
 

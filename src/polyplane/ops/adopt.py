@@ -78,22 +78,22 @@ async def remove(database: Database, url: str, tell: Tell) -> list[str]:
     """
     found = await database.rows(statement("adopt", "captured"))
     async with database.connection() as connection:
-        for schema, name in found:
+        for schema, name, triggers in found:
             relation = sql.Identifier(schema, name)
 
-            async def disarm(relation: sql.Identifier = relation) -> None:
+            async def disarm(
+                relation: sql.Identifier = relation, triggers: Sequence[str] = triggers
+            ) -> None:
                 async with connection.transaction():
-                    for action in ("insert", "update", "delete", "truncate"):
+                    for trigger in map(sql.Identifier, triggers):
                         await connection.execute(
-                            sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
-                                sql.Identifier(f"polyplane_{action}"), relation
-                            )
+                            sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger, relation)
                         )
 
             await _patiently(connection, f"{schema}.{name}", disarm)
             tell(f"capture taken off: {schema}.{name}")
     await migrate_down(url, CORE, "base")
-    return [f"{schema}.{name}" for schema, name in found]
+    return [f"{schema}.{name}" for schema, name, _ in found]
 
 
 async def _patiently(

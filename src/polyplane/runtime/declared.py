@@ -12,6 +12,7 @@ from polyplane.model.application import Application
 from polyplane.model.projection import Cached, Projection
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
+from polyplane.model.touches import touches_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,21 @@ class Declared:
                     " of this plane.",
                     fix=f"Add {projection.model.__name__} to models.",
                 )
+            for touch in touches_of(projection):
+                if touch.model not in every.models:
+                    raise Misconfigured(
+                        f"{projection.__name__} touches {touch.model.__name__}, which is no model"
+                        " of this plane.",
+                        fix=f"Add {touch.model.__name__} to models.",
+                    )
         return every
 
     def shared(self, kinds: Collection[str]) -> Declared:
         """What a worker beside `up` takes: the projections of `kinds`, and nothing else."""
         projections = tuple(it for it in self.projections if it.kind in kinds)
-        return Declared((), tuple(it.model for it in projections), projections, ())
+        models = dict.fromkeys(it.model for it in projections)
+        models |= dict.fromkeys(touch.model for it in projections for touch in touches_of(it))
+        return Declared((), tuple(models), projections, ())
 
     def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
         """The projections of one kind."""

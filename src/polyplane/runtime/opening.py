@@ -33,10 +33,11 @@ from polyplane.runtime.targets import Stores
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
 from polyplane.stores.protocol import Embedder
-from polyplane.truth.capture import install
+from polyplane.truth.capture import Triggers, install, remove_dangling
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
 from polyplane.truth.scan import source_of
+from polyplane.truth.touching import touching_of, unindexed
 
 _log = structlog.get_logger(__name__)
 
@@ -196,10 +197,16 @@ async def prepare_truth(declared: Declared, database: Database, url: str) -> Non
     await migrate_up(url, [CORE, *components])
     migrated = {m for a in declared.applications if a.migrations for m in a.models}
     await create_missing(database, [model for model in declared.models if model not in migrated])
-    tables = {source_of(p.model).captured for p in declared.projections}
+    touching = {it.name: it for p in declared.projections for it in touching_of(p)}
+    wanted: list[Triggers] = [source_of(p.model).captured for p in declared.projections]
+    wanted += touching.values()
+    named = {triggers.name: triggers for triggers in wanted}
     async with database.connection() as connection:
-        for name in await install(connection, sorted(tables, key=lambda it: it.name)):
+        await remove_dangling(connection)
+        for name in await install(connection, [named[it] for it in sorted(named)]):
             _log.info("capture.installed", table=name)
+        for name in await unindexed(connection, list(touching.values())):
+            _log.warning("touch.unindexed", column=name)
 
 
 def _store_urls(declared: Declared, settings: Settings) -> dict[str, str]:

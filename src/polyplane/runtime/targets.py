@@ -10,6 +10,7 @@ from polyplane.flow.deriving import Deriver, EntryDeriver, VectorDeriver
 from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
 from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.model.touches import touches_of
 from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
 from polyplane.truth.scan import source_of
 
@@ -27,7 +28,7 @@ class Stores:
 
 def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
     """What is derived, and where it goes, as a first generation. Raises Misconfigured."""
-    source = source_of(projection.model)
+    source = source_of(projection.model, touches_of(projection))
     deriver: Deriver
     if issubclass(projection, Vectors):
         embedder = None if projection.dimensions else stores.embedder

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -27,6 +28,62 @@ _DURABLE = sql.SQL(
     "pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.<>) 'off'"
     " OR pg_catalog.set_config('synchronous_commit', 'on', true) IS NOT NULL"
 )
+
+
+class Triggers(Protocol):
+    """Triggers that note what is written to a table: on it, and on each of its partitions."""
+
+    @property
+    def name(self) -> str:
+        """What they note, in logs; it tells them from all others."""
+        ...
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The quoted name of the table."""
+        ...
+
+    @property
+    def column(self) -> str | None:
+        """The column that they need of the table, if it may go and the table stay."""
+        ...
+
+    def trigger(self, action: str) -> str:
+        """The name of the trigger for insert, update, delete or truncate."""
+        ...
+
+    def functions_sql(self) -> sql.Composed:
+        """The statements that make their functions, named as `functions_of` has it."""
+        ...
+
+
+def suffix_of(name: str) -> str:
+    """What identifiers of ours for `name` end in: hashed, since a name may be 63 bytes long."""
+    return blake2b(name.encode(), digest_size=8).hexdigest()
+
+
+def functions_of(triggers: Triggers) -> dict[str, sql.Identifier]:
+    """Action -> the name of its trigger function."""
+    suffix = suffix_of(triggers.name)
+    return {a: sql.Identifier("polyplane", f"capture_{suffix}_{a}") for a in _ACTIONS}
+
+
+def text_of(column: sa.Column[Any], alias: str = "r") -> sql.Composed:
+    """The text of a column that holds a key."""
+    return sql.Composed([sql.Identifier(alias, column.name), sql.SQL("::pg_catalog.text")])
+
+
+def template(file: str, columns: Sequence[sa.Column[Any]]) -> tuple[sql.SQL, dict[str, sql.SQL]]:
+    """A script of trigger functions, and what each fills in: `durable`, and the `settings` without
+    which the text of `columns` would depend on the writer's session.
+    """
+    is_stable = not any(isinstance(column.type, _UNSTABLE) for column in columns)
+    settings = sql.SQL("" if is_stable else _UNSTABLE_SETTINGS)
+    return sql.SQL(script(file)), {"durable": _DURABLE, "settings": settings}
+
+
+def _has_collation(kind: sa.types.TypeEngine[Any]) -> bool:
+    return isinstance(kind, sa.String) and not (isinstance(kind, sa.Enum) and kind.native_enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +109,25 @@ class Captured:
         return sql.Identifier(self.table.schema or "public", self.table.name)
 
     @property
-    def key_columns(self) -> list[sa.Column[object]]:
+    def key_columns(self) -> list[sa.Column[Any]]:
         """The columns of the primary key, in its order."""
         return list(self.table.primary_key.columns)
+
+    @property
+    def column(self) -> None:
+        """None in particular: its key is the table's."""
+        return None
+
+    def trigger(self, action: str) -> str:
+        """See `Triggers.trigger`."""
+        return f"polyplane_{action}"
+
+    def functions_sql(self) -> sql.Composed:
+        """See `Triggers.functions_sql`."""
+        text, parts = template("capture", self.key_columns)
+        return text.format(
+            name=sql.Literal(self.name), key=self.key(), **parts, **functions_of(self)
+        )
 
     def key_types(self) -> list[str]:
         """The PostgreSQL types of the key columns, without length limits."""
@@ -65,16 +138,11 @@ class Captured:
             for column in self.key_columns
         ]
 
-    def settings(self) -> str:
-        """What a trigger must set so that a key has one text, whatever the writer's session has."""
-        is_stable = not any(isinstance(column.type, _UNSTABLE) for column in self.key_columns)
-        return "" if is_stable else _UNSTABLE_SETTINGS
-
     def key(self, alias: str = "r") -> sql.Composed:
         """The canonical text of a row's key: its text, or a JSON array for a composite key."""
+        if len(self.key_columns) == 1:
+            return text_of(self.key_columns[0], alias)
         columns = [sql.Identifier(alias, column.name) for column in self.key_columns]
-        if len(columns) == 1:
-            return sql.Composed([columns[0], sql.SQL("::pg_catalog.text")])
         return sql.SQL("pg_catalog.jsonb_build_array({})::pg_catalog.text").format(
             sql.SQL(", ").join(columns)
         )
@@ -87,6 +155,18 @@ class Captured:
         if self.key_types() == ["UUID"]:
             return sql.SQL("ORDER BY {}").format(sql.Identifier("r", self.key_columns[0].name))
         return sql.SQL('ORDER BY ({}) COLLATE "C"').format(self.key())
+
+    def key_order(self) -> sql.Composed:
+        """What to order rows of alias r by so that their order depends on their keys alone.
+
+        That is the order of the keys' types, but for texts, which no collation sorts.
+        """
+        return sql.SQL(", ").join(
+            sql.SQL('{} COLLATE "C"' if _has_collation(column.type) else "{}").format(
+                sql.Identifier("r", column.name)
+            )
+            for column in self.key_columns
+        )
 
     def by_keys(self) -> sql.Composed:
         """A condition on alias r: its key is among the texts of the parameter `keys`."""
@@ -104,89 +184,78 @@ class Captured:
         )
 
 
-def _functions(captured: Captured) -> dict[str, sql.Identifier]:
-    """The names of the trigger functions; hashed, for a table's name may be 63 bytes long."""
-    suffix = blake2b(captured.name.encode(), digest_size=8).hexdigest()
-    return {a: sql.Identifier("polyplane", f"capture_{suffix}_{a}") for a in _ACTIONS}
+async def install(connection: Connection, wanted: Sequence[Triggers]) -> list[str]:
+    """Install or renew triggers, each table's in one transaction; the names that changed.
 
-
-def _render(captured: Captured) -> sql.Composed:
-    return sql.SQL(script("capture")).format(
-        table=captured.identifier,
-        name=sql.Literal(captured.name),
-        key=captured.key(),
-        durable=_DURABLE,
-        settings=sql.SQL(captured.settings()),
-        **_functions(captured),
-    )
-
-
-async def install(connection: Connection, tables: Sequence[Captured]) -> list[str]:
-    """Install or renew capture on `tables`, each in one transaction; the names that changed.
-
-    Partitions get the triggers too, for rows written past their parent. Idempotent: a table whose
-    capture is up to date is not locked.
+    Partitions get them too, for rows written past their parent. Idempotent: a table whose triggers
+    are up to date is not locked.
     """
     changed = []
-    for captured in tables:
-        text = _render(captured).as_string(connection)
+    for triggers in wanted:
+        functions = triggers.functions_sql()
+        own = _triggers_sql(triggers, triggers.identifier)
+        text = sql.Composed([functions, own]).as_string(connection)
         definition = blake2b(text.encode(), digest_size=16).hexdigest()
-        mark = _functions(captured)["insert"].as_string(connection)
-        cursor = await connection.execute(statement("journal", "capture_definition"), [mark])
+        first = functions_of(triggers)["insert"]
+        cursor = await connection.execute(
+            statement("journal", "capture_definition"), [first.as_string(connection)]
+        )
         found = await cursor.fetchone()
-        relations = await _relations(connection, captured)
+        relations = await _relations(connection, triggers)
         if found and found[0] == definition and all(relations.values()):
             continue
         async with connection.transaction():
-            await connection.execute(sql.SQL(text))
-            for relation, has_capture in relations.items():
-                await _arm(connection, captured, relation, has_capture)
+            await connection.execute(functions)
+            for relation in relations:
+                await connection.execute(_triggers_sql(triggers, sql.SQL(relation)))
             await connection.execute(
-                sql.SQL("COMMENT ON FUNCTION {}() IS {}").format(
-                    _functions(captured)["insert"], sql.Literal(definition)
-                )
+                sql.SQL("COMMENT ON FUNCTION {}() IS {}").format(first, sql.Literal(definition))
             )
-        changed.append(captured.name)
+        changed.append(triggers.name)
     return changed
 
 
-async def _relations(connection: Connection, captured: Captured) -> Mapping[str, bool]:
+async def _relations(connection: Connection, triggers: Triggers) -> Mapping[str, bool]:
     """The table and its partitions, quoted -> whether each has its triggers."""
-    name = captured.identifier.as_string(connection)
-    cursor = await connection.execute(statement("journal", "capture_relations"), {"name": name})
+    names = [triggers.trigger(action) for action in _ACTIONS]
+    cursor = await connection.execute(
+        statement("journal", "capture_relations"),
+        {"name": triggers.identifier.as_string(connection), "triggers": names},
+    )
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
-async def _arm(
-    connection: Connection, captured: Captured, relation: str, has_capture: bool
-) -> None:
-    """Give a partition its triggers, and let all fire in replication role too."""
-    target = sql.SQL(relation)
-    own = captured.identifier.as_string(connection)
-    functions = _functions(captured)
-    if relation != own and not has_capture:
-        for block in _ACTIONS:
-            template = sql.SQL(statement("journal", f"partition_{block}"))
-            await connection.execute(template.format(table=target, function=functions[block]))
-    for action in _ACTIONS:
-        await connection.execute(
-            sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(
-                target, sql.Identifier(f"polyplane_{action}")
-            )
+def _triggers_sql(triggers: Triggers, relation: sql.Composable) -> sql.Composed:
+    """Give a table or partition its triggers, and let all fire in replication role too."""
+    functions, column = functions_of(triggers), triggers.column
+    return sql.SQL("; ").join(
+        sql.SQL(statement("journal", f"trigger_{action}")).format(
+            trigger=sql.Identifier(triggers.trigger(action)),
+            table=relation,
+            function=functions[action],
+            column=sql.SQL("") if column is None else sql.Literal(column),
         )
+        for action in _ACTIONS
+    )
 
 
-async def remove(connection: Connection, captured: Captured) -> None:
-    """Take capture off the table and its partitions, in one transaction. Idempotent."""
-    relations = await _relations(connection, captured)
+async def remove(connection: Connection, triggers: Triggers) -> None:
+    """Take triggers off their table and its partitions, in one transaction. Idempotent."""
+    relations = await _relations(connection, triggers)
     async with connection.transaction():
         for relation in relations:
             for action in _ACTIONS:
                 await connection.execute(
                     sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
-                        sql.Identifier(f"polyplane_{action}"),
-                        sql.SQL(relation),
+                        sql.Identifier(triggers.trigger(action)), sql.SQL(relation)
                     )
                 )
-        for function in _functions(captured).values():
+        for function in functions_of(triggers).values():
             await connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(function))
+
+
+async def remove_dangling(connection: Connection) -> None:
+    """Take off triggers whose column is gone from its table: they let no write to it succeed."""
+    cursor = await connection.execute(statement("journal", "capture_dangling"))
+    for (function,) in await cursor.fetchall():
+        await connection.execute(sql.SQL("DROP FUNCTION {} CASCADE").format(sql.SQL(function)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import namedtuple
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import psycopg
 import sqlalchemy as sa
@@ -17,12 +18,14 @@ from polyplane.errors import Misconfigured
 from polyplane.garbage import uncollected
 from polyplane.model.key import can_be_told
 from polyplane.model.table import Model, table_of
-from polyplane.truth.capture import Captured
+from polyplane.model.touches import Touch
+from polyplane.truth.capture import Captured, text_of
 from polyplane.truth.database import Connection, Database, in_our_words
 
 _SORT_S = 900.0
 """How long the first row of a scan may take: all are sorted before it comes."""
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+_ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 _BINARY = (
     sa.Uuid,
@@ -42,7 +45,16 @@ SCAN_ROWS: Final = 2_000
 event loop to serve others in between."""
 
 Row = tuple[str, Any]
-"""(canonical key, the row as an object with one attribute per column)."""
+"""(canonical key, the row as an object with one attribute per column).
+
+Of a source with touches the second is a `Joined`."""
+
+
+class Joined(NamedTuple):
+    """A row, and by name the rows of other tables that belong to it, in the order of their keys."""
+
+    row: Any
+    related: Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,7 @@ class Source:
     converters: tuple[tuple[int, Callable[[Any], Any]], ...]
     binary: bool
     """Whether psycopg knows the binary form of every column."""
+    related: tuple[Related, ...] = ()
 
     def row(self, values: Sequence[Any]) -> Row:
         """(key, row object) of one fetched tuple, whose first value is the key."""
@@ -66,12 +79,46 @@ class Source:
         return converted[0], self.make(converted[1:])
 
 
-def source_of(model: type[Model]) -> Source:
-    """The reader of `model`'s rows.
+@dataclass(frozen=True, slots=True)
+class Related:
+    """How the rows that belong to those of a source are read, and their `name`.
+
+    The first value of a row is not its own key, but that of the row it belongs to.
+    """
+
+    name: str
+    source: Source
+    query: sql.Composed
+
+
+def source_of(model: type[Model], touches: Sequence[Touch] = ()) -> Source:
+    """The reader of `model`'s rows, and of those it `touches`.
 
     A row has the model's column attributes and nothing else: a relation, which would need
     another query for each row, raises AttributeError that says so.
     """
+    captured = Captured(table_of(model))
+    related = tuple(_related(captured, touch) for touch in touches)
+    return replace(_rows_of(model, captured.key()), related=related)
+
+
+def _related(parent: Captured, touch: Touch) -> Related:
+    source = _rows_of(touch.model, text_of(touch.column))
+    (key_type,) = parent.key_types()
+    query = sql.SQL(
+        "SELECT {} FROM {} r WHERE {} = ANY(%(keys)s::text[]::{}[]) ORDER BY {}"
+    ).format(
+        source.columns,
+        source.captured.identifier,
+        sql.Identifier("r", touch.column.name),
+        sql.SQL(key_type),
+        source.captured.key_order(),
+    )
+    return Related(touch.name, source, query)
+
+
+def _rows_of(model: type[Model], key: sql.Composed) -> Source:
+    """The reader of `model`'s rows, each with the text `key` before it."""
     mapper = sa.inspect(model)
     captured = Captured(table_of(model))
     properties = list(mapper.column_attrs)
@@ -89,7 +136,7 @@ def source_of(model: type[Model]) -> Source:
         captured=captured,
         make=partial(tuple.__new__, _row_class(model.__name__, [prop.key for prop in properties])),
         columns=sql.SQL(", ").join(
-            [captured.key(), *(sql.Identifier("r", column.name) for column in columns)]
+            [key, *(sql.Identifier("r", column.name) for column in columns)]
         ),
         converters=tuple(convert),
         binary=all(_has_binary_form(column.type) for column in columns),
@@ -128,25 +175,57 @@ def _row_class(name: str, fields: Sequence[str]) -> type[Any]:
 async def rows_by_key(
     connection: Connection, source: Source, keys: Sequence[str]
 ) -> dict[str, Any]:
-    """Canonical key -> row, for those of `keys` that exist, in one query.
+    """Canonical key -> row, for those of `keys` that exist: one query, and one for each touch.
 
     `keys` may hold what is no key of this table at all, as a store that somebody wrote into does.
     """
     keys = [key for key in keys if can_be_told(key)]
-    query = sql.SQL("SELECT {} FROM {} r WHERE {}")
-    select = (source.columns, source.captured.identifier)
     try:
-        cursor = await connection.execute(
-            query.format(*select, source.captured.by_keys()),
-            {"keys": keys},
-            binary=source.binary,
-        )
-    except psycopg.DataError:  # not even of the key's type: compare texts, without an index
+        return await _where(connection, source, source.captured.by_keys(), keys)
+    except psycopg.DataError as error:
+        if error.sqlstate is None:  # a value of a row that Python has none for
+            raise
+        # Not even of the key's type: compare texts, without an index.
         as_text = sql.SQL("{} = ANY(%(keys)s::text[])").format(source.captured.key())
+        return await _where(connection, source, as_text, keys)
+
+
+async def _where(
+    connection: Connection, source: Source, condition: sql.Composed, keys: Sequence[str]
+) -> dict[str, Any]:
+    """The rows that fulfil `condition` on `keys`; several queries see one snapshot."""
+    query = sql.SQL("SELECT {} FROM {} r WHERE {}").format(
+        source.columns, source.captured.identifier, condition
+    )
+    if not source.related:
+        cursor = await connection.execute(query, {"keys": keys}, binary=source.binary)
+        return dict(map(source.row, await cursor.fetchall()))
+    async with connection.transaction():
+        await connection.execute(_ONE_SNAPSHOT)
+        cursor = await connection.execute(query, {"keys": keys}, binary=source.binary)
+        rows = list(map(source.row, await cursor.fetchall()))
+        return dict(await _joined(connection, source, rows))
+
+
+async def _joined(connection: Connection, source: Source, rows: list[Row]) -> list[Row]:
+    """`rows`, each with what is related to it; one query for each touch."""
+    keys = [key for key, _ in rows]
+    found: dict[str, dict[str, list[Any]]] = {related.name: {} for related in source.related}
+    for related in source.related if keys else ():
         cursor = await connection.execute(
-            query.format(*select, as_text), {"keys": keys}, binary=source.binary
+            related.query, {"keys": keys}, binary=related.source.binary
         )
-    return dict(map(source.row, await cursor.fetchall()))
+        owned = found[related.name]
+        while some := await cursor.fetchmany(SCAN_ROWS):
+            with uncollected():
+                for key, row in map(related.source.row, some):
+                    owned.setdefault(key, []).append(row)
+            await asyncio.sleep(0)  # they may be many: let others have their turn
+    with uncollected():
+        return [
+            (key, Joined(row, {name: tuple(owned.get(key, ())) for name, owned in found.items()}))
+            for key, row in rows
+        ]
 
 
 async def some_keys(database: Database, source: Source, count: int, seed: int) -> list[str]:
@@ -176,7 +255,7 @@ async def all_rows(
             database.connection(deadline_s=_SORT_S) as connection,
             connection.transaction(),
         ):
-            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await connection.execute(_ONE_SNAPSHOT)
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '10min'")
             async with connection.cursor("scan", binary=source.binary) as cursor:
                 cursor.itersize = batch_size
@@ -185,4 +264,6 @@ async def all_rows(
                     with uncollected():
                         rows = [source.row(values) for values in batch]
                         batch.clear()  # before the collector is back
+                    if source.related:
+                        rows = await _joined(connection, source, rows)
                     yield rows

@@ -29,11 +29,11 @@ ORDER BY n.nspname <> 'public', 1, 2  -- the plain names are for those
 SELECT EXISTS (SELECT FROM polyplane.lease WHERE expires_at > clock_timestamp())
 
 -- name: captured
--- The tables and partitions that have capture triggers.
-SELECT DISTINCT n.nspname, c.relname
+-- The tables and partitions that have triggers of ours, and which.
+SELECT n.nspname, c.relname, array_agg(t.tgname::text ORDER BY t.tgname)
 FROM pg_trigger t
 JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE p.pronamespace = to_regnamespace('polyplane') AND t.tgname LIKE 'polyplane\_%'
   AND t.tgparentid = 0
-ORDER BY 1, 2
+GROUP BY 1, 2 ORDER BY 1, 2

@@ -179,27 +179,51 @@ SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p
 WHERE p.oid = to_regprocedure(%s || '()')
 
 -- name: capture_relations
--- A table and its partitions, and whether each has its capture triggers.
+-- A table and its partitions, and whether each has these triggers.
 SELECT format('%%I.%%I', n.nspname, c.relname),
        (SELECT count(*) FROM pg_trigger t
-        WHERE t.tgrelid = c.oid AND t.tgname LIKE 'polyplane\_%%' AND t.tgenabled = 'A') = 4
+        WHERE t.tgrelid = c.oid AND t.tgname = ANY(%(triggers)s) AND t.tgenabled = 'A')
+       = cardinality(%(triggers)s::text[])
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(%(name)s)
    OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(name)s)))
 
--- name: partition_insert
-CREATE OR REPLACE TRIGGER polyplane_insert AFTER INSERT ON {table}
-  REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+-- name: capture_dangling
+-- Trigger functions on behalf of other tables (the trigger's argument is the column that holds their
+-- keys) whose column is gone: with one of them every write to its table fails.
+SELECT DISTINCT p.oid::regprocedure::text
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE p.pronamespace = to_regnamespace('polyplane') AND t.tgnargs = 1 AND NOT EXISTS (
+  SELECT FROM pg_attribute a
+  WHERE a.attrelid = t.tgrelid AND NOT a.attisdropped
+    AND convert_to(a.attname, getdatabaseencoding()) || '\x00'::bytea = t.tgargs
+)
 
--- name: partition_update
-CREATE OR REPLACE TRIGGER polyplane_update AFTER UPDATE ON {table}
+-- name: capture_is_indexed
+-- Whether an index finds the rows of a table by this column.
+SELECT EXISTS (
+  SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+  WHERE i.indrelid = to_regclass(%(table)s) AND a.attname = %(column)s
+    AND i.indisvalid AND i.indpred IS NULL
+)
+
+-- name: trigger_insert
+CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT ON {table}
+  REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {function}({column});
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}
+
+-- name: trigger_update
+CREATE OR REPLACE TRIGGER {trigger} AFTER UPDATE ON {table}
   REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows
-  FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+  FOR EACH STATEMENT EXECUTE FUNCTION {function}({column});
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}
 
--- name: partition_delete
-CREATE OR REPLACE TRIGGER polyplane_delete AFTER DELETE ON {table}
-  REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+-- name: trigger_delete
+CREATE OR REPLACE TRIGGER {trigger} AFTER DELETE ON {table}
+  REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION {function}({column});
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}
 
--- name: partition_truncate
-CREATE OR REPLACE TRIGGER polyplane_truncate BEFORE TRUNCATE ON {table}
-  FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+-- name: trigger_truncate
+CREATE OR REPLACE TRIGGER {trigger} BEFORE TRUNCATE ON {table}
+  FOR EACH STATEMENT EXECUTE FUNCTION {function}({column});
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}
