@@ -41,7 +41,7 @@ def _condition(given: Any) -> Any:
         case models.IsEmptyCondition():
             return edge.IsEmptyCondition(given.is_empty.key)
         case models.HasIdCondition():
-            return edge.HasIdCondition({UUID(str(i)) for i in given.has_id})
+            return edge.HasIdCondition({_id(i) for i in given.has_id})
         case models.FieldCondition(match=models.MatchValue(value=value)):
             return edge.FieldCondition(given.key, match=edge.MatchValue(value))
         case models.FieldCondition(match=models.MatchAny(any=values)):
@@ -54,6 +54,11 @@ def _condition(given: Any) -> Any:
             limits = {name: getattr(within, name) for name in BOUNDS}
             return edge.FieldCondition(given.key, range=edge.RangeFloat(**limits))
     raise TypeError(f"The adapter makes no {given!r}.")
+
+
+def _id(given: Any) -> Any:
+    """A point's id, as the engine has it."""
+    return given if isinstance(given, int) else UUID(str(given))
 
 
 class EdgeEngine:
@@ -127,7 +132,7 @@ class EdgeClient:
         wait: bool,
         update_filter: models.Filter | None = None,
     ) -> None:
-        made = [edge.Point(UUID(str(p.id)), cast(Any, p.vector), p.payload) for p in points]
+        made = [edge.Point(_id(p.id), cast(Any, p.vector), p.payload) for p in points]
         gate = edge_filter(update_filter)
         self.engine.shard(name).update(edge.UpdateOperation.upsert_points(made, condition=gate))
 

@@ -11,7 +11,7 @@ import pytest
 from lancedb.query import AsyncStandardQuery, AsyncVectorQuery
 from qdrant_client import AsyncQdrantClient, models
 
-from polyplane.model.items import Hit, Stamp
+from polyplane.model.items import Hit
 from polyplane.stores.vector import lance, lance_table, lance_upkeep, qdrant_points
 from polyplane.stores.vector.lance import LanceStore
 from polyplane.stores.vector.qdrant import QdrantStore
@@ -200,12 +200,14 @@ def _with_content(point: models.PointStruct) -> models.PointStruct:
 
 
 def _without_digest_check(patch: Patch) -> None:
-    original = qdrant_points.stamp
+    original = qdrant_points.hits
 
-    def broken(payload: Any) -> Stamp:
-        return original({"_digest": "any", **payload})
+    def broken(collection: Any, points: Any) -> list[Hit]:
+        living = {"_digest": "any", "text": ""}
+        given = [p.model_copy(update={"payload": living | (p.payload or {})}) for p in points]
+        return original(collection, given)
 
-    patch.setattr(qdrant_points, "stamp", broken)
+    patch.setattr(qdrant_points, "hits", broken)
 
 
 def _upper_case_uuids_alike(patch: Patch) -> None:

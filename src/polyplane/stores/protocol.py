@@ -60,7 +60,11 @@ class ItemStore(Store, Protocol):
     def scan(
         self, collection: Collection, *, batch_size: int = 10_000
     ) -> AsyncIterator[list[Stamp]]:
-        """Every stamp the store really holds, tombstones included, in key order (code points)."""
+        """Every stamp the store really holds, tombstones included, in key order (code points).
+
+        What somebody has put there by hand, and no key belongs to, has a key of the adapter's
+        making that truth cannot hold (see `can_be_told`); `stamps` and `bury` know it by that.
+        """
         ...
 
     async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:

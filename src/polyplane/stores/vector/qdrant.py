@@ -147,7 +147,7 @@ class QdrantStore(VectorStore):
                     with_payload=list(qdrant_points.OWN),
                     with_vectors=False,
                 )
-            stamps += [qdrant_points.stamp(record.payload or {}) for record in records]
+            stamps += map(qdrant_points.stamp, records)
             if offset is None:
                 break
         stamps.sort()
@@ -157,13 +157,13 @@ class QdrantStore(VectorStore):
     async def stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
         own = list(qdrant_points.OWN)
         return [
-            qdrant_points.stamp(record.payload or {})
+            qdrant_points.stamp(record)
             for record in await self._under(collection, keys, payload=own, vectors=False)
         ]
 
     async def contents(self, collection: Collection, keys: Sequence[str]) -> list[Held]:
         return [
-            qdrant_points.held(collection, record.payload or {}, record.vector)
+            qdrant_points.held(collection, record)
             for record in await self._under(collection, keys, payload=True, vectors=True)
         ]
 
@@ -190,14 +190,17 @@ class QdrantStore(VectorStore):
         return found
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
-        """What somebody put under a key with a point id of his own goes, too."""
+        """What somebody put under a key with a point id of his own goes, too; and what he put
+        there without a key, of which no tombstone is left.
+        """
         for start in range(0, len(keys), UPSERT_POINTS):
             some = keys[start : start + UPSERT_POINTS]
             held = models.FilterSelector(filter=qdrant_points.under(some))
             async with self._answering(f"bury in {collection.target}"):
                 await self._client.delete(collection.target, held, wait=True)
-                points = qdrant_points.points(collection, [], some, position)
-                await self._client.upsert(collection.target, points, wait=True)
+                named = [key for key in some if not key.startswith(qdrant_points.STRANGE)]
+                if points := qdrant_points.points(collection, [], named, position):
+                    await self._client.upsert(collection.target, points, wait=True)
 
     async def search(
         self,
@@ -220,7 +223,7 @@ class QdrantStore(VectorStore):
                 limit=limit,
                 with_payload=True,
             )
-        hits = [qdrant_points.hit(collection, p.payload or {}, p.score) for p in found.points]
+        hits = qdrant_points.hits(collection, found.points)
         return sorted(hits, key=lambda hit: (-hit.score, hit.key))
 
     async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
@@ -233,9 +236,7 @@ class QdrantStore(VectorStore):
                     [qdrant_points.point_id(collection, key) for key in some],
                     with_payload=True,
                 )
-            for payload in (record.payload or {} for record in records):
-                if qdrant_points.stamp(payload).digest is not None:
-                    found[payload[qdrant_points.KEY]] = qdrant_points.hit(collection, payload, 1.0)
+            found |= {hit.key: hit for hit in qdrant_points.hits(collection, records)}
         return [found[key] for key in keys if key in found]
 
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -20,6 +20,11 @@ POSITION: Final = "_position"
 DIGEST: Final = "_digest"
 OWN: Final = (KEY, POSITION, DIGEST)
 """What of a payload is ours; a tombstone has no digest, and nothing else."""
+
+STRANGE: Final = "\0point "
+"""The key of a point that says none: this, which no key of truth begins with, and its id."""
+_AHEAD: Final = 1 << 53
+"""The position of a point that says none: no gate lets a change replace it."""
 
 INDEXES: Final = {
     str: models.PayloadSchemaType.KEYWORD,
@@ -49,9 +54,17 @@ def older_than(position: int) -> models.Filter:
 
 
 def under(keys: Sequence[str]) -> models.Filter:
-    """What is held under `keys`, whatever the ids of its points."""
+    """What is held under `keys`, whatever the ids of its points; or is named by its id alone."""
     match = models.MatchAny(any=list(keys))
-    return models.Filter(must=[models.FieldCondition(key=KEY, match=match)])
+    held: list[models.Condition] = [models.FieldCondition(key=KEY, match=match)]
+    if ids := [_id_of(key) for key in keys if key.startswith(STRANGE)]:
+        held.append(models.HasIdCondition(has_id=ids))
+    return models.Filter(should=held)
+
+
+def _id_of(key: str) -> models.ExtendedPointId:
+    name = key.removeprefix(STRANGE)
+    return int(name) if name.isdecimal() else name
 
 
 def points(
@@ -118,18 +131,39 @@ def hit(collection: Collection, payload: Mapping[str, Any], score: float) -> Hit
     return Hit(payload[KEY], max(-1.0, min(1.0, score)), payload[collection.text_name], tags)
 
 
-def stamp(payload: Mapping[str, Any]) -> Stamp:
-    """What a point, living or not, says of itself."""
-    return Stamp(payload[KEY], payload[POSITION], payload.get(DIGEST))
+def stamp(record: models.Record) -> Stamp:
+    """What a point, living or not, says of itself; whoever has put it there."""
+    payload = record.payload or {}
+    key, position, digest = (payload.get(name) for name in OWN)
+    if not isinstance(key, str):
+        return Stamp(f"{STRANGE}{record.id}", _AHEAD, str(digest))
+    if type(position) is not int:
+        return Stamp(key, _AHEAD, str(digest))
+    return Stamp(key, position, None if digest is None else str(digest))
 
 
-def held(collection: Collection, payload: Mapping[str, Any], vector: Any) -> Held:
-    """A point as it is held, living or not."""
-    found = stamp(payload)
-    if found.digest is None:
+def hits(collection: Collection, points: Iterable[models.Record | models.ScoredPoint]) -> list[Hit]:
+    """The living ones of `points` as hits; what is none of ours is passed over."""
+    return [
+        hit(collection, payload, getattr(point, "score", 1.0))
+        for point in points
+        if (payload := point.payload or {}) and _is_ours(collection, payload)
+    ]
+
+
+def _is_ours(collection: Collection, payload: Mapping[str, Any]) -> bool:
+    texts = (payload.get(name) for name in (KEY, DIGEST, collection.text_name))
+    return all(isinstance(text, str) for text in texts)
+
+
+def held(collection: Collection, record: models.Record) -> Held:
+    """A point as it is held, living or not; of one that is none of ours, only its stamp."""
+    payload, found = record.payload or {}, stamp(record)
+    if not _is_ours(collection, payload):
         return Held(found, None)
     text, tags = hit(collection, payload, 1.0)[2:]
-    return Held(found, Vector(text, {n: v for n, v in tags.items() if v is not None}, vector))
+    given: Any = record.vector
+    return Held(found, Vector(text, {n: v for n, v in tags.items() if v is not None}, given))
 
 
 def filtered(collection: Collection, where: Where | None) -> models.Filter:
