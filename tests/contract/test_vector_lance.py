@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import signal
 import struct
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import lancedb
@@ -238,3 +240,46 @@ async def test_processes_share_a_folder(store: VectorStore, tmp_path: Path) -> N
     rows = (await raw_table(tmp_path)).to_pylist()
     found = sorted((row["key"], row["position"], row["text"]) for row in rows)
     assert found == sorted((f"k{p // 4}", p, f"at {p}") for p in range(3, 40, 4))
+
+
+HOLDER = """
+import fcntl, sys
+with open(sys.argv[1], "wb") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+async def test_who_stands_still_with_the_lock_leaves_nothing_waiting(tmp_path: Path) -> None:
+    """As a process that is stopped in a merge: applies fail in time, reads go on, and what was
+    given up is not done when it wakes.
+    """
+    store = await lance.connect(f"lancedb://{tmp_path}", timeout_s=0.3)
+    await store.prepare(NOTES)
+    await store.apply(NOTES, notes(3), [], 1)
+    lock = str(tmp_path / f"{NOTES.target}.lock")
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, lock, stdin=PIPE, stdout=PIPE
+    )
+    assert holder.stdout and await holder.stdout.readline() == b"held\n"
+    holder.send_signal(signal.SIGSTOP)
+    try:
+        tasks = len(asyncio.all_tasks())
+        for position in (2, 3):
+            with pytest.raises(StoreDown):
+                await store.apply(NOTES, [note("n-000", "given up")], ["n-001"], position)
+            with pytest.raises(StoreDown):
+                await store.bury(NOTES, ["n-002"], position)
+        assert len(asyncio.all_tasks()) == tasks
+        assert len(await store.search(NOTES, query(0), limit=10)) == 3
+        [stamps] = [stamps async for stamps in store.scan(NOTES)]
+        assert len(stamps) == 3
+        await store.barrier()
+    finally:
+        holder.kill()
+        await holder.wait()
+    await store.apply(NOTES, [note("n-001", "later")], [], 4)
+    hits = await store.get(NOTES, ["n-000", "n-001", "n-002"])
+    assert [hit.text for hit in hits] == ["text of n-000", "later", "text of n-002"]
+    await store.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -62,15 +63,24 @@ async def merge(
     index: LanceDB notices only without it. So merges of a table exclude each other by `lock`;
     where there can be none, they do without the index and depend on the table's primary key.
     """
-    # A merge that the caller gives up may still commit: it keeps the lock to its end.
-    await asyncio.shield(_merge(table, rows, where, lock, insert))
+    await _by_itself(lock, _commit, table, rows, where, by_index=lock is not None, insert=insert)
 
 
-async def _merge(
-    table: lancedb.AsyncTable, rows: Any, where: str, lock: Path | None, insert: bool
+async def _by_itself(
+    lock: Path | None, act: Callable[..., Awaitable[None]], *args: Any, **kw: Any
 ) -> None:
-    async with alone(lock):
-        await _commit(table, rows, where, by_index=lock is not None, insert=insert)
+    """Do `act` alone. Once it has begun it may commit though the caller gives it up: it keeps the
+    lock to its end. Who is given up while he waits for the lock does nothing any more.
+    """
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(alone(lock))
+        held = stack.pop_all()
+    await asyncio.shield(_to_the_end(held, act(*args, **kw)))
+
+
+async def _to_the_end(held: AsyncExitStack, work: Awaitable[None]) -> None:
+    async with held:
+        await work
 
 
 async def _commit(
@@ -90,15 +100,14 @@ async def overrule(
     table: lancedb.AsyncTable, held: str, rows: pa.RecordBatch, *, lock: Path | None
 ) -> None:
     """Put `rows` in the place of all that satisfies `held`, whatever it is. In two commits."""
-    await asyncio.shield(_overrule(table, held, rows, lock))
+    await _by_itself(lock, _overrule, table, held, rows, by_index=lock is not None)
 
 
-async def _overrule(table: lancedb.AsyncTable, held: str, rows: Any, lock: Path | None) -> None:
-    async with alone(lock):
-        async for attempt in _commits():
-            with attempt:
-                await table.delete(held)
-        await _commit(table, rows, "true", by_index=lock is not None, insert=True)
+async def _overrule(table: lancedb.AsyncTable, held: str, rows: Any, *, by_index: bool) -> None:
+    async for attempt in _commits():
+        with attempt:
+            await table.delete(held)
+    await _commit(table, rows, "true", by_index=by_index, insert=True)
 
 
 async def add_columns(table: lancedb.AsyncTable, wanted: pa.Schema) -> None:
