@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import namedtuple
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
@@ -12,9 +12,13 @@ from typing import Any, Final, NamedTuple, NoReturn
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
+from psycopg.adapt import Transformer
+from psycopg.pq import Format
+from psycopg.pq.abc import PGresult
+from psycopg.rows import TupleRow
 from sqlalchemy.dialects import postgresql
 
-from polyplane.errors import Misconfigured
+from polyplane.errors import Misconfigured, Refused
 from polyplane.garbage import uncollected
 from polyplane.model.key import can_be_told
 from polyplane.model.table import Model, table_of
@@ -45,7 +49,7 @@ SCAN_ROWS: Final = 2_000
 event loop to serve others in between."""
 
 Row = tuple[str, Any]
-"""(canonical key, the row as an object with one attribute per column).
+"""(canonical key, the row as an object with one attribute per column, or an `Unreadable`).
 
 Of a source with touches the second is a `Joined`."""
 
@@ -55,6 +59,22 @@ class Joined(NamedTuple):
 
     row: Any
     related: Mapping[str, Sequence[Any]]
+
+
+class Unreadable:
+    """In the place of a row of which a value has no Python form, as the date 'infinity' has none.
+
+    Whoever looks into it, as every `derive` does, hears which column that is.
+    """
+
+    __slots__ = ("_column", "_kind")
+
+    def __init__(self, column: str, error: Exception) -> None:
+        self._column = column
+        self._kind = type(error).__name__
+
+    def __getattr__(self, attribute: str) -> NoReturn:
+        raise Refused(f"{self._column} has no Python value ({self._kind}).", field=self._column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,8 @@ class Source:
     converters: tuple[tuple[int, Callable[[Any], Any]], ...]
     binary: bool
     """Whether psycopg knows the binary form of every column."""
+    names: tuple[str, ...]
+    """The columns, in the order of the values behind the key."""
     related: tuple[Related, ...] = ()
 
     def row(self, values: Sequence[Any]) -> Row:
@@ -77,6 +99,32 @@ class Source:
         for index, convert in self.converters:
             converted[index] = convert(converted[index])
         return converted[0], self.make(converted[1:])
+
+    def row_by_row(self, connection: Connection, result: PGresult) -> Iterator[Row]:
+        """As `row`, of all that was fetched, when there are some that cannot be read."""
+        read = Transformer(connection)
+        read.set_pgresult(result)
+        for index in range(result.ntuples):
+            try:
+                found = self.row(read.load_row(index, tuple))
+            except Exception as error:
+                key = (result.get_value(index, 0) or b"").decode()
+                found = key, Unreadable(self._culprit(connection, result, index), error)
+            yield found
+
+    def _culprit(self, connection: Connection, result: PGresult, index: int) -> str:
+        """The first column of a fetched row that cannot be read."""
+        read, converters = Transformer(connection), dict(self.converters)
+        for column, name in enumerate(self.names, start=1):
+            value = result.get_value(index, column)
+            loader = read.get_loader(result.ftype(column), Format(result.fformat(column)))
+            try:
+                loaded = None if value is None else loader.load(value)
+                if column in converters:
+                    converters[column](loaded)
+            except Exception:
+                return name
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +188,7 @@ def _rows_of(model: type[Model], key: sql.Composed) -> Source:
         ),
         converters=tuple(convert),
         binary=all(_has_binary_form(column.type) for column in columns),
+        names=tuple(column.name for column in columns),
     )
 
 
@@ -182,10 +231,7 @@ async def rows_by_key(
     keys = [key for key in keys if can_be_told(key)]
     try:
         return await _where(connection, source, source.captured.by_keys(), keys)
-    except psycopg.DataError as error:
-        if error.sqlstate is None:  # a value of a row that Python has none for
-            raise
-        # Not even of the key's type: compare texts, without an index.
+    except psycopg.DataError:  # not even of the key's type: compare texts, without an index
         as_text = sql.SQL("{} = ANY(%(keys)s::text[])").format(source.captured.key())
         return await _where(connection, source, as_text, keys)
 
@@ -199,12 +245,23 @@ async def _where(
     )
     if not source.related:
         cursor = await connection.execute(query, {"keys": keys}, binary=source.binary)
-        return dict(map(source.row, await cursor.fetchall()))
+        return dict(await _all_of(connection, source, cursor))
     async with connection.transaction():
         await connection.execute(_ONE_SNAPSHOT)
         cursor = await connection.execute(query, {"keys": keys}, binary=source.binary)
-        rows = list(map(source.row, await cursor.fetchall()))
+        rows = await _all_of(connection, source, cursor)
         return dict(await _joined(connection, source, rows))
+
+
+async def _all_of(
+    connection: Connection, source: Source, cursor: psycopg.AsyncCursor[TupleRow]
+) -> list[Row]:
+    """What a query has found; row by row, when there are some that cannot be read."""
+    try:
+        return list(map(source.row, await cursor.fetchall()))
+    except Exception:  # the answer is there, but something in it
+        assert cursor.pgresult is not None
+        return list(source.row_by_row(connection, cursor.pgresult))
 
 
 async def _joined(connection: Connection, source: Source, rows: list[Row]) -> list[Row]:
@@ -216,16 +273,31 @@ async def _joined(connection: Connection, source: Source, rows: list[Row]) -> li
             related.query, {"keys": keys}, binary=related.source.binary
         )
         owned = found[related.name]
-        while some := await cursor.fetchmany(SCAN_ROWS):
-            with uncollected():
-                for key, row in map(related.source.row, some):
-                    owned.setdefault(key, []).append(row)
-            await asyncio.sleep(0)  # they may be many: let others have their turn
+        try:
+            while some := await cursor.fetchmany(SCAN_ROWS):
+                with uncollected():
+                    for key, row in map(related.source.row, some):
+                        owned.setdefault(key, []).append(row)
+                await asyncio.sleep(0)  # they may be many: let others have their turn
+        except Exception:  # as in `_all_of`
+            assert cursor.pgresult is not None
+            owned.clear()
+            for key, row in related.source.row_by_row(connection, cursor.pgresult):
+                owned.setdefault(key, []).append(row)
     with uncollected():
         return [
             (key, Joined(row, {name: tuple(owned.get(key, ())) for name, owned in found.items()}))
             for key, row in rows
         ]
+
+
+async def count_rows(database: Database, source: Source) -> int:
+    """How many rows there are."""
+    query = sql.SQL("SELECT count(*) FROM {}").format(source.captured.identifier)
+    async with database.connection(deadline_s=_SORT_S) as connection:
+        cursor = await connection.execute(query)
+        row = await cursor.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def some_keys(database: Database, source: Source, count: int, seed: int) -> list[str]:
@@ -260,10 +332,24 @@ async def all_rows(
             async with connection.cursor("scan", binary=source.binary) as cursor:
                 cursor.itersize = batch_size
                 await cursor.execute(query)
-                while batch := await cursor.fetchmany(batch_size):
-                    with uncollected():
-                        rows = [source.row(values) for values in batch]
-                        batch.clear()  # before the collector is back
+                while rows := await _fetched(connection, source, cursor, batch_size):
                     if source.related:
                         rows = await _joined(connection, source, rows)
                     yield rows
+
+
+async def _fetched(
+    connection: Connection, source: Source, cursor: psycopg.AsyncServerCursor[Any], size: int
+) -> list[Row]:
+    """The next rows of a scan; one by one, when there are some that cannot be read."""
+    before = cursor.pgresult
+    try:
+        batch = await cursor.fetchmany(size)
+        with uncollected():
+            rows = [source.row(values) for values in batch]
+            batch.clear()  # before the collector is back
+        return rows
+    except Exception:
+        if cursor.pgresult is None or cursor.pgresult is before:  # no answer came
+            raise
+        return list(source.row_by_row(connection, cursor.pgresult))
