@@ -247,8 +247,6 @@ class Ring:
         await self._work(False)
         await self._ask(self.owner, 'write {"on": false}')
         await self._ask(self.owner, 'caught_up {"timeout_s": 60}')
-        if any(self.killed(step) for step in self.steps if step.startswith("repair.")):
-            await self._ask(self.owner, "repair")  # a repair that was killed is run again
         told = await self._ask(self.owner, "check")
         rows = await judge.truth(self.direct("postgres"))
         expected = judge.judge_rows(self.home, rows, verdict)

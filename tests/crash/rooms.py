@@ -7,6 +7,7 @@ import random
 ONLY_OWNER = ("ingest.", "repair.")
 WHEN_ASKED = {
     "repair.": 'repair {"damage": true}',
+    "projector.cleared": 'repair {"damage": true}',
     "rebuild.": "rebuild",
     "backfill.": "rebuild",
 }

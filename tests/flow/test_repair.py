@@ -10,16 +10,19 @@ from typing import Any
 import lancedb
 import numpy as np
 import pytest
+from pydantic import SecretStr
+from qdrant_client import models
 from redis.asyncio import Redis
 
 import polyplane as pp
+from polyplane.flow import projector as projector_module
 from polyplane.flow.projector import Target
 from polyplane.model.drift import Mended
 from polyplane.model.items import Item, Stamp
+from polyplane.reconcile import repair as repair_module
 from polyplane.runtime import moving
-from polyplane.stores.protocol import ItemStore
 from tests.conftest import PlaneOf
-from tests.flow.things import DIMENSIONS, Proxy, Thing, ThingSearch, by_hand
+from tests.flow.things import DIMENSIONS, Thing, ThingSearch, by_hand
 
 FAR = 1 << 52
 """A position ahead of all that will ever be published."""
@@ -200,30 +203,79 @@ async def test_repair_beside_writes_that_never_rest(plane: pp.Plane) -> None:
     assert seen == sorted(seen) and seen[-1] > 0
 
 
-async def test_a_repair_that_dies_is_finished_by_the_next(plane: pp.Plane) -> None:
-    """At its worst moment: cleared, and nobody told."""
-    target = target_of(plane)
-    await target.store.apply(target.collection, [strange("1"), strange("x")], [], FAR)
+async def test_a_repair_that_dies_is_finished_by_the_flow(
+    plane: pp.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after it has told; and the flow dies, too, when it has cleared and put nothing yet."""
+    target, table = target_of(plane), await table_of(plane)
+    rows = await table.query().where("key = '2'").to_arrow()
+    await table.add(rows)
+    await target.store.apply(target.collection, [strange("1"), strange("x")], ["3"], FAR)
+    deaths: list[str] = []
 
     class Died(Exception):
         pass
 
-    async def die() -> None:
-        raise Died
+    def die(name: str) -> None:
+        if name in ("repair.told", "projector.cleared") and name not in deaths:
+            deaths.append(name)
+            raise Died
 
-    opened = plane.opened
-    opened.targets[target.name] = replace(target, store=dying(target.store, die))
+    monkeypatch.setattr(repair_module, "step", die)
+    monkeypatch.setattr(projector_module, "step", die)
     with pytest.raises(Died):
         await plane.repair(ThingSearch)
-    opened.targets[target.name] = target
-    mended = await plane.repair(ThingSearch)
-    assert (mended.found.parts[0].missing, mended.found.parts[0].drifting) == (("1",), ["1"])
-    await check(plane, mended, ["1"])
+    await plane.caught_up()
+    assert deaths == ["repair.told", "projector.cleared"]
+    proof = await plane.verify()
+    assert proof.clean and proof.parts[0].items == 9
+    assert all(stamp.position < FAR for stamp in (await stamps(target)).values())
 
 
-def dying(store: ItemStore, die: Any) -> Any:
-    """A store in which the repair ends after it has cleared."""
-    return Proxy(store, barrier=die)
+async def test_what_is_told_to_be_cleared_is_not_when_a_change_can_win(plane: pp.Plane) -> None:
+    """As when the same message comes again; and nobody reads less meanwhile."""
+    target, buried = target_of(plane), 0
+
+    async def bury(*_: Any) -> None:
+        nonlocal buried
+        buried += 1
+
+    monkey: Any = target.store
+    real, monkey.bury = monkey.bury, bury
+    try:
+        truth, _ = plane._sides(ThingSearch.name, 10)
+        await truth.touch(["1", "2", "77"], {"1", "77"})
+        await plane.caught_up()
+    finally:
+        monkey.bury = real
+    assert buried == 0
+    assert (await plane.verify()).clean
+
+
+async def test_points_that_somebody_put_into_qdrant(
+    plane_of: PlaneOf, own_settings: pp.Settings
+) -> None:
+    """Without a key, or with one and no position: named as extra, and taken away."""
+    url = SecretStr("qdrant://:memory:")
+    settings = own_settings.model_copy(update={"vector_url": url})
+    plane = await plane_of(settings=settings, models=[Thing], projections=[ThingSearch])
+    await by_hand(plane, TEN)
+    await plane.caught_up()
+    target = target_of(plane)
+    store: Any = target.store
+    points = [
+        models.PointStruct(id=7, vector=[1.0, 2.0, 3.0, 4.0], payload={}),
+        models.PointStruct(id=8, vector=[1.0, 2.0, 3.0, 4.0], payload={"_key": "3"}),
+        models.PointStruct(id=9, vector=[1.0, 2.0, 3.0, 4.0], payload={"_key": "x"}),
+    ]
+    await store._client.upsert(target.collection.target, points, wait=True)
+    assert len(await plane[ThingSearch].search([1.0, 2.0, 3.0, 4.0], limit=100)) == 10
+    mended = await plane.repair()
+    [found] = mended.found.parts
+    assert found.extra == ("\0point 7", "3", "x")
+    assert found.drifting == list(found.stuck)
+    await check(plane, mended, found.drifting)
+    assert (await store._client.count(target.collection.target)).count == 11  # one tombstone
 
 
 async def test_what_only_a_deep_look_finds(plane: pp.Plane) -> None:

@@ -18,6 +18,7 @@ from polyplane.flow.packing import (
     change_messages,
     done_of,
     event_messages,
+    is_clearing,
     keys_of,
     place_of,
     tails_of,
@@ -70,6 +71,19 @@ def test_each_key_of_a_page_is_there_once_in_its_bucket_in_its_first_place(page:
             assert message.subject == SUBJECTS.change(table, bucket)
             found[table, bucket] += held
     assert found == {at: list(held) for at, held in expected.items()}
+
+
+@given(pages(), st.sets(st.integers(1, 12)))
+def test_what_is_to_be_cleared_is_told_apart(page: Page, clearing: set[int]) -> None:
+    """Every key is in a message of its kind; one that is of both kinds, in both."""
+    rows = [r._replace(op="C") if r.seq in clearing and r.op == "U" else r for r in page.rows]
+    found: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
+    for message in change_messages(SUBJECTS, 3, replace(page, rows=tuple(rows))):
+        it = received(message)
+        table, held = keys_of(it)
+        found[is_clearing(it)] |= {(table, key) for key in held}
+    for kind in (True, False):
+        assert found[kind] == {(r.tbl, k) for r in rows for k in r.keys if (r.op == "C") is kind}
 
 
 @given(pages())

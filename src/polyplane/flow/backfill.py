@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from polyplane.errors import Fenced
 from polyplane.feed.protocol import Feed, Subjects
 from polyplane.flow.deriving import Derived
 from polyplane.flow.parking import Parking
@@ -13,18 +14,17 @@ from polyplane.flow.projector import Target
 from polyplane.flow.sifting import derive as carefully
 from polyplane.flow.sifting import put
 from polyplane.flow.sweeping import sweep
-from polyplane.model.key import BUCKETS
 from polyplane.model.position import Position
 from polyplane.steps import step
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
-from polyplane.truth.scan import all_rows
+from polyplane.truth.scan import all_rows, count_rows
 
 BATCH_ROWS: Final = 10_000
 _APPLY_S: Final = 300.0
 
-Progress = Callable[[int], None]
-"""Called with the number of rows done so far."""
+Progress = Callable[[int, int], None]
+"""Called with the number of rows done so far, and how many there were at the beginning."""
 
 
 async def backfill(
@@ -41,7 +41,8 @@ async def backfill(
 
     The stream's last order is taken before the snapshot is opened: all that was published up to
     it is in the snapshot, and what comes later is newer and wins at the store's gate. When it is
-    repeated, that order is the first attempt's. Bad rows are parked.
+    repeated, that order is the first attempt's. Bad rows are parked. Raises Fenced when the
+    collection was found lost meanwhile.
     """
     name = target.collection.target
     bounds = await feed.bounds(subjects.changes)
@@ -51,7 +52,10 @@ async def backfill(
     parking = Parking(target.name, name, journal.dead)
     await parking.load()
     queue: asyncio.Queue[Derived | None] = asyncio.Queue(maxsize=2)
-    count = 0
+    count = of_rows = 0
+    if progress is not None:
+        of_rows = await count_rows(database, target.source)
+        progress(0, of_rows)
 
     async def derive() -> None:
         batch = Derived()
@@ -72,13 +76,13 @@ async def backfill(
             step("backfill.applied")
             count += len(batch)
             if progress is not None:
-                progress(count)
+                progress(count, of_rows)
     if is_again:
         await sweep(target.store, target.collection, position, parking.keys)
     await target.store.maintain(target.collection, full=True)
     await target.store.barrier()
     step("backfill.durable")
-    await journal.projected(name, dict.fromkeys(range(BUCKETS), position))
+    if not await journal.collections.filled(name, position):
+        raise Fenced(f"{name} was lost while it was filled.")
     step("backfill.positioned")
-    await journal.collections.filled(name)
     return count

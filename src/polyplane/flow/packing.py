@@ -18,6 +18,7 @@ MESSAGE_KEYS: Final = 4_000
 MESSAGE_BYTES: Final = 512 << 10
 PLACE_HEADER: Final = "Polyplane-Page"
 AFTER_HEADER: Final = "Polyplane-After"
+CLEAR_HEADER: Final = "Polyplane-Clear"
 _MARK_TABLE: Final = "polyplane.mark"
 
 
@@ -27,24 +28,27 @@ def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing
     Never empty: a page without keys has one message, to a table that nobody reads, so that the
     stream's tail always tells how far the relay is.
     """
-    tables: dict[str, list[dict[str, None]]] = {}
+    tables: dict[tuple[str, bool], list[dict[str, None]]] = {}
     for row in page.rows:
-        if row.tbl not in tables:
-            tables[row.tbl] = [{} for _ in range(BUCKETS)]
-        buckets = tables[row.tbl]
+        kind = (row.tbl, row.op == "C")
+        if kind not in tables:
+            tables[kind] = [{} for _ in range(BUCKETS)]
+        buckets = tables[kind]
         for key in row.keys:
             buckets[bucket_of(key)][key] = None
     packed = [
-        (table, bucket, keys)
-        for table, buckets in tables.items()
+        (table, clears, bucket, keys)
+        for (table, clears), buckets in tables.items()
         for bucket, found in enumerate(buckets)
         for keys in _split(list(found))
-    ] or [(_MARK_TABLE, 0, [])]
-    return [
-        _outgoing(subjects.change(table, bucket), {"table": table, "keys": keys}, epoch, page, i, n)
-        for n in [len(packed)]
-        for i, (table, bucket, keys) in enumerate(packed)
-    ]
+    ] or [(_MARK_TABLE, False, 0, [])]
+    found = []
+    for index, (table, clears, bucket, keys) in enumerate(packed):
+        content = {"table": table, "keys": keys}
+        place = (epoch, page, index, len(packed))
+        message = _outgoing(subjects.change(table, bucket), content, *place)
+        found.append(replace(message, headers={CLEAR_HEADER: "1"}) if clears else message)
+    return found
 
 
 def event_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing]:
@@ -158,6 +162,11 @@ def after_of(message: Message) -> int:
     """The sequence of the message before, on the same subject; 0 when there was none."""
     written = message.headers.get(AFTER_HEADER, "")
     return int(written) if written.isdecimal() else 0
+
+
+def is_clearing(message: Message) -> bool:
+    """Whether the place of its keys is to be cleared first, where no change could win."""
+    return CLEAR_HEADER in message.headers
 
 
 def tails_of(rows: Sequence[Outgoing], first: int) -> dict[tuple[str, int], int]:

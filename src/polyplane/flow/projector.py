@@ -8,7 +8,8 @@ order as its stamp.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ import structlog
 from polyplane.errors import Fenced, PolyplaneError
 from polyplane.feed.protocol import Feed, Reader, Subjects
 from polyplane.flow.deriving import Derived, Deriver
-from polyplane.flow.packing import after_of, keys_of
+from polyplane.flow.packing import after_of, is_clearing, keys_of
 from polyplane.flow.parking import Parking
 from polyplane.flow.sifting import ENGINE_FAULTS, Failures, derive, put, read
 from polyplane.flow.tenure import Tenure
@@ -97,12 +98,20 @@ class Projector:
         self._maintenance: asyncio.Task[None] | None = None
         self.position = Position(epoch, 0)
         self.applied_items = 0
-        self.filled_rows = 0
+        self.filled_rows = self.filled_of_rows = 0
         self.last_error = ""
+        self._waits_since = 0.0
 
-    def filling(self, rows: int) -> None:
+    def filling(self, rows: int, of_rows: int) -> None:
         """Note how far the backfill of this collection is."""
-        self.filled_rows = rows
+        self.filled_rows, self.filled_of_rows = rows, of_rows
+
+    @property
+    def waits_s(self) -> float:
+        """For how long nothing could be applied because of `last_error`; 0: it can be."""
+        if not self.last_error:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._waits_since
 
     async def run(self) -> None:
         """Apply changes as they come; wait out faults of the engines. Ends by cancellation, or
@@ -125,7 +134,7 @@ class Projector:
                             messages = await reader.batch(BATCH_MESSAGES, wait_s=wait_s)
                             if messages:
                                 await self._project(messages)
-                                failures, self.last_error = 0, ""
+                            failures, self.last_error = 0, ""
                 except _Missed:
                     _log.warning("projector.missed", collection=self.target.collection.target)
                     await self._journal.unfill(self.target.collection.target)
@@ -135,6 +144,8 @@ class Projector:
                     _log.info("projector.fenced", projection=self.target.name, error=error.message)
                     await asyncio.sleep(_FENCED_S)
                 except (PolyplaneError, TimeoutError, OSError) as error:
+                    if not self.last_error:
+                        self._waits_since = asyncio.get_running_loop().time()
                     self.last_error = str(error) or type(error).__name__
                     _log.warning(
                         "projector.waiting", projection=self.target.name, error=self.last_error
@@ -157,10 +168,10 @@ class Projector:
             self._buckets = buckets = self._held.buckets
         await self._parking.load()
         positions = await self._journal.positions()
-        done = {
-            b: at.order if (at := positions.get((collection, b))) and at.epoch == self._epoch else 0
-            for b in self._buckets
-        }
+        if any((collection, bucket) not in positions for bucket in self._buckets):
+            raise Fenced(f"{collection} is to be filled first.")
+        found = {bucket: positions[collection, bucket] for bucket in self._buckets}
+        done = {b: at.order if at.epoch == self._epoch else 0 for b, at in found.items()}
         self._seen = {self._subjects.change(table, b): order for b, order in done.items()}
         # What is read of truth from now on reflects the last of them, whichever bucket it is of.
         self.position = Position(self._epoch, max(done.values()))
@@ -175,11 +186,11 @@ class Projector:
         """Apply messages, in pieces of about BATCH_KEYS keys; one is put while the next is read."""
         putting: asyncio.Task[None] | None = None
         try:
-            for keys, order in self._pieces(messages):
+            for keys, clear, order in self._pieces(messages):
                 made = await self._derived([key for key in keys if key not in self._parking.keys])
                 if putting is not None:
                     await putting
-                putting = asyncio.create_task(self._apply(keys, made, order))
+                putting = asyncio.create_task(self._apply(keys, clear, made, order))
             if putting is not None:
                 await putting
         finally:
@@ -187,23 +198,28 @@ class Projector:
                 putting.cancel()
                 await asyncio.wait([putting])
 
-    def _pieces(self, messages: Sequence[Message]) -> Iterator[tuple[list[str], int]]:
-        """The keys of some messages at a time, and the order of the last of those."""
+    def _pieces(self, messages: Sequence[Message]) -> Iterator[tuple[list[str], set[str], int]]:
+        """The keys of some messages at a time, those whose place is to be cleared, and the order
+        of the last message.
+        """
         keys: dict[str, None] = {}
+        clear: set[str] = set()
         for index, message in enumerate(messages):
             if after_of(message) > self._seen.get(message.subject, 0):
                 raise _Missed
             self._seen[message.subject] = message.sequence
             _, found = keys_of(message)
             keys |= dict.fromkeys(found)
+            if is_clearing(message):
+                clear.update(found)
             if len(keys) >= BATCH_KEYS or index + 1 == len(messages):
-                yield list(keys), message.sequence
-                keys = {}
+                yield list(keys), clear, message.sequence
+                keys, clear = {}, set()
 
-    async def _apply(self, keys: Sequence[str], made: Derived, order: int) -> None:
+    async def _apply(self, keys: Sequence[str], clear: Set[str], made: Derived, order: int) -> None:
         """Make the store agree with truth for `keys`, durably, then move the position."""
         target, position = self.target, Position(self._epoch, order)
-        failures = await self._put(made, position)
+        failures = await self._put(made, position, clear)
         await self._parking.park(failures)
         step("projector.parked")
         parked = self._parking.keys.intersection(keys) - failures.keys()
@@ -234,13 +250,36 @@ class Projector:
         step("projector.derived")
         return derived
 
-    async def _put(self, derived: Derived, position: Position) -> Failures:
+    async def _put(
+        self, derived: Derived, position: Position, clear: Set[str] = frozenset()
+    ) -> Failures:
         """Give the store what was derived, but for what is bad, which is given back."""
         target = self.target
         self._check()
         packed = position.packed()
+        if clear:
+            good = {*(item.key for item in derived.puts), *derived.drops}
+            await self._clear(sorted(good & clear), packed)
         await put(target.store, target.collection, derived, packed, timeout_s=_APPLY_S)
         return derived.bad
+
+    async def _clear(self, keys: Sequence[str], position: int) -> None:
+        """Clear the place of those `keys` under which is what no change could win against.
+
+        That is an item ahead of all changes, or a second one. The change of `position`, which is
+        applied next, puts there what follows; who is killed before that is noted does both again.
+        """
+        store, collection = self.target.store, self.target.collection
+        stamps = await store.stamps(collection, keys)
+        # Asked for after the store was read: nothing that is applied by rights is ahead of it.
+        bounds = await self._feed.bounds(self._subjects.changes)
+        newest = Position(self._epoch, bounds.last).packed()
+        count = Counter(stamp.key for stamp in stamps)
+        stuck = {it.key for it in stamps if it.position > newest or count[it.key] > 1}
+        if stuck:
+            _log.warning("projector.cleared", collection=collection.target, keys=len(stuck))
+            await store.bury(collection, sorted(stuck), position - 1)
+            step("projector.cleared")
 
     async def _make_again(self, parked: Sequence[str], position: Position) -> None:
         """Try parked keys once more, apart from the others; those that are well by now go on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Literal
 from uuid import uuid4
 
 import structlog
@@ -21,6 +21,8 @@ from polyplane.truth.journal import Journal
 
 _log = structlog.get_logger(__name__)
 
+Phase = Literal["waiting", "filling", "proving", "switching"]
+
 LEASE_TTL_S: Final = 5.0
 CATCH_UP_S: Final = 60.0
 
@@ -29,8 +31,8 @@ class Rebuild:
     """Brings one generation up, from wherever an earlier attempt was left.
 
     One process at a time, by a lease; that two do the same would only be a waste. `prove` compares
-    the collection with truth; `refresh` makes this process see what the journal knows; other
-    processes do within `grace_s`.
+    the collection with truth and tells how many rows it has compared; `refresh` makes this process
+    see what the journal knows; other processes do within `grace_s`.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Rebuild:
         subjects: Subjects,
         *,
         epoch: int,
-        prove: Callable[[Target], Awaitable[Part]],
+        prove: Callable[[Target, Callable[[int], None]], Awaitable[Part]],
         refresh: Callable[[], Awaitable[None]],
         grace_s: float,
     ) -> None:
@@ -57,8 +59,8 @@ class Rebuild:
         self._grace_s = grace_s
         self._lease = f"rebuild {target.name}"
         self._holder = uuid4()
-        self.rows = 0
-        self.phase = "waiting"
+        self.rows = self.of_rows = 0
+        self.phase: Phase = "waiting"
 
     async def run(self) -> None:
         """Return when the collection is read, or given up; raises what engines raise."""
@@ -98,7 +100,7 @@ class Rebuild:
         step("rebuild.filled")
         self.phase = "proving"
         await self._caught_up()
-        part = await self._prove(self.target)
+        part = await self._prove(self.target, self._compared)
         if wrong := [f"{len(found)} {kind}" for kind, found in _found(part) if found]:
             error = f"It does not equal truth: {', '.join(wrong)}."
             _log.error("rebuild.given_up", collection=name, error=error)
@@ -148,8 +150,12 @@ class Rebuild:
             except NotSettled as error:
                 _log.warning("rebuild.behind", collection=reads[0][0], error=error.message)
 
-    def _filled(self, rows: int) -> None:
+    def _filled(self, rows: int, of_rows: int) -> None:
+        self.rows, self.of_rows = rows, of_rows
+
+    def _compared(self, rows: int) -> None:
         self.rows = rows
+        self.of_rows = max(rows, self.of_rows)
 
     async def _has_lease(self) -> bool:
         fence = await self._journal.lease(self._lease, self._holder, LEASE_TTL_S, self._epoch)

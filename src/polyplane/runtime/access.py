@@ -76,8 +76,9 @@ class CacheReader(Generic[P]):
         database: Database,
         feed: Feed,
         changes: str,
-        epoch: int,
+        epoch: Callable[[], int],
     ) -> None:
+        """`changes` is the name of the changes stream, `epoch` gives the present one."""
         self._target = target
         self._reading = reading
         self._store = store
@@ -98,6 +99,7 @@ class CacheReader(Generic[P]):
             value = await self._store.get(reading.collection, str(key))
             if value is not None:
                 return value
+        epoch = self._epoch()  # first: should it end now, the value has a stamp of the old one
         bounds = await self._feed.bounds(self._changes)
         async with self._database.connection() as connection:
             rows = await rows_by_key(connection, self._target.source, [str(key)])
@@ -105,7 +107,7 @@ class CacheReader(Generic[P]):
         if not puts:
             return None
         if reading.derived:
-            position = Position(self._epoch, bounds.last)
+            position = Position(epoch, bounds.last)
             await self._store.apply(reading.collection, puts, [], position.packed())
         return orjson.loads(canonical(puts[0].content.value))
 

@@ -14,7 +14,7 @@ from polyplane.flow.backfill import backfill
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
 from polyplane.model.drift import Part
-from polyplane.reconcile.verify import StoreSide, verify
+from polyplane.reconcile.verify import Progress, StoreSide, verify
 from polyplane.runtime.generations import RECENT_S, REFRESH_S, collection_of
 from polyplane.runtime.opening import Open
 from polyplane.runtime.proof import TruthOfTarget
@@ -116,8 +116,9 @@ class Keeper:
             grace_s=2 * REFRESH_S,
         )
 
-    async def _prove(self, target: Target) -> Part:
-        return await verify(target.name, *sides(self._opened, target, PROVE_TIMEOUT_S))
+    async def _prove(self, target: Target, progress: Progress) -> Part:
+        truth, store = sides(self._opened, target, PROVE_TIMEOUT_S)
+        return await verify(target.name, truth, store, progress=progress)
 
 
 def sides(opened: Open, target: Target, timeout_s: float) -> tuple[TruthOfTarget, StoreSide]:

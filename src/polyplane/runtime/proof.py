@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -114,7 +114,7 @@ class TruthOfTarget:
         passed = [at.packed() for (name, _), at in positions.items() if name == mine]
         return min(passed, default=0)
 
-    async def touch(self, keys: Sequence[str]) -> None:
-        """Note a change of `keys` in the outbox, in one transaction."""
-        await touch(self._database, self._target.source.captured.name, keys)
+    async def touch(self, keys: Sequence[str], clear: Collection[str]) -> None:
+        """Note a change of `keys` in the outbox, in one statement; see `outbox.touch`."""
+        await touch(self._database, self._target.source.captured.name, keys, clear)
         await self._feed.hint()

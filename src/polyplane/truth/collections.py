@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from polyplane.model.key import BUCKETS
 from polyplane.model.position import Position
 from polyplane.truth.database import Database
 from polyplane.truth.statements import statement
@@ -84,9 +85,13 @@ class Collections:
         )
         return Position.unpacked(row[0]), bool(row[1])
 
-    async def filled(self, name: str) -> None:
-        """Note that a collection holds all of truth as of the position it is filled from."""
-        await self._run("filled", name=name)
+    async def filled(self, name: str, position: Position) -> bool:
+        """Note that a collection holds all of truth as of `position`, which it was filled from.
+
+        False, and nothing is noted, when it was found lost after that fill had begun.
+        """
+        at = {"position": position.packed(), "buckets": list(range(BUCKETS))}
+        return bool(await self._run("filled", name=name, **at))
 
     async def build_again(self, projection: str, name: str) -> None:
         """Make a retired collection the one that is being built: it is to be proven and read."""

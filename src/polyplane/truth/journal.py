@@ -190,7 +190,9 @@ class Journal:
     async def projected_by(
         self, collection: str, position: Position, witnesses: Mapping[int, str], held: Held
     ) -> None:
-        """As `projected`, for all that is held. Raises Fenced when some of it is held no more."""
+        """As `projected`, for all that is held. Raises Fenced when some of it is held no more, or
+        the collection is to be filled again.
+        """
         rows = await self._database.rows(
             statement("journal", "projected_held"),
             {
@@ -203,7 +205,7 @@ class Journal:
             },
         )
         if len(rows) < len(held.fences):
-            raise Fenced(f"Others have taken buckets of {collection} over.")
+            raise Fenced(f"Others have taken buckets of {collection} over, or it was lost.")
 
     async def positions(self) -> dict[tuple[str, int], Position]:
         """(collection, bucket) -> how far it is applied."""

@@ -6,7 +6,7 @@ difference of snapshots loses nothing, repeats nothing and keeps per-key order.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -32,7 +32,7 @@ BEFORE_EVERYTHING: Final = "1:1:"
 
 class OutboxRow(NamedTuple):
     """One statement (op I, U, D, T; keys), one domain event (op E; body, as JSON), or keys that are
-    to be projected again (op R).
+    to be projected again (op R), also where what is held is ahead of every change (op C).
     """
 
     seq: int
@@ -115,12 +115,21 @@ async def same_page(
     return Page(prev, cur, after, upto, last, rows)
 
 
-async def touch(database: Database, table: str, keys: Sequence[str]) -> None:
-    """Note a change of `keys` of `table`, as if they had been written: all are projected again."""
+async def touch(
+    database: Database, table: str, keys: Sequence[str], clear: Collection[str] = ()
+) -> None:
+    """Note a change of `keys` of `table`, as if they had been written: all are projected again.
+
+    Of those among `clear`, what stands in the way of every change is cleared before.
+    """
     if keys:
         await database.rows(
             statement("outbox", "touch"),
-            {"table": table, "keys": list(keys)},
+            {
+                "table": table,
+                "keys": list(keys),
+                "ops": ["C" if key in clear else "R" for key in keys],
+            },
             timeout_s=database.statement_timeout_s,
         )
 

@@ -14,7 +14,8 @@ BEGIN
 END $$;
 
 -- One row per captured statement and at most 1,000 keys (op I, U, D, T), or one domain event (E),
--- or keys to be projected again though nobody has written them (R).
+-- or keys to be projected again though nobody has written them (R; C: in the place of whatever is
+-- held, where that is ahead of every change).
 -- seq is taken while the row locks are held (CACHE 1), hence it is monotonic per key.
 CREATE TABLE polyplane.outbox (
   seq  bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) NOT NULL,

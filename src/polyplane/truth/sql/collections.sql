@@ -23,7 +23,15 @@ FROM polyplane.collection AS before
 WHERE c.name = %(name)s AND before.name = c.name RETURNING c.position, before.begun
 
 -- name: filled
-UPDATE polyplane.collection SET filled_at = clock_timestamp() WHERE name = %(name)s
+-- Everybody follows it from where it is filled. Not when it was lost since that fill began.
+WITH filled AS (
+  UPDATE polyplane.collection SET filled_at = clock_timestamp()
+  WHERE name = %(name)s AND position = %(position)s RETURNING name
+)
+INSERT INTO polyplane.projected AS p (collection, bucket, position)
+SELECT name, bucket, %(position)s FROM filled, unnest(%(buckets)s::int[]) AS bucket
+ON CONFLICT (collection, bucket) DO UPDATE SET position = greatest(p.position, excluded.position)
+RETURNING bucket
 
 -- name: build_again
 WITH given_up AS (

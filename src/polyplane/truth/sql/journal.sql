@@ -133,18 +133,18 @@ WITH unprojected AS (DELETE FROM polyplane.projected WHERE collection = %(name)s
 UPDATE polyplane.collection SET filled_at = NULL, position = NULL WHERE name = %(name)s
 
 -- name: projected_held
--- As `projected`, for those buckets that the holder still holds; which they are.
-INSERT INTO polyplane.projected AS p (collection, bucket, position, witness, witnessed)
-SELECT %(collection)s, u.bucket, %(position)s, u.witness, %(position)s
+-- As `projected`, for those buckets that the holder still holds; which they are. None of a
+-- collection that is to be filled again: its positions are gone, and only the fill brings others.
+UPDATE polyplane.projected p SET
+  position = greatest(p.position, %(position)s),
+  witness = coalesce(u.witness, p.witness),
+  witnessed = CASE WHEN u.witness IS NULL THEN p.witnessed ELSE %(position)s END
 FROM unnest(%(buckets)s::int[], %(witnesses)s::text[], %(fences)s::bigint[])
   AS u (bucket, witness, fence)
 JOIN polyplane.lease l ON l.name = 'projection:' || %(collection)s || ':' || u.bucket
-WHERE l.fence = u.fence AND l.holder = %(holder)s
-ON CONFLICT (collection, bucket) DO UPDATE SET
-  position = greatest(p.position, excluded.position),
-  witness = coalesce(excluded.witness, p.witness),
-  witnessed = CASE WHEN excluded.witness IS NULL THEN p.witnessed ELSE excluded.witnessed END
-RETURNING bucket
+WHERE p.collection = %(collection)s AND p.bucket = u.bucket
+  AND l.fence = u.fence AND l.holder = %(holder)s
+RETURNING p.bucket
 
 -- name: positions
 SELECT collection, bucket, position FROM polyplane.projected

@@ -30,8 +30,9 @@ SELECT t, 'E', b FROM unnest(%(types)s::text[], %(bodies)s::jsonb[]) AS u (t, b)
 -- name: touch
 -- A change of rows that nobody has changed: their keys, in pieces as the triggers make them.
 INSERT INTO polyplane.outbox (tbl, op, keys)
-SELECT %(table)s, 'R', array_agg(key ORDER BY n)
-FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS k (key, n) GROUP BY (n - 1) / 1000
+SELECT %(table)s, op::"char", array_agg(key ORDER BY n)
+FROM unnest(%(keys)s::text[], %(ops)s::text[]) WITH ORDINALITY AS k (key, op, n)
+GROUP BY op, (n - 1) / 1000
 
 -- name: next_partition
 -- Where a new partition should begin, or no row while the last one is less than half used.
