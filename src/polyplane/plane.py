@@ -29,7 +29,7 @@ from polyplane.reconcile.prove import prove
 from polyplane.reconcile.repair import repair
 from polyplane.reconcile.verify import StoreSide
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
-from polyplane.runtime.checks import checks_of
+from polyplane.runtime.checks import checks_of, work_of
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.keeping import prune, sides
@@ -224,7 +224,7 @@ class Plane:
             opened.database,
             opened.feed,
             opened.feed.subjects.changes,
-            opened.epoch,
+            lambda: opened.epoch,
         )
 
     async def publish(
@@ -313,8 +313,8 @@ class Plane:
         return sides(self.opened, self.opened.generations.target(name), timeout_s)
 
     async def health(self) -> Health:
-        """Every engine asked at once, each with its own deadline."""
-        return await examine(checks_of(self.opened))
+        """Every engine asked at once, each with its own deadline; and what this process is at."""
+        return await examine(checks_of(self.opened), [*work_of(self.opened)])
 
     async def lag(self) -> list[ProjectionLag]:
         """How far each projection is behind what is committed."""
@@ -324,7 +324,7 @@ class Plane:
             opened.epoch,
             opened.generations.own,
             opened.projectors,
-            {name: rebuild.rows for name, rebuild in opened.rebuilds.items()},
+            opened.rebuilds,
         )
 
     # Change without downtime

@@ -124,6 +124,10 @@ async def test_streams_are_wiped_while_the_plane_works(plane_of: PlaneOf) -> Non
     await in_epoch(plane, before + 1)
     await check(plane, 100)
     assert plane.opened.epochs_ended
+    begun = [work for work in (await plane.health()).work if work.state == "begun"]
+    assert [(it.what, it.detail) for it in begun] == [
+        (f"epoch {plane.opened.epoch}", plane.opened.epochs_ended[-1])
+    ]
 
 
 async def test_a_collection_is_gone_while_nothing_runs(

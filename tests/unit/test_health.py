@@ -9,7 +9,7 @@ from time import perf_counter
 import pytest
 
 from polyplane.errors import StoreDown
-from polyplane.ops.health import Check, examine, promptly
+from polyplane.ops.health import WAITS_S_MAX, Check, Work, examine, promptly
 
 TIMEOUT_S = 0.1
 
@@ -68,6 +68,18 @@ async def test_all_are_asked_at_once() -> None:
 async def test_nobody_is_healthy() -> None:
     assert (await examine([])).status == "healthy"
     assert (await examine([check(well, essential=True)])).engines[0].latency_ms >= 0
+
+
+async def test_who_waits_for_long_is_not_well() -> None:
+    """A fault that passes, or a collection that is being filled, is shown and no more."""
+    for work, status in (
+        (Work("notes", "filling", "3 of 10 rows"), "healthy"),
+        (Work("notes", "waiting", "It is down.", 1.0), "healthy"),
+        (Work("notes", "waiting", "It is down.", WAITS_S_MAX + 1), "degraded"),
+    ):
+        health = await examine([check(well, essential=True)], [work])
+        assert (health.status, health.work) == (status, (work,))
+    assert (await examine([check(down, essential=True)], [work], timeout_s=1)).status == "failed"
 
 
 async def test_promptly_gives_what_the_call_gives() -> None:

@@ -1,4 +1,4 @@
-"""Health: every engine asked at once, each with its own deadline."""
+"""Health: every engine asked at once, each with its own deadline; and what else goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from polyplane.errors import PolyplaneError
 
 Status = Literal["healthy", "degraded", "failed"]
 
+State = Literal["waiting", "filling", "proving", "switching", "begun"]
+
+WAITS_S_MAX: Final = 10.0
+"""A collection that nothing could be applied to for longer is no passing fault."""
 PING_TIMEOUT_S: Final = 0.8
 """Below the second that probes usually wait: a hanging engine must not make us look dead."""
 
@@ -48,20 +52,44 @@ class EngineHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What this process does that is more, or less, than to follow the changes.
+
+    A collection (`what`) is filled, proven, switched to or, since `waits_s` seconds, waits for a
+    fault to pass; or an epoch was begun. `detail` says how far it is, or why.
+    """
+
+    what: str
+    state: State
+    detail: str = ""
+    waits_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """The whole: failed without an essential engine, degraded without another one."""
+    """The whole: failed without an essential engine; degraded without another one, or when a
+    collection has waited for longer than WAITS_S_MAX.
+    """
 
     status: Status
     engines: tuple[EngineHealth, ...]
+    work: tuple[Work, ...] = ()
 
 
-async def examine(checks: Sequence[Check], *, timeout_s: float = PING_TIMEOUT_S) -> Health:
+async def examine(
+    checks: Sequence[Check], work: Sequence[Work] = (), *, timeout_s: float = PING_TIMEOUT_S
+) -> Health:
     """Ask every engine at once. Never raises for an engine that is down: that is the answer."""
     engines = await asyncio.gather(*(_ask(check, timeout_s) for check in checks))
     down = [check for check, it in zip(checks, engines, strict=True) if it.status == "failed"]
+    status: Status = "degraded" if down or _stand_still(work) else "healthy"
     if any(check.essential for check in down):
-        return Health("failed", tuple(engines))
-    return Health("degraded" if down else "healthy", tuple(engines))
+        status = "failed"
+    return Health(status, tuple(engines), tuple(work))
+
+
+def _stand_still(work: Sequence[Work]) -> bool:
+    return any(it.waits_s > WAITS_S_MAX for it in work)
 
 
 async def promptly(call: Awaitable[T], timeout_s: float) -> T:

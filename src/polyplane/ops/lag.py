@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polyplane.flow.projector import Projector, Target
+from polyplane.flow.rebuild import Rebuild
 from polyplane.model.key import BUCKETS
 from polyplane.stores.catalog import engine_of
 from polyplane.truth.journal import Journal
@@ -17,8 +18,10 @@ class ProjectionLag:
 
     `filled` once it was backfilled. `running` says whether this process applies it, `error` what
     its projector met last, or why the last rebuild was given up. `version` is that of what readers
-    read. `building` names the collection that is being built beside it, if one is, in which this
-    process has put `building_rows`. `parked` is the number of dead letters.
+    read. `parked` is the number of dead letters. `building` names the collection that is being
+    built beside it, if one is. `phase` says what this process does to bring that one up, or the
+    one that is read (waiting, filling, proving, switching), and `building_rows` of
+    `building_of_rows` how far it is in that; empty when it does neither.
     """
 
     projection: str
@@ -36,6 +39,8 @@ class ProjectionLag:
     error: str
     building: str = ""
     building_rows: int = 0
+    phase: str = ""
+    building_of_rows: int = 0
 
 
 async def lags(
@@ -43,11 +48,11 @@ async def lags(
     epoch: int,
     targets: Mapping[str, Target],
     projectors: Mapping[str, Projector],
-    building_rows: Mapping[str, int],
+    rebuilds: Mapping[str, Rebuild],
 ) -> list[ProjectionLag]:
     """One line per projection of `targets`, from the journal and from this process's work.
 
-    `projectors` and `building_rows` are by collection.
+    `projectors` and `rebuilds` are by collection.
     """
     positions = await journal.positions()
     tails = await journal.tails()
@@ -66,6 +71,7 @@ async def lags(
         own = [positions[row.name, b] for b in range(BUCKETS) if (row.name, b) in positions]
         projector = projectors.get(row.name)
         building = built[name].name if name in built else ""
+        phase, done, of_rows = _work(projector, rebuilds.get(building))
         found.append(
             ProjectionLag(
                 projection=name,
@@ -82,7 +88,18 @@ async def lags(
                 applied_items=projector.applied_items if projector else 0,
                 error=(projector.last_error if projector else "") or last[name].error,
                 building=building,
-                building_rows=building_rows.get(building, 0),
+                building_rows=done,
+                phase=phase,
+                building_of_rows=of_rows,
             )
         )
     return found
+
+
+def _work(projector: Projector | None, rebuild: Rebuild | None) -> tuple[str, int, int]:
+    """(phase, rows, of so many) of what this process brings up."""
+    if rebuild is not None:
+        return rebuild.phase, rebuild.rows, rebuild.of_rows
+    if projector is not None and not projector.is_running:
+        return "filling", projector.filled_rows, projector.filled_of_rows
+    return "", 0, 0

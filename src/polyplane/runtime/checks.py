@@ -1,12 +1,12 @@
-"""How each engine of an open plane is asked whether it is well."""
+"""How each engine of an open plane is asked whether it is well, and what the plane is at."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from polyplane.embedded import EngineHealth
 from polyplane.errors import StoreDown
-from polyplane.ops.health import Check
+from polyplane.ops.health import Check, Work
 from polyplane.runtime.opening import Open
 from polyplane.stores.catalog import engine_of
 
@@ -31,6 +31,27 @@ def checks_of(opened: Open) -> list[Check]:
         ping = _supervised(kept["seaweedfs"])
         checks.append(Check("seaweedfs", "objects", ping, note=_note(kept, "seaweedfs")))
     return checks
+
+
+def work_of(opened: Open) -> Iterator[Work]:
+    """What this process is at besides following the changes; from its memory alone."""
+    for name, projector in opened.projectors.items():
+        fault = opened.crew.faults.get(f"projector {name}", "")
+        if not projector.is_running:
+            done = _of(projector.filled_rows, projector.filled_of_rows)
+            yield Work(name, "filling", "; ".join(filter(None, (done, fault))))
+        elif projector.last_error:
+            yield Work(name, "waiting", projector.last_error, projector.waits_s)
+    for name, rebuild in opened.rebuilds.items():
+        fault = opened.crew.faults.get(f"rebuild {name}", "")
+        done = _of(rebuild.rows, rebuild.of_rows)
+        yield Work(name, rebuild.phase, "; ".join(filter(None, (done, fault))))
+    if opened.epochs_ended:
+        yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
+
+
+def _of(rows: int, of_rows: int) -> str:
+    return f"{rows:,} of {of_rows:,} rows" if of_rows else ""
 
 
 def _note(kept: Mapping[str, EngineHealth], name: str) -> str:

@@ -14,7 +14,7 @@ from polyplane.errors import NotFound
 from polyplane.flow import backfill as flow
 from polyplane.model.drift import Drift, Mended
 from polyplane.model.projection import Projection
-from polyplane.ops.health import EngineHealth, Status
+from polyplane.ops.health import EngineHealth, Status, Work
 from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
@@ -74,6 +74,7 @@ class PlaneStatus(BaseModel):
     namespace: str
     epoch: int
     engines: list[EngineHealth]
+    work: list[Work] = Field(description="What is filled, built or waits; the last epoch begun.")
     relay: RelayStatus
     projections: list[ProjectionLag]
     streams: list[FlowStatus]
@@ -98,6 +99,7 @@ async def status(plane: PlaneOf) -> PlaneStatus:
         namespace=plane.namespace,
         epoch=opened.epoch,
         engines=list(health.engines),
+        work=list(health.work),
         relay=RelayStatus(
             leading=opened.relay is not None and opened.relay.leading,
             waiting_rows=waiting_rows,

@@ -87,14 +87,21 @@ def table_of(projections: list[dict[str, Any]]) -> Table:
     """Projections as people read them."""
     table = Table("projection", "reads", "in", "applied", "published", "state", box=None)
     for it in projections:
-        state = it["error"] or ("filling" if not it["filled"] else "")
+        state = it["error"] or ("" if it["filled"] else _work(it) or "filling")
         state = state or (
             f"{it['buckets_behind']} buckets behind" if it["buckets_behind"] else "up"
         )
         if it["building"]:
-            state += f", building {it['building']} ({it['building_rows']:,} rows)"
+            state += f", building {it['building']}: {_work(it) or 'elsewhere'}"
         state += f", {it['parked']:,} parked" if it["parked"] else ""
         where = f"{it['engine']} {it['collection']}"
         applied, published = f"{it['order']:,}", f"{it['published']:,}"
         table.add_row(it["projection"], it["table"], where, applied, published, state)
     return table
+
+
+def _work(it: dict[str, Any]) -> str:
+    """How far the process that answers is with building or filling; empty when it does neither."""
+    if it["phase"] in ("filling", "proving"):
+        return f"{it['phase']} {it['building_rows']:,} of {it['building_of_rows']:,} rows"
+    return str(it["phase"])

@@ -79,7 +79,7 @@ def _asked(remote: Remote, name: str, tell: Tell) -> Iterator[None]:
                 continue
             for it in found:
                 if it["projection"] == name and it["building"]:
-                    tell(f"building {it['building']}", it["building_rows"])
+                    tell(it["phase"] or f"building {it['building']}", it["building_rows"])
 
     thread = Thread(target=ask)
     thread.start()

@@ -25,6 +25,8 @@ def status(home: Home = None, as_json: Json = False) -> None:
         found = remote.get("status")
         report.data = {"running": True, "api_url": remote.api_url, **found}
         report.show(f"{remote.api_url} is {found['status']}.", _engines(found))
+        if found["work"]:
+            report.show(_work(found))
         report.show(table_of(found["projections"]), _flows(found))
         report.next = "polyplane verify"
 
@@ -34,6 +36,14 @@ def _engines(found: dict[str, Any]) -> Table:
     for engine in found["engines"]:
         state = engine["detail"] or engine["status"]
         table.add_row(engine["engine"], engine["role"], state, f"{engine['latency_ms']:.1f} ms")
+    return table
+
+
+def _work(found: dict[str, Any]) -> Table:
+    table = Table("now", "is", "", box=None)
+    for it in found["work"]:
+        since = f"for {it['waits_s']:.0f} s: " if it["waits_s"] else ""
+        table.add_row(it["what"], it["state"], since + it["detail"])
     return table
 
 
