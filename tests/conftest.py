@@ -67,6 +67,11 @@ class PlaneOf(Protocol):
 @pytest.fixture
 async def own_settings(engines: Engines, tmp_path: Path, chdb_url: str) -> Settings:
     """Settings of a plane that shares nothing with another test's but the servers."""
+    return await settings_in(tmp_path, engines, chdb_url)
+
+
+async def settings_in(home: Path, engines: Engines, chdb_url: str) -> Settings:
+    """Settings of a plane of that home, with a database and a namespace of its own."""
     name = f"t{uuid4().hex[:12]}"
     url = make_url(engines.urls["postgres"])
     admin = await psycopg.AsyncConnection.connect(
@@ -76,13 +81,13 @@ async def own_settings(engines: Engines, tmp_path: Path, chdb_url: str) -> Setti
         await admin.execute(f"CREATE DATABASE {name}")
     return Settings.load(
         environ={},
-        home=tmp_path,
+        home=home,
         namespace=name,
         database_url=url.set(database=name).render_as_string(hide_password=False),
         nats_url=engines.urls["nats"],
         cache_url=engines.urls["valkey"],
         objects_url=engines.urls["s3"],
-        vector_url=f"lancedb://{tmp_path / 'lancedb'}",
+        vector_url=f"lancedb://{home / 'lancedb'}",
         series_url=chdb_url,
     )
 

@@ -18,28 +18,24 @@ from polyplane.errors import Misconfigured, NotFound, NotSettled
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
 from polyplane.model.application import Application
-from polyplane.model.drift import Drift, Mended
+from polyplane.model.drift import Drift, Far, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
-from polyplane.reconcile.prove import prove
-from polyplane.reconcile.repair import repair
-from polyplane.reconcile.verify import StoreSide
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.checks import checks_of, work_of
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.generations import Rebuilt
-from polyplane.runtime.keeping import prune, sides
+from polyplane.runtime.keeping import prune
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
-from polyplane.runtime.proof import TruthOfTarget
+from polyplane.runtime.proving import Proving, mend
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
-from polyplane.truth.database import in_our_words
 
 _log = structlog.get_logger(__name__)
 
@@ -261,56 +257,56 @@ class Plane:
 
     async def verify(
         self,
-        *projections: type[Projection[Any]],
+        *declared: type[Projection[Any]] | type[Stream],
         deep: bool = False,
         sample: int | None = None,
         seed: int = 0,
         timeout_s: float = VERIFY_TIMEOUT_S,
-        progress: Callable[[str, int], None] | None = None,
+        progress: Callable[[Far], None] | None = None,
+        bookmark: Path | None = None,
+        resume: bool = False,
     ) -> Drift:
-        """Compare what stores really hold with derive(truth), for `projections` or for all.
+        """Compare what stores really hold with derive(truth), and streams with what is known of
+        them: what is `declared`, or all.
 
         `deep` compares texts, tags and vectors (embedded anew) or values, and not only digests.
-        `sample` looks only at so many rows of each projection, chosen by `seed`: it finds what is
-        missing or stale among them, and nothing extra. `progress` hears (projection, rows
-        compared). Raises NotSettled when a projection has not applied what is committed within
-        `timeout_s` seconds.
+        `sample` looks only at so many rows of each projection, chosen by `seed`, and at no stream
+        unless it is named: it finds what is missing or stale among them, and nothing extra.
+        `progress` hears how far it is. In the file `bookmark` stands how far it is, until it ends;
+        with `resume` it goes on from there. Raises Conflict when that was another one;
+        NotSettled when a projection has not applied what is committed within `timeout_s` seconds.
         """
-        wanted = [p.name for p in projections] or list(self.opened.generations.own)
-        await self._current(wanted, timeout_s)
-        parts = []
-        for name in wanted:
-            truth, store = self._sides(name, timeout_s)
-            told = _named(progress, name)
-            with in_our_words():
-                part = await prove(
-                    name, truth, store, deep=deep, sample=sample, seed=seed, progress=told
-                )
-            parts.append(part)
-        return Drift.of(tuple(parts))
+        names = [it.name for it in declared if not issubclass(it, Stream)]
+        streams = [it for it in self.declared.streams if it in declared]
+        if not declared:
+            names = list(self.opened.generations.own)
+            streams = [] if sample else list(self.declared.streams)
+        if names:
+            await self._current(names, timeout_s)
+        proving = Proving(names, streams, deep, sample, seed, timeout_s, bookmark, resume)
+        return await proving.run(self.opened, progress)
 
     async def repair(
         self,
         *projections: type[Projection[Any]],
         deep: bool = False,
+        dry: bool = False,
         timeout_s: float = VERIFY_TIMEOUT_S,
-        progress: Callable[[str, int], None] | None = None,
+        progress: Callable[[Far], None] | None = None,
     ) -> Mended:
         """Verify (see there for `deep`), mend exactly what is found, and look at those keys again.
 
-        Goes through the changes of truth, so it needs flows, here or elsewhere. Raises NotSettled
-        when a projection has not applied its changes within `timeout_s` seconds.
-        """
-        found = await self.verify(*projections, deep=deep, timeout_s=timeout_s, progress=progress)
-        left = []
-        for part in found.parts:
-            with in_our_words():
-                left.append(await repair(part, *self._sides(part.projection, timeout_s)))
-        return Mended(found, Drift.of(tuple(left)))
+        With `dry` nothing is mended: what is found is left.
 
-    def _sides(self, name: str, timeout_s: float) -> tuple[TruthOfTarget, StoreSide]:
-        """Both sides of the projection `name`, to compare."""
-        return sides(self.opened, self.opened.generations.target(name), timeout_s)
+        Goes through the changes of truth, so it needs flows, here or elsewhere. Streams are not
+        looked at: what they lose can only be restored. Raises NotSettled when a projection has not
+        applied its changes within `timeout_s` seconds.
+        """
+        every = projections or self.declared.projections
+        if not every:
+            return Mended(Drift.of(()), Drift.of(()))
+        found = await self.verify(*every, deep=deep, timeout_s=timeout_s, progress=progress)
+        return Mended(found, found) if dry else await mend(self.opened, found, timeout_s)
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline; and what this process is at."""
@@ -380,7 +376,3 @@ class Plane:
 
 def _silently(_: str) -> None:
     """For who does not want to hear."""
-
-
-def _named(progress: Callable[[str, int], None] | None, name: str) -> Callable[[int], None] | None:
-    return None if progress is None else lambda rows: progress(name, rows)

@@ -48,6 +48,11 @@ def _scanned(change: Callable[[list[Stamp]], list[Stamp]]) -> Breakage:
     return break_it
 
 
+def _from_the_start(patch: Patch) -> None:
+    original = ValkeyCache.scan
+    patch.setattr(ValkeyCache, "scan", lambda self, collection, **_: original(self, collection))
+
+
 def _gate_outside_of_the_script(patch: Patch) -> None:
     original = ValkeyCache.apply
 
@@ -172,6 +177,10 @@ MUTANTS: dict[str, tuple[Breakage, str]] = {
     "scan without tombstones": (
         _scanned(lambda stamps: [stamp for stamp in stamps if stamp.digest]),
         "test_any_sequence_ends_as_the_positions_say",
+    ),
+    "scan from the start": (
+        _from_the_start,
+        "test_scan_goes_on_behind_a_key",
     ),
     "scan without the last": (
         _scanned(lambda stamps: stamps[:-1]),

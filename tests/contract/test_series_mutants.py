@@ -233,6 +233,34 @@ MUTANTS: dict[str, tuple[Breakage, str]] = {
     ),
     "oldest is latest": (_rewritten(queries, "latest", r"max\(time\)", "min(time)"), "test_latest"),
     "any of the latest": (_rewritten(queries, "latest", "argMax", "argMin"), "test_latest"),
+    "copies digested": (
+        _rewritten(queries, "partition", " FINAL", ""),
+        "test_a_partition_is_its_points_whatever_their_order_and_copies",
+    ),
+    "copies not counted": (
+        _rewritten(queries, "partition", r"FROM (\S+) WHERE", r"FROM \1 FINAL WHERE"),
+        "test_a_partition_is_its_points_whatever_their_order_and_copies",
+    ),
+    "a column not digested": (
+        _rewritten(queries, "partition", "`level`, ", ""),
+        "test_partitions_tell_any_two_values_apart",
+    ),
+    "copies are doubles": (
+        _rewritten(queries, "batches", " FINAL", ""),
+        "test_batches_are_counted_by_their_identities",
+    ),
+    "span ignored": (
+        _rewritten(queries, "batches", r" AND time BETWEEN.*?'UTC'\) AND .*?'UTC'\)", ""),
+        "test_batches_are_counted_by_their_identities",
+    ),
+    "only counted": (
+        _rewritten(queries, "uneven", r" OR 2 \* sum.*?\)\)? ORDER", " ORDER"),
+        "test_batches_that_are_not_whole_are_uneven",
+    ),
+    "only doubles": (
+        _rewritten(queries, "uneven", r"count\(\) != max", "count() > max"),
+        "test_batches_that_are_not_whole_are_uneven",
+    ),
     "guests may write": (_guests_may_write, "test_queries_only_read"),
     "files in reach": (_files_in_reach, "test_queries_only_read"),
     "answers not bounded": (_answers_not_bounded, "test_queries_are_bounded"),

@@ -66,6 +66,12 @@ def _wrap_scan(patch: Patch, store: type[Any], change: Callable[..., list[Stamp]
     patch.setattr(store, "scan", broken)
 
 
+def _from_the_start(patch: Patch) -> None:
+    for store in STORES:
+        original = store.scan
+        patch.setattr(store, "scan", lambda self, *args, scan=original, **_: scan(self, *args))
+
+
 def _answered(verb: str, change: Callable[[list[Any]], list[Any]], **forced: Any) -> Breakage:
     """What `search`, `get` or `stamps` gives, changed; or asked with other arguments."""
 
@@ -163,6 +169,10 @@ ANY_STORE: Mutants = {
     "scan in another order": (
         _scanned(lambda stamps: sorted(stamps, key=lambda s: s.key.encode("utf-16-be"))),
         "test_scan_is_whole_and_in_the_order_of_code_points",
+    ),
+    "scan from the start": (
+        _from_the_start,
+        "test_scan_goes_on_behind_a_key",
     ),
     "filters ignored": (_answered("search", lambda hits: hits, where=None), "test_search_filters"),
     "worst first": (_answered("search", lambda hits: hits[::-1]), "test_search_ranks_by_cosine"),

@@ -241,6 +241,19 @@ def test_any_message_has_points_or_is_refused(body: bytes, kind: str) -> None:
         decode_message(Heat, Message("s", body, {"Content-Type": kind}))
 
 
+def test_a_message_without_an_id_gets_one_of_its_own() -> None:
+    """The same at each delivery, and another than that of another message of its sequence."""
+    bodies = [
+        orjson.dumps({"time": ["2026-01-01T00:00:00Z"], "sensor": ["a"], "degrees": [n]})
+        for n in (1, 2)
+    ]
+    found = [
+        decode_message(Heat, Message("s", body, sequence=7))["event_id"][0].as_py()
+        for body in (*bodies, bodies[0])
+    ]
+    assert found[0] == found[2] != found[1]
+
+
 json_values = st.recursive(
     st.none()
     | st.booleans()

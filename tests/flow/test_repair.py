@@ -21,6 +21,7 @@ from polyplane.model.drift import Mended
 from polyplane.model.items import Item, Stamp
 from polyplane.reconcile import repair as repair_module
 from polyplane.runtime import moving
+from polyplane.runtime.keeping import sides
 from tests.conftest import PlaneOf
 from tests.flow.things import DIMENSIONS, Thing, ThingSearch, by_hand
 
@@ -243,7 +244,7 @@ async def test_what_is_told_to_be_cleared_is_not_when_a_change_can_win(plane: pp
     monkey: Any = target.store
     real, monkey.bury = monkey.bury, bury
     try:
-        truth, _ = plane._sides(ThingSearch.name, 10)
+        truth, _ = sides(plane.opened, target, 10)
         await truth.touch(["1", "2", "77"], {"1", "77"})
         await plane.caught_up()
     finally:

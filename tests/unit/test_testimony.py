@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from polyplane.errors import Refused
-from polyplane.model.drift import Drift, Part
+from polyplane.model.drift import Broken, Drift, Part, Partition, StreamPart
 from polyplane.ops.testimony import KEY_NAME, KEYS_MAX, read_report, write_report
+from polyplane.serve.cli.verify import table_of
 
 MANY = tuple(f"key {n}" for n in range(KEYS_MAX + 1))
 PART = Part(
@@ -50,6 +53,24 @@ def test_a_report_says_what_was_proven(tmp_path: Path) -> None:
     assert found["extra"]["keys"] == ["\0", "é"] and found["parked"]["keys"] == ["p"]
     assert (tmp_path / "home" / KEY_NAME).stat().st_mode & 0o777 == 0o600
     assert read_report(written(tmp_path), home=tmp_path / "home")["clean"] is True
+
+
+def test_a_report_names_streams(tmp_path: Path) -> None:
+    partition = Partition("202601", 5, 4, "c" * 32)
+    broken = Broken("0" * 16, lost=2, doubled=1)
+    part = StreamPart("heat", "d", 3, 9, (partition,), 2, 6, 0, 2, 1, (broken,))
+    drift = Drift.of((), (part,))
+    assert (drift.missing, drift.stale, drift.extra) == (2, 0, 1)
+    path = tmp_path / "report.json"
+    write_report(path, asdict(drift), home=tmp_path / "home", namespace="n")
+    report = read_report(path, home=tmp_path / "home")
+    assert report["clean"] is False and report["version"] == 2
+    [found] = report["streams"]
+    assert found["partitions"] == [asdict(partition)] and found["broken"] == [asdict(broken)]
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(*table_of(asdict(drift)))
+    shown = console.export_text()
+    assert "heat, batch 0000000000000000: 2 lost, 1 doubled" in shown
 
 
 def tampered(report: dict[str, Any]) -> list[object]:

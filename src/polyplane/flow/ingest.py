@@ -12,15 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from polyplane.errors import Fenced, PolyplaneError, Refused
 from polyplane.feed.protocol import Feed, Subjects
 from polyplane.model.message import Message
+from polyplane.model.points import EVENT_ID
 from polyplane.model.stream import Stream
 from polyplane.steps import step
 from polyplane.stores.protocol import SeriesStore
-from polyplane.truth.journal import Journal
+from polyplane.truth.journal import Batch, Journal
 
 _log = structlog.get_logger(__name__)
 
@@ -117,7 +119,10 @@ class Ingest:
         self, messages: Sequence[Message], tables: Sequence[pa.Table | None]
     ) -> None:
         first, last = messages[0].sequence, messages[-1].sequence
-        if not await self._journal.ingest_begin(self._incarnation, self._epoch, first, last):
+        batches = [noted(table) for table in tables if table is not None and table.num_rows]
+        if not await self._journal.ingest_begin(
+            self._incarnation, self._epoch, first, last, batches
+        ):
             raise Fenced(f"Another process stores {self.stream.name} too.")
         step("ingest.begun")
         await self._append(messages, tables)
@@ -156,3 +161,11 @@ class Ingest:
         await self._journal.ingest_stored(self._incarnation, self._epoch, first)
         step("ingest.noted")
         await self._feed.let_go(self._name, last)
+
+
+def noted(points: pa.Table) -> Batch:
+    """What is noted of the points of one message."""
+    span = pc.min_max(points["time"].cast(pa.int64()))
+    identity = points[EVENT_ID][0].as_py()
+    number = int.from_bytes(identity[:8], "little", signed=True)
+    return Batch(number, points.num_rows, span["min"].as_py(), span["max"].as_py())

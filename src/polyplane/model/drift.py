@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Far(NamedTuple):
+    """How far a proof is with one thing: `done` of about so many `unit` (None: nobody knows)."""
+
+    name: str
+    done: int
+    about: int | None
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +59,68 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Partition:
+    """What a stream's store holds of one stretch of time, as its engine counted and digested it.
+
+    `points` count, of `rows` stored: a copy that was not merged yet is a row and no point. `digest`
+    is that of all points, whatever their order and their copies: the same points, the same digest.
+    """
+
+    name: str
+    rows: int
+    points: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A batch of points of which some are lost, or there several times.
+
+    `batch` are the first eight bytes of its points' `event_id`, in hexadecimal.
+    """
+
+    batch: str
+    lost: int
+    doubled: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPart:
+    """One stream: what its store holds, and whether that is what is known to have been stored.
+
+    `definition` is a digest of the declaration. All up to sequence `through` of the feed was noted
+    as stored. The journal still knows `known_batches` of `known_points` points that must be there;
+    `expired` are batches that retention may have begun to take, of which nothing can be said.
+    In all so many points are `lost`, or `doubled` (there once more than they should be); `broken`
+    names the batches, 1,000 at most.
+    """
+
+    stream: str
+    definition: str
+    epoch: int
+    through: int
+    partitions: tuple[Partition, ...]
+    known_batches: int
+    known_points: int
+    expired: int
+    lost: int = 0
+    doubled: int = 0
+    broken: tuple[Broken, ...] = ()
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
-    """How many items are missing, stale or extra over all projections; `parts` names them."""
+    """How many items are missing, stale or extra over all projections; `parts` names them.
+
+    Points of `streams` that are lost count as missing, those that are there twice as extra.
+    """
 
     missing: int
     stale: int
     extra: int
     parts: tuple[Part, ...] = field(default=(), repr=False)
+    streams: tuple[StreamPart, ...] = field(default=(), repr=False)
 
     @property
     def clean(self) -> bool:
@@ -63,13 +128,14 @@ class Drift:
         return not (self.missing or self.stale or self.extra)
 
     @classmethod
-    def of(cls, parts: tuple[Part, ...]) -> Drift:
-        """The sum of `parts`."""
+    def of(cls, parts: tuple[Part, ...], streams: tuple[StreamPart, ...] = ()) -> Drift:
+        """The sum of `parts` and `streams`."""
         return cls(
-            sum(len(part.missing) for part in parts),
+            sum(len(part.missing) for part in parts) + sum(it.lost for it in streams),
             sum(len(part.stale) for part in parts),
-            sum(len(part.extra) for part in parts),
+            sum(len(part.extra) for part in parts) + sum(it.doubled for it in streams),
             parts,
+            streams,
         )
 
 

@@ -13,6 +13,8 @@ from polyplane.security.attest import attested, is_attested
 from polyplane.security.secret_file import secret_in
 
 KEY_NAME: Final = "report.key"
+VERSION: Final = 2
+"""Since 2 digests of buckets are chains of segments (`reconcile.sums`), and streams are named."""
 KEYS_MAX: Final = 1_000
 """Keys of each kind that a report names; it has the count of all."""
 
@@ -26,13 +28,14 @@ def write_report(path: Path, drift: Mapping[str, Any], *, home: Path, namespace:
     """
     report = {
         "document": "polyplane verify",
-        "version": 1,
+        "version": VERSION,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "namespace": namespace,
         "clean": not (drift["missing"] or drift["stale"] or drift["extra"]),
         "sample": drift.get("sample"),
         "seed": drift.get("seed"),
         "projections": [_projection(part) for part in drift["parts"]],
+        "streams": list(drift["streams"]),
     }
     signed = attested(report, secret_in(home / KEY_NAME))
     try:

@@ -7,8 +7,9 @@ embedded anew. Vectors are compared by direction, since some engines keep only t
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 from polyplane.model.digest import canonical
 from polyplane.model.drift import Part
 from polyplane.model.items import Entry, Item, Stamp, Vector
+from polyplane.reconcile.bookmark import Mark
 from polyplane.reconcile.looking import ROUNDS_MAX
 from polyplane.reconcile.verify import Progress, StoreSide, TruthSide
 
@@ -27,8 +29,10 @@ TOLERANCE: Final = 1e-4
 class DeepTruth(TruthSide, Protocol):
     """Truth that also says what items should be."""
 
-    def items(self) -> AsyncGenerator[list[Item], None]:
-        """Every item as it should be, embedded anew, from one snapshot."""
+    def items(self, after: str | None = None) -> AsyncGenerator[list[Item], None]:
+        """Every item as it should be, embedded anew, in key order, from one snapshot; or those
+        behind a key.
+        """
         ...
 
     async def items_of(self, keys: Sequence[str]) -> list[Item]:
@@ -43,20 +47,28 @@ async def deepen(
     *,
     keys: Sequence[str] | None = None,
     progress: Progress | None = None,
+    mark: Mark | None = None,
 ) -> Part:
     """`part`, and also as stale what has the right digest and another content.
 
-    Looks at all items, or at those under `keys`. As with digests, a difference counts when the
-    stamp is the same after all that truth showed has been applied.
+    Looks at all items, from where `mark` is, or at those under `keys`. As with digests, a
+    difference counts when the stamp is the same after all that truth showed has been applied.
     """
-    started, compared = perf_counter(), 0
-    suspects: dict[str, Stamp] = {}
-    async for items in truth.items() if keys is None else _once(await truth.items_of(keys)):
-        found = await _unlike(items, store)
-        suspects |= found
-        compared += len(items)
+    started = perf_counter()
+    done = _Done(**(mark and mark.noted("deep")) or {})
+    before_s = done.spent_s
+    whole = truth.items(done.after) if keys is None else _once(await truth.items_of(keys))
+    async for items in whole:
+        for key, stamp in (await _unlike(items, store)).items():
+            done.suspects[key] = list(stamp)
+        done.compared += len(items)
+        done.after = max((item.key for item in items), default=done.after)
+        done.spent_s = before_s + perf_counter() - started
         if progress is not None:
-            progress(compared)
+            progress(done.compared)
+        if mark is not None:
+            mark.note("deep", partial(asdict, done))
+    suspects = {key: Stamp(*stamp) for key, stamp in done.suspects.items()}
     stale = set(part.stale)
     for _ in range(ROUNDS_MAX):
         if not suspects:
@@ -69,9 +81,19 @@ async def deepen(
     return replace(
         part,
         stale=tuple(sorted(stale.difference(part.parked, part.missing, part.extra))),
-        deep=compared,
-        duration_s=part.duration_s + perf_counter() - started,
+        deep=done.compared,
+        duration_s=part.duration_s + before_s + perf_counter() - started,
     )
+
+
+@dataclass(slots=True)
+class _Done:
+    """How far it is, in plain values: what comes behind the key `after` is still to come."""
+
+    after: str | None = None
+    compared: int = 0
+    suspects: dict[str, list[Any]] = field(default_factory=dict)
+    spent_s: float = 0.0
 
 
 async def _once(items: list[Item]) -> AsyncGenerator[list[Item], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from polyplane.model.drift import Part
+from polyplane.reconcile.bookmark import Mark
 from polyplane.reconcile.deep import DeepTruth, deepen
 from polyplane.reconcile.verify import Progress, StoreSide, verify, verify_keys
 
@@ -26,11 +27,25 @@ async def prove(
     sample: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    deep_progress: Progress | None = None,
+    mark: Mark | None = None,
 ) -> Part:
-    """Compare one collection with truth: all of it, or `sample` rows; by digests, or `deep`."""
-    if sample is None:
-        keys, part = None, await verify(projection, truth, store, progress=progress)
-    else:
+    """Compare one collection with truth: all of it, or `sample` rows; by digests, or `deep`.
+
+    All of it is gone on with from where `mark` is, and what it comes to is noted there.
+    """
+    if sample is not None:
         keys = await truth.sample(sample, seed)
         part = await verify_keys(projection, truth, store, keys)
-    return await deepen(part, truth, store, keys=keys, progress=progress) if deep else part
+        return await deepen(part, truth, store, keys=keys) if deep else part
+    if mark is not None and (done := mark.ended("proven")):
+        return done
+    found = mark and mark.ended("digested")
+    part = found or await verify(projection, truth, store, progress=progress, mark=mark)
+    if deep:
+        if mark is not None and not found:
+            mark.end("digested", part)
+        part = await deepen(part, truth, store, progress=deep_progress, mark=mark)
+    if mark is not None:
+        mark.end("proven", part)
+    return part

@@ -11,24 +11,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from operator import attrgetter
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
 from polyplane.model.digest import digest
 from polyplane.model.drift import Part
 from polyplane.model.items import Held, Stamp
-from polyplane.model.key import BUCKETS, bucket_of
 from polyplane.model.position import Position
 from polyplane.reconcile.ahead import ahead
+from polyplane.reconcile.bookmark import Mark, State, looks_of, looks_state
 from polyplane.reconcile.looking import Findings, Look, TruthOfKeys, judge, look, look_of
+from polyplane.reconcile.tally import Expected, Tally
 from polyplane.stores.protocol import ItemStore
-
-Expected = tuple[str, str | None]
-"""(key, digest) by truth; no digest: nothing follows from the row."""
 
 _POSITION: Final = attrgetter("position")
 
@@ -44,8 +41,8 @@ class TruthSide(TruthOfKeys, Protocol):
         """What digests depend on besides the row: kind, version, embedder."""
         ...
 
-    def all(self) -> AsyncGenerator[list[Expected], None]:
-        """Every row's (key, digest), in key order, from one snapshot."""
+    def all(self, after: str | None = None) -> AsyncGenerator[list[Expected], None]:
+        """Every row's (key, digest), in key order, from one snapshot; or those behind a key."""
         ...
 
 
@@ -61,9 +58,9 @@ class StoreSide:
         """See `StoreOfKeys`."""
         return self.collection.kind == "cache"
 
-    async def scan(self) -> AsyncGenerator[list[Stamp], None]:
-        """Every stamp, in key order."""
-        async for stamps in self.store.scan(self.collection):
+    async def scan(self, after: str | None = None) -> AsyncGenerator[list[Stamp], None]:
+        """Every stamp, in key order; or those behind a key."""
+        async for stamps in self.store.scan(self.collection, after=after):
             yield stamps
 
     async def contents(self, keys: Sequence[str]) -> list[Held]:
@@ -75,82 +72,65 @@ class StoreSide:
         return await self.store.stamps(self.collection, keys)
 
 
-class _Sums:
-    """Digests of keys and digests in key order, one for each bucket of keys."""
-
-    def __init__(self) -> None:
-        self._sums = [blake2b(digest_size=16) for _ in range(BUCKETS)]
-
-    def add(self, lines: Sequence[bytes]) -> None:
-        """Go on with what each bucket has more."""
-        for found, line in zip(self._sums, lines, strict=True):
-            found.update(line)
-
-    def digests(self) -> tuple[str, ...]:
-        """Of each bucket, in hexadecimal."""
-        return tuple(found.hexdigest() for found in self._sums)
-
-
 @dataclass(slots=True)
-class _Tally:
-    rows: int = 0
-    derived: int = 0
-    items: int = 0
-    tombstones: int = 0
-    truth: _Sums = field(default_factory=_Sums)
-    store: _Sums = field(default_factory=_Sums)
+class _Compared:
+    """How far a comparison is: what comes behind the key `after` is still to be compared.
 
-    def compared(self, batch: Sequence[Expected], held: Sequence[Stamp]) -> bool:
-        """Count what truth and the store have of one stretch of keys; whether it is the same."""
-        derived = [(key, digest) for key, digest in batch if digest is not None]
-        items = [(key, digest) for key, _, digest in held if digest is not None]
-        is_equal = derived == items
-        lines = _lines_of(derived)
-        self.truth.add(lines)
-        self.store.add(lines if is_equal else _lines_of(items))
-        self.rows += len(batch)
-        self.derived += len(derived)
-        self.items += len(items)
-        self.tombstones += len(held) - len(items)
-        return is_equal
+    `position` is the one that all of it includes.
+    """
 
-    def part(
-        self, projection: str, truth: TruthSide, store: StoreSide, position: int, found: Findings
-    ) -> Part:
-        """The outcome."""
-        at = Position.unpacked(position)
-        of_truth, of_store = self.truth.digests(), self.store.digests()
-        return Part(
-            projection,
-            store.collection.target,
-            definition=truth.definition,
-            epoch=at.epoch,
-            order=at.order,
-            rows=self.rows,
-            derived=self.derived,
-            items=self.items,
-            tombstones=self.tombstones,
-            truth_digest=digest(of_truth),
-            store_digest=digest(of_store),
-            buckets=tuple(zip(of_truth, of_store, strict=True)),
-            **found._asdict(),
-        )
+    position: int
+    after: str | None = None
+    tally: Tally = field(default_factory=Tally)
+    suspects: dict[str, Look] = field(default_factory=dict)
+    spent_s: float = 0.0
+
+    def state(self) -> State:
+        """As plain values, as JSON has them."""
+        return {
+            "position": self.position,
+            "after": self.after,
+            "tally": self.tally.state(),
+            "suspects": looks_state(self.suspects),
+            "spent_s": self.spent_s,
+        }
+
+    @classmethod
+    def of_state(cls, state: State) -> Self:
+        """What `state` was taken of."""
+        tally, suspects = Tally.of_state(state["tally"]), looks_of(state["suspects"])
+        return cls(**state | {"tally": tally, "suspects": suspects})
 
 
 async def verify(
-    projection: str, truth: TruthSide, store: StoreSide, *, progress: Progress | None = None
+    projection: str,
+    truth: TruthSide,
+    store: StoreSide,
+    *,
+    progress: Progress | None = None,
+    mark: Mark | None = None,
 ) -> Part:
-    """Compare one collection with all of truth."""
+    """Compare one collection with all of truth, from where `mark` is."""
     started = perf_counter()
     await truth.caught_up()
     # Truth is read later, so it holds all that is published up to here; what is applied from now
     # on is ahead of it, and gets a second look.
-    position = await truth.newest()
-    tally = _Tally()
-    suspects = await _compare(truth, store, tally, position, progress)
-    findings = await judge(suspects, truth, store)
-    part = tally.part(projection, truth, store, position, findings)
-    return replace(part, duration_s=perf_counter() - started)
+    newest = await truth.newest()
+    noted = mark and mark.noted("compared")
+    done = _Compared.of_state(noted) if noted else _Compared(newest)
+    before_s = done.spent_s
+
+    def tell() -> None:
+        done.spent_s = before_s + perf_counter() - started
+        if progress is not None:
+            progress(done.tally.rows)
+        if mark is not None:
+            mark.note("compared", done.state)
+
+    await _compare(truth, store, done, newest, tell)
+    findings = await judge(done.suspects, truth, store)
+    part = _part(projection, truth, store, done.tally, done.position, findings)
+    return replace(part, duration_s=before_s + perf_counter() - started)
 
 
 async def verify_keys(
@@ -160,48 +140,67 @@ async def verify_keys(
     started = perf_counter()
     position = await truth.newest()
     seen = await look(sorted(set(keys)), truth, store)
-    tally = _Tally()
+    tally = Tally()
     for key, found in seen.items():
         tally.compared([(key, found.expected)], found.held)
-    part = tally.part(projection, truth, store, position, await judge(seen, truth, store))
+    part = _part(projection, truth, store, tally, position, await judge(seen, truth, store))
     return replace(part, duration_s=perf_counter() - started)
 
 
 async def _compare(
-    truth: TruthSide, store: StoreSide, tally: _Tally, newest: int, progress: Progress | None
-) -> dict[str, Look]:
-    """Go through both sides in key order; what is not right at first sight."""
-    suspects: dict[str, Look] = {}
+    truth: TruthSide, store: StoreSide, done: _Compared, newest: int, tell: Callable[[], None]
+) -> None:
+    """Go on through both sides in key order, and note what is not right at first sight."""
 
-    def compare(batch: Sequence[Expected], held: Sequence[Stamp]) -> None:
-        if tally.compared(batch, held) and max(map(_POSITION, held), default=0) <= newest:
+    def compare(batch: Sequence[Expected], held: Sequence[Stamp], after: str) -> None:
+        done.after = after
+        if done.tally.compared(batch, held) and max(map(_POSITION, held), default=0) <= newest:
             return
         known: dict[str, str | None] = dict.fromkeys(stamp.key for stamp in held)
-        suspects.update(
+        done.suspects.update(
             (key, it)
             for key, it in look_of(known | dict(batch), held).items()
             if not it.is_right(newest, may_lack=store.may_lack)
         )
 
-    async with ahead(truth.all()) as batches, ahead(store.scan()) as held:
+    async with ahead(truth.all(done.after)) as batches, ahead(store.scan(done.after)) as held:
         stamps = _Stamps(held)
         async for batch in batches:
             until = await stamps.through(batch[-1][0])
             with uncollected():
-                compare(batch, until)
-            if progress is not None:
-                progress(tally.rows)
+                compare(batch, until, batch[-1][0])
+            tell()
         while rest := await stamps.rest():
-            compare((), rest)
-    return suspects
+            compare((), rest, rest[-1].key)
+            tell()
 
 
-def _lines_of(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
-    """What is digested of keys and digests, for each bucket."""
-    lines: list[list[str]] = [[] for _ in range(BUCKETS)]
-    for key, found in pairs:
-        lines[bucket_of(key)].append(f"{key}\0{found}\0")
-    return ["".join(some).encode() for some in lines]
+def _part(
+    projection: str,
+    truth: TruthSide,
+    store: StoreSide,
+    tally: Tally,
+    position: int,
+    found: Findings,
+) -> Part:
+    """The outcome."""
+    at = Position.unpacked(position)
+    of_truth, of_store = tally.truth.digests(), tally.store.digests()
+    return Part(
+        projection,
+        store.collection.target,
+        definition=truth.definition,
+        epoch=at.epoch,
+        order=at.order,
+        rows=tally.rows,
+        derived=tally.derived,
+        items=tally.items,
+        tombstones=tally.tombstones,
+        truth_digest=digest(of_truth),
+        store_digest=digest(of_store),
+        buckets=tuple(zip(of_truth, of_store, strict=True)),
+        **found._asdict(),
+    )
 
 
 class _Stamps:

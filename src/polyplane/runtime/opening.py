@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -24,6 +25,7 @@ from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
 from polyplane.flow.relay import Relay
 from polyplane.flow.tenure import Tenure
+from polyplane.model.drift import Far
 from polyplane.model.projection import Projection, Vectors
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.runtime.declared import Declared
@@ -81,6 +83,10 @@ class Open:
     crew: Crew = field(default_factory=Crew)
     epochs_ended: list[str] = field(default_factory=list)
     """Why epochs ended while this plane was open."""
+    proofs: dict[str, Far] = field(default_factory=dict)
+    """How far each verify is that is at work, the latest last."""
+    bookmarks: set[Path] = field(default_factory=set)
+    """Those that a verify is keeping."""
 
     @property
     def targets(self) -> dict[str, Target]:

@@ -13,9 +13,9 @@ from polyplane.garbage import uncollected
 from polyplane.model.items import Item
 from polyplane.model.position import Position
 from polyplane.truth.database import Database
-from polyplane.truth.journal import Journal
+from polyplane.truth.journal import Batch, Journal
 from polyplane.truth.outbox import touch
-from polyplane.truth.scan import Row, all_rows, rows_by_key, some_keys
+from polyplane.truth.scan import Row, all_rows, rows_about, rows_by_key, some_keys
 
 _KEYS: Final = 10_000
 """Keys per look-up."""
@@ -51,9 +51,15 @@ class TruthOfTarget:
         """What digests depend on besides the row: kind, version, embedder."""
         return self._target.deriver.definition
 
-    async def all(self) -> AsyncGenerator[list[tuple[str, str | None]], None]:
-        """Every row's (key, digest), in key order, from one snapshot."""
-        scan = all_rows(self._database, self._target.source, ordered=True)
+    async def about(self) -> int | None:
+        """About how many rows there are; None when nobody knows."""
+        return await rows_about(self._database, self._target.source)
+
+    async def all(
+        self, after: str | None = None
+    ) -> AsyncGenerator[list[tuple[str, str | None]], None]:
+        """Every row's (key, digest), in key order, from one snapshot; or those behind a key."""
+        scan = all_rows(self._database, self._target.source, ordered=True, after=after)
         async with aclosing(scan) as batches:
             async for rows in batches:
                 with uncollected():
@@ -72,9 +78,10 @@ class TruthOfTarget:
             found |= dict(self._target.deriver.digests(rows.items()))
         return found
 
-    async def items(self) -> AsyncGenerator[list[Item], None]:
-        """Every item as it should be, embedded anew, from one snapshot."""
-        async with aclosing(all_rows(self._database, self._target.source)) as batches:
+    async def items(self, after: str | None = None) -> AsyncGenerator[list[Item], None]:
+        """Every item as it should be, embedded anew, in key order; or those behind a key."""
+        scan = all_rows(self._database, self._target.source, ordered=True, after=after)
+        async with aclosing(scan) as batches:
             async for rows in batches:
                 yield await self._finished(rows)
 
@@ -118,3 +125,23 @@ class TruthOfTarget:
         """Note a change of `keys` in the outbox, in one statement; see `outbox.touch`."""
         await touch(self._database, self._target.source.captured.name, keys, clear)
         await self._feed.hint()
+
+
+class JournalOfStream:
+    """What the journal knows of a stream, as `reconcile` sees it (see `TruthOfStream`)."""
+
+    def __init__(self, name: str, journal: Journal, feed: Feed, epoch: int) -> None:
+        """`name` is that of the stream in the feed."""
+        self.epoch = epoch
+        self._name = name
+        self._journal = journal
+        self._feed = feed
+
+    async def through(self) -> int:
+        """The last sequence of the feed up to which all is noted as stored."""
+        bounds = await self._feed.bounds(self._name)
+        return await self._journal.ingest_through(f"{self._name}@{bounds.created}", self.epoch)
+
+    async def known(self) -> list[tuple[Batch, bool]]:
+        """The batches that the journal still knows, and whether each is noted as stored."""
+        return await self._journal.ingest_known(f"{self._name}@")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from polyplane.model.collection import Collection
+from polyplane.model.drift import Partition
 from polyplane.model.items import Held, Hit, Item, Stamp, Where
 from polyplane.model.stream import Stream
 
@@ -58,9 +59,11 @@ class ItemStore(Store, Protocol):
         ...
 
     def scan(
-        self, collection: Collection, *, batch_size: int = 10_000
+        self, collection: Collection, *, after: str | None = None, batch_size: int = 10_000
     ) -> AsyncIterator[list[Stamp]]:
         """Every stamp the store really holds, tombstones included, in key order (code points).
+
+        With `after` only those behind that key, which need not be there.
 
         What somebody has put there by hand, and no key belongs to, has a key of the adapter's
         making that truth cannot hold (see `can_be_told`); `stamps` and `bury` know it by that.
@@ -172,6 +175,17 @@ class CacheStore(ItemStore, Protocol):
         ...
 
 
+class HeldBatch(NamedTuple):
+    """What is held of a batch: `points` that count, of which so many are different by `event_id`,
+    and the index of the last one within the batch.
+    """
+
+    number: int
+    points: int
+    different: int
+    last: int
+
+
 class SeriesStore(Store, Protocol):
     """Owned time series."""
 
@@ -216,6 +230,30 @@ class SeriesStore(Store, Protocol):
 
     async def count(self, stream: type[Stream], where: Where | None = None) -> int:
         """How many points there are."""
+        ...
+
+    async def partitions(self, stream: type[Stream]) -> list[str]:
+        """The names of the stretches of time that are held apart, in order."""
+        ...
+
+    async def partition(self, stream: type[Stream], name: str) -> Partition:
+        """What one of them holds, counted and digested by the engine."""
+        ...
+
+    async def batches(
+        self, stream: type[Stream], numbers: Sequence[int], first: int = 0, last: int = 0
+    ) -> list[HeldBatch]:
+        """What is held of these batches, at most 1,000, of those of which something is.
+
+        A batch's number is that of the first eight bytes of its points' `event_id`, little-endian
+        and signed. With `last`: only what lies between these times, in microseconds since 1970.
+        """
+        ...
+
+    async def uneven(self, stream: type[Stream]) -> list[int]:
+        """The numbers of batches, at most 1,000, whose points are not there each once from the
+        first to some last one.
+        """
         ...
 
 

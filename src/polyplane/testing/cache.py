@@ -288,6 +288,13 @@ class CacheStoreContract(ABC):
         for key in keys[::2]:
             assert await store.get(EXPERIMENTS, key) == {"name": f"value of {key}"}
 
+    async def test_scan_goes_on_behind_a_key(self, store: CacheStore) -> None:
+        keys = [*HOSTILE, "", "a", "B", "é", "\uffee", "\U0001f600", "*", "a?", "[ab]"]
+        await store.apply(EXPERIMENTS, [entry(key) for key in keys[::2]], keys[1::2], 3)
+        for after in (*keys, "\x01", "a ", "\U0010ffff"):
+            found = [s.key async for stamps in store.scan(EXPERIMENTS, after=after) for s in stamps]
+            assert found == sorted(key for key in keys if key > after), after
+
     async def test_collections_and_generations_do_not_mix(
         self, store: CacheStore, prefix: str
     ) -> None:

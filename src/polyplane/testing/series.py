@@ -35,13 +35,10 @@ from polyplane.testing.readings import (
     windows,
 )
 from polyplane.testing.samples import HOSTILE
-from polyplane.testing.series_reading import SeriesReadingContract
-
-MONTHS = timedelta(days=6)
-"""A step that puts a batch of a few dozen points into several months."""
+from polyplane.testing.series_proving import MONTHS, SeriesProvingContract
 
 
-class SeriesStoreContract(SeriesReadingContract):
+class SeriesStoreContract(SeriesProvingContract):
     """What every series store does. Subclass it as `Test...`."""
 
     # What is appended is stored, once

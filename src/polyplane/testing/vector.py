@@ -88,6 +88,13 @@ class VectorStoreContract(VectorWritingContract):
         assert [stamp.key for stamp in stamps] == sorted(keys)
         assert {s.key for s in stamps if s.digest is None} == set(keys[1::2])
 
+    async def test_scan_goes_on_behind_a_key(self, store: VectorStore) -> None:
+        keys = [*HOSTILE, "", "a", "B", "é", "\uffee", "\U0001f600", '["a",1]', "x" * 500]
+        await store.apply(NOTES, [note(key) for key in keys[::2]], keys[1::2], 3)
+        for after in (*keys, "\x01", "a ", "\U0010ffff"):
+            found = [s.key async for stamps in store.scan(NOTES, after=after) for s in stamps]
+            assert found == sorted(key for key in keys if key > after), after
+
     # Search and get
 
     @pytest.mark.parametrize("seed", range(3))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
+from uuid import UUID
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -168,6 +169,18 @@ class Captured:
             for column in self.key_columns
         )
 
+    def behind(self, after: str) -> tuple[sql.Composed, str]:
+        """A condition on alias r: its key comes after `after`, by code points; and the value of the
+        parameter `after` for it. The text need not be the key of a row, nor of the key's type.
+        """
+        if self.key_types() == ["UUID"] and _is_canonical_uuid(after):
+            name = sql.Identifier("r", self.key_columns[0].name)
+            return sql.SQL("{} > %(after)s::uuid").format(name), after
+        # PostgreSQL has no text with a NUL, and what comes after one is what comes after the text
+        # before it: there is nothing between the two.
+        text = after.partition("\0")[0]
+        return sql.SQL('({}) COLLATE "C" > %(after)s::text').format(self.key()), text
+
     def by_keys(self) -> sql.Composed:
         """A condition on alias r: its key is among the texts of the parameter `keys`."""
         types = [sql.SQL(name) for name in self.key_types()]
@@ -182,6 +195,13 @@ class Captured:
         return sql.SQL("({}) IN (SELECT {} FROM unnest(%(keys)s::text[]::jsonb[]) AS k(v))").format(
             columns, parts
         )
+
+
+def _is_canonical_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 async def install(connection: Connection, wanted: Sequence[Triggers]) -> list[str]:

@@ -26,6 +26,17 @@ class Behind(NamedTuple):
     order: int
 
 
+class Batch(NamedTuple):
+    """A batch of points as ingest has noted it: its number (64 bits, signed), how many points it
+    has, and between which times they lie, in microseconds since 1970.
+    """
+
+    number: int
+    points: int
+    oldest: int
+    newest: int
+
+
 class Relayed(NamedTuple):
     """How far everything is published, as the relay has noted it.
 
@@ -236,13 +247,33 @@ class Journal:
         )
         return int(row[0]) if row else 0
 
-    async def ingest_begin(self, stream: str, epoch: int, first: int, last: int) -> bool:
-        """Write a range down before its insert; False when another one begins there already."""
+    async def ingest_begin(
+        self, stream: str, epoch: int, first: int, last: int, batches: Sequence[Batch] = ()
+    ) -> bool:
+        """Write a range, and what is in it, down before its insert; False when another one begins
+        there already.
+        """
         found = await self._database.rows(
             statement("journal", "ingest_begin"),
-            {"stream": stream, "epoch": epoch, "first": first, "last": last},
+            {
+                "stream": stream,
+                "epoch": epoch,
+                "first": first,
+                "last": last,
+                "batches": [it.number for it in batches],
+                "points": [it.points for it in batches],
+                "oldest": [it.oldest for it in batches],
+                "newest": [it.newest for it in batches],
+            },
         )
         return bool(found)
+
+    async def ingest_known(self, prefix: str) -> list[tuple[Batch, bool]]:
+        """The batches of the streams whose names begin with `prefix`, by their oldest points; and
+        whether each is known to be stored.
+        """
+        rows = await self._database.rows(statement("journal", "ingest_known"), {"prefix": prefix})
+        return [(Batch(*row[:4]), row[4]) for row in rows]
 
     async def ingest_stored(self, stream: str, epoch: int, first: int) -> None:
         """Note that the range that begins at `first` is durable in its store."""

@@ -25,6 +25,7 @@ from polyplane.model.table import Model, table_of
 from polyplane.model.touches import Touch
 from polyplane.truth.capture import Captured, text_of
 from polyplane.truth.database import Connection, Database, in_our_words
+from polyplane.truth.statements import statement
 
 _SORT_S = 900.0
 """How long the first row of a scan may take: all are sorted before it comes."""
@@ -310,17 +311,37 @@ async def some_keys(database: Database, source: Source, count: int, seed: int) -
         return [row[0] for row in await cursor.fetchall()]
 
 
+async def rows_about(database: Database, source: Source) -> int | None:
+    """About how many rows there are, as PostgreSQL's statistics say; None when they do not."""
+    found = await database.row(
+        statement("journal", "rows_about"), {"name": source.captured.identifier.as_string()}
+    )
+    return int(found[0]) if found and found[0] else None
+
+
 async def all_rows(
-    database: Database, source: Source, *, batch_size: int = SCAN_ROWS, ordered: bool = False
+    database: Database,
+    source: Source,
+    *,
+    batch_size: int = SCAN_ROWS,
+    ordered: bool = False,
+    after: str | None = None,
 ) -> AsyncGenerator[list[Row], None]:
     """Every row, in batches, from one snapshot; `ordered` by key (code points).
 
-    The snapshot is taken when the first batch is asked for.
+    With `after` only those whose keys come behind it. The snapshot is taken when the first batch
+    is asked for.
     """
-    query = sql.SQL("SELECT {} FROM {} r {}").format(
+    captured, values = source.captured, None
+    where = sql.Composed([])
+    if after is not None:
+        condition, text = captured.behind(after)
+        where, values = sql.SQL("WHERE {}").format(condition), {"after": text}
+    query = sql.SQL("SELECT {} FROM {} r {} {}").format(
         source.columns,
-        source.captured.identifier,
-        source.captured.in_key_order() if ordered else sql.SQL(""),
+        captured.identifier,
+        where,
+        captured.in_key_order() if ordered else sql.SQL(""),
     )
     with in_our_words():
         async with (
@@ -331,7 +352,7 @@ async def all_rows(
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '10min'")
             async with connection.cursor("scan", binary=source.binary) as cursor:
                 cursor.itersize = batch_size
-                await cursor.execute(query)
+                await cursor.execute(query, values)
                 while rows := await _fetched(connection, source, cursor, batch_size):
                     if source.related:
                         rows = await _joined(connection, source, rows)

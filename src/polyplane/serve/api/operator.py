@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from hmac import compare_digest
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 
-from polyplane.errors import NotFound
+from polyplane.errors import NotFound, Unavailable
 from polyplane.flow import backfill as flow
-from polyplane.model.drift import Drift, Mended
+from polyplane.model.drift import Drift, Far, Mended
 from polyplane.model.projection import Projection
+from polyplane.model.stream import Stream
 from polyplane.ops.health import EngineHealth, Status, Work
 from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
+from polyplane.runtime.proving import BOOKMARK_NAME
 from polyplane.serve.token import NAME, ops_token
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, problem_responses, within
 
 LONG_TIMEOUT_S: Final = 3600.0
+_LOOK_EVERY_S: Final = 0.5
+
+T = TypeVar("T")
 
 Projections = Annotated[Sequence[str], Query(description="Only these; none: all.")]
 Deep = Annotated[bool, Query(description="Compare contents too, and not only digests.")]
@@ -130,35 +136,57 @@ async def projections(plane: PlaneOf) -> list[ProjectionLag]:
     return await plane.lag()
 
 
+@router.get("/verify", summary="How far each verify is that is at work")
+async def proofs(plane: PlaneOf) -> list[Far]:
+    """The latest last. Those of repairs, too."""
+    return list(plane.opened.proofs.values())
+
+
 @router.post(
-    "/verify", summary="Compare every store with truth", dependencies=[within(LONG_TIMEOUT_S)]
+    "/verify",
+    summary="Compare every store with truth",
+    dependencies=[within(LONG_TIMEOUT_S)],
+    responses=problem_responses(404, 409),
 )
 async def verify(
     plane: PlaneOf,
-    projection: Projections = (),
+    request: Request,
+    projection: Annotated[
+        Sequence[str], Query(description="Only these, or streams; none: all.")
+    ] = (),
     deep: Deep = False,
     sample: Annotated[int | None, Query(ge=1, description="Only so many rows of each.")] = None,
     seed: Annotated[int, Query(description="What chooses them.")] = 0,
+    resume: Annotated[bool, Query(description="Go on with the one that was interrupted.")] = False,
 ) -> Drift:
-    """Counts and digests of each projection, and the key of every missing, stale or extra item."""
-    wanted = [named(plane, name) for name in projection]
-    return await plane.verify(*wanted, deep=deep, sample=sample, seed=seed)
+    """Counts and digests of each projection, and the key of every missing, stale or extra item.
+
+    Ends when its caller goes away; `resume` goes on then.
+    """
+    wanted = [it for name in projection for it in provable(plane, name)]
+    asked: dict[str, Any] = {"deep": deep, "sample": sample, "seed": seed, "resume": resume}
+    bookmark = plane.settings.home / BOOKMARK_NAME
+    return await while_asked(request, plane.verify(*wanted, bookmark=bookmark, **asked))
 
 
 @router.post(
-    "/repair", summary="Mend what differs from truth", dependencies=[within(LONG_TIMEOUT_S)]
+    "/repair",
+    summary="Mend what differs from truth",
+    dependencies=[within(LONG_TIMEOUT_S)],
+    responses=problem_responses(404),
 )
 async def repair(
     plane: PlaneOf,
     projection: Projections = (),
     deep: Deep = False,
+    dry: Annotated[bool, Query(description="Only look: what is found is left.")] = False,
 ) -> Mended:
     """Verifies, has exactly the keys that drift derived anew, and looks at them again.
 
     Everything found is named under `found`; `left` is what those keys, and only they, are
     afterwards.
     """
-    return await plane.repair(*(named(plane, name) for name in projection), deep=deep)
+    return await plane.repair(*(named(plane, name) for name in projection), deep=deep, dry=dry)
 
 
 @router.post(
@@ -288,3 +316,24 @@ def named(plane: Plane, name: str) -> type[Projection[Any]]:
             return projection
     listed = ", ".join(projection.name for projection in known)
     raise NotFound(f"There is no projection {name!r}.", field="projection", fix=f"Known: {listed}.")
+
+
+def provable(plane: Plane, name: str) -> list[type[Projection[Any]] | type[Stream]]:
+    """The projection called `name`, or the stream; NotFound when the plane declares neither."""
+    streams = [it for it in plane.declared.streams if it.name == name]
+    if streams and all(it.name != name for it in plane.declared.projections):
+        return [*streams]
+    return [named(plane, name), *streams]
+
+
+async def while_asked(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` comes to; it is cancelled when whoever asked for it has gone away."""
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait([task], timeout=_LOOK_EVERY_S))[0]:
+            if await request.is_disconnected():
+                raise Unavailable("Whoever asked for it has gone away.")
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -9,14 +9,19 @@ from typing import Any, TypeVar
 
 from rich.text import Text
 
+from polyplane.model.drift import Far
 from polyplane.plane import Plane
-from polyplane.serve.api.operator import collection_of, named, refill
+from polyplane.runtime.proving import BOOKMARK_NAME
+from polyplane.serve.api.operator import collection_of, named, provable, refill
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Report
 from polyplane.settings import Settings
 
 T = TypeVar("T")
+
+Tell = Callable[[str, int, int | None, str], None]
+"""Hears how far a verify is: what a `Far` is made of."""
 
 
 class OwnPlane:
@@ -30,19 +35,23 @@ class OwnPlane:
         self._program = program
         self._settings = settings
 
-    def verify(self, names: Sequence[str], **asked: Any) -> dict[str, Any]:
-        """The drift of the named projections, or of all; `asked` as `Plane.verify` takes it."""
+    def verify(self, names: Sequence[str], tell: Tell, **asked: Any) -> dict[str, Any]:
+        """The drift of what is named, or of all; `asked` as `Plane.verify` takes it."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            return asdict(await plane.verify(*(named(plane, name) for name in names), **asked))
+            things = [it for name in names for it in provable(plane, name)]
+            kept = plane.settings.home / BOOKMARK_NAME
+            drift = await plane.verify(*things, progress=_heard(tell), bookmark=kept, **asked)
+            return asdict(drift)
 
         return self._on(work)
 
-    def repair(self, names: Sequence[str], **asked: Any) -> dict[str, Any]:
+    def repair(self, names: Sequence[str], tell: Tell, **asked: Any) -> dict[str, Any]:
         """What drifted in the named projections, or in all, and what is left of it."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            return asdict(await plane.repair(*(named(plane, name) for name in names), **asked))
+            things = [named(plane, name) for name in names]
+            return asdict(await plane.repair(*things, progress=_heard(tell), **asked))
 
         return self._on(work)
 
@@ -119,3 +128,7 @@ class OwnPlane:
                 await plane.close()
 
         return asyncio.run(run())
+
+
+def _heard(tell: Tell) -> Callable[[Far], None]:
+    return lambda far: tell(*far)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Event, Thread
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from polyplane.errors import Unavailable
 from polyplane.serve.cli.remote import Remote, find_running
 from polyplane.serve.cli.report import Home, Json, Report
+from polyplane.serve.cli.watching import Watched, asking, watched
 from polyplane.settings import Settings
-
-_LOOK_EVERY_S: Final = 0.3
-
-Tell = Callable[[str, int], None]
 
 
 def rebuild(
@@ -38,9 +31,10 @@ def rebuild(
     with Report("rebuild", as_json) as report:
         settings = Settings.load(home=home)
         remote = find_running(settings)
-        with _watched(report) as tell:
+        with watched(report) as bar:
+            tell = _told(bar)
             if remote is not None:
-                with _asked(remote, name, tell):
+                with asking(_asked(remote, name, tell)):
                     verb = "rollback" if rollback else "rebuild"
                     report.data = remote.post(f"projections/{name}/{verb}")
             else:
@@ -52,39 +46,17 @@ def rebuild(
         report.next = f"polyplane rebuild {name} --rollback, or: polyplane projections prune {name}"
 
 
-@contextmanager
-def _watched(report: Report) -> Iterator[Tell]:
-    """How far it is, when somebody watches."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    shown = not report.as_json and report.console.is_terminal
-    with Progress(*columns, console=report.console, transient=True, disable=not shown) as bar:
-        task = bar.add_task("starting")
-
-        def tell(phase: str, rows: int) -> None:
-            bar.update(task, description=f"{phase}: {rows:,} rows" if rows else phase)
-
-        yield tell
+def _told(bar: Watched) -> Callable[[str, int], None]:
+    """Say how far a rebuild is."""
+    return lambda phase, rows: bar.say(f"{phase}: {rows:,} rows" if rows else phase)
 
 
-@contextmanager
-def _asked(remote: Remote, name: str, tell: Tell) -> Iterator[None]:
-    """Ask a running `up` now and then how far it is, in a thread, until the block ends."""
-    done = Event()
+def _asked(remote: Remote, name: str, tell: Callable[[str, int], None]) -> Callable[[], None]:
+    """Ask a running `up` how far it is."""
 
     def ask() -> None:
-        while not done.wait(_LOOK_EVERY_S):
-            try:
-                found = remote.get("status")["projections"]
-            except Unavailable:  # who waits for the answer itself is told
-                continue
-            for it in found:
-                if it["projection"] == name and it["building"]:
-                    tell(it["phase"] or f"building {it['building']}", it["building_rows"])
+        for it in remote.get("status")["projections"]:
+            if it["projection"] == name and it["building"]:
+                tell(it["phase"] or f"building {it['building']}", it["building_rows"])
 
-    thread = Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return ask

@@ -10,6 +10,7 @@ from rich.text import Text
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.serve.cli.verify import KINDS, Deep, table_of
+from polyplane.serve.cli.watching import asking, proofs_of, watched
 from polyplane.settings import Settings
 
 
@@ -33,15 +34,17 @@ def repair(
         settings = Settings.load(home=home)
         names = projections or []
         remote = find_running(settings)
-        with report.waiting("mending" if yes else "comparing"):
+        with watched(report) as bar:
             if remote is not None:
-                outcome = remote.post("repair" if yes else "verify", projection=names, deep=deep)
+                with asking(proofs_of(remote, bar)):
+                    asked = {"projection": names, "deep": deep, "dry": not yes}
+                    outcome = remote.post("repair", **asked)
             else:
                 from polyplane.serve.cli.opening import OwnPlane  # loads every engine
 
                 own = OwnPlane(report, ctx.obj, settings)
-                outcome = own.repair(names, deep=deep) if yes else own.verify(names, deep=deep)
-        found, left = (outcome["found"], outcome["left"]) if yes else (outcome, outcome)
+                outcome = own.repair(names, bar.far, deep=deep, dry=not yes)
+        found, left = outcome["found"], outcome["left"]
         report.data = {"found": found, "left": left, "mended": _count(found) - _count(left)}
         report.show(*table_of(found))
         if not _count(found):

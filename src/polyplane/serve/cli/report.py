@@ -46,6 +46,7 @@ class Report:
         self.exit_code = 0
         self.data: dict[str, Any] = {}
         self.next = ""
+        self.if_interrupted = ""
         self._started = perf_counter()
         self._is_told = False
 
@@ -96,7 +97,8 @@ class Report:
         if isinstance(error, PolyplaneError):
             self._fail(error.exit_code, type(error).__name__, error.message, error.fix)
         elif isinstance(error, KeyboardInterrupt):
-            self._fail(INTERRUPTED, "Interrupted", "Interrupted; nothing was left running.", "")
+            line = "Interrupted; nothing was left running."
+            self._fail(INTERRUPTED, "Interrupted", line, self.if_interrupted)
         elif isinstance(error, Exception) and not isinstance(error, typer.Exit | typer.Abort):
             if self.as_json:
                 self._envelope_of(type(error).__name__, "This should not have happened.", "")

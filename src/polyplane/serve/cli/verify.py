@@ -10,9 +10,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from polyplane.errors import Refused
 from polyplane.ops.testimony import read_report, write_report
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report
+from polyplane.serve.cli.watching import asking, proofs_of, watched
 from polyplane.settings import Settings
 
 KINDS = ("missing", "stale", "extra")
@@ -26,9 +28,12 @@ Deep = Annotated[
 def verify(
     ctx: typer.Context,
     projections: Annotated[
-        list[str] | None, typer.Argument(help="Only these projections (default: all).")
+        list[str] | None, typer.Argument(help="Only these projections and streams (default: all).")
     ] = None,
     deep: Deep = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the verify that was interrupted.")
+    ] = False,
     sample: Annotated[
         int | None, typer.Option(min=1, help="Only so many rows of each, chosen at random.")
     ] = None,
@@ -46,8 +51,9 @@ def verify(
 ) -> None:
     """Prove that every store agrees with truth.
 
-    Reads back what the stores really hold and compares it with what follows from truth. Exits 1
-    when anything is missing, stale or extra.
+    Reads back what the stores really hold and compares it with what follows from truth; and counts
+    and digests what streams hold. Exits 1 when anything is missing, stale or extra. Interrupted, or
+    killed, it is gone on with by --resume, also when `up` did the work.
     """
     with Report("verify", as_json) as report:
         settings = Settings.load(home=home)
@@ -55,18 +61,22 @@ def verify(
             _check(report, check_file, settings)
             return
         names = projections or []
-        asked: dict[str, Any] = {"deep": deep}
+        asked: dict[str, Any] = {"deep": deep, "resume": resume}
+        if resume and sample is not None:
+            raise Refused("A sample cannot be resumed.", fix="Leave out --sample, or --resume.")
         if sample is not None:
             asked |= {"sample": sample, "seed": randrange(2**31) if seed is None else seed}
             report.show(f"A sample of {sample:,} rows of each, of seed {asked['seed']}.")
         remote = find_running(settings)
-        with report.waiting("comparing"):
+        report.if_interrupted = "To go on: polyplane verify --resume" if sample is None else ""
+        with watched(report) as bar:
             if remote is not None:
-                drift = remote.post("verify", projection=names, **asked)
+                with asking(proofs_of(remote, bar)):
+                    drift = remote.post("verify", projection=names, **asked)
             else:
                 from polyplane.serve.cli.opening import OwnPlane  # loads every engine
 
-                drift = OwnPlane(report, ctx.obj, settings).verify(names, **asked)
+                drift = OwnPlane(report, ctx.obj, settings).verify(names, bar.far, **asked)
         drift |= {"sample": sample, "seed": asked.get("seed")}
         report.data = drift
         report.show(*table_of(drift))
@@ -75,7 +85,10 @@ def verify(
             report.show(f"Signed report: {report_file}")
         if any(drift[kind] for kind in KINDS):
             report.status, report.exit_code = "drift", 1
-            report.show("To mend it: polyplane repair --yes")
+            if any(part[kind] for part in drift["parts"] for kind in KINDS):
+                report.show("To mend it: polyplane repair --yes")
+            if any(it["broken"] for it in drift["streams"]):
+                report.show("A stream is its own truth: what it lost is in a backup, or nowhere.")
         else:
             report.show(
                 Text("0 drift: every store holds exactly what follows from truth.", "green")
@@ -87,7 +100,8 @@ def _check(report: Report, path: Path, settings: Settings) -> None:
     """Say what a report says, if it is as this home has signed it."""
     found = read_report(path, home=settings.home)
     report.data = found
-    names = ", ".join(part["projection"] for part in found["projections"])
+    streams = [it["stream"] for it in found.get("streams", ())]
+    names = ", ".join([*(part["projection"] for part in found["projections"]), *streams])
     outcome = "0 drift" if found["clean"] else "drift"
     report.show(f"{path} is as it was signed: {outcome} at {found['at']} in {names}.")
     report.next = "polyplane verify"
@@ -110,4 +124,20 @@ def table_of(drift: dict[str, Any]) -> list[Table | Text]:
         for kind, what in beside.items():
             if part[kind]:
                 lines.append(Text(f"{part['projection']}: {len(part[kind]):,} {what}", "yellow"))
+    return lines + _streams(drift["streams"])
+
+
+def _streams(streams: list[dict[str, Any]]) -> list[Table | Text]:
+    """What the streams hold, and the first batches in which points are lost or doubled."""
+    if not streams:
+        return []
+    table = Table("stream", "partitions", "points", "known", "lost", "doubled", box=None)
+    lines: list[Table | Text] = [table]
+    for it in streams:
+        points = sum(partition["points"] for partition in it["partitions"])
+        figures = len(it["partitions"]), points, it["known_points"], it["lost"], it["doubled"]
+        table.add_row(it["stream"], *(f"{figure:,}" for figure in figures))
+        for broken in it["broken"][:SHOWN_KEYS]:
+            wrong = f"{broken['lost']:,} lost, {broken['doubled']:,} doubled"
+            lines.append(Text(f"{it['stream']}, batch {broken['batch']}: {wrong}", "red"))
     return lines

@@ -130,11 +130,12 @@ class ValkeyCache:
         return None if value is None else orjson.loads(value)
 
     async def scan(
-        self, collection: Collection, *, batch_size: int = 10_000
+        self, collection: Collection, *, after: str | None = None, batch_size: int = 10_000
     ) -> AsyncIterator[list[Stamp]]:
         """See the protocol. All keys of the collection are held at once, to be given in order."""
         start = self._start(collection)
-        keys = sorted([name.removeprefix(start) async for name in self._names(start)])
+        names = [name.removeprefix(start) async for name in self._names(start)]
+        keys = sorted(key for key in names if after is None or key > after)
         for index in range(0, len(keys), batch_size):
             if stamps := await self._stamps(collection, keys[index : index + batch_size]):
                 yield stamps

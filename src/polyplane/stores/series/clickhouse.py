@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,12 @@ import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 
 from polyplane.errors import Misconfigured, Refused, TooLarge
+from polyplane.model.drift import Partition
 from polyplane.model.items import Where
 from polyplane.model.points import EVENT_ID, EVENT_ID_TYPE, arrow_schema
 from polyplane.model.stream import Stream
 from polyplane.stores import disk
+from polyplane.stores.protocol import HeldBatch
 from polyplane.stores.series import clickhouse_ddl as ddl
 from polyplane.stores.series import clickhouse_queries as queries
 from polyplane.stores.series.clickhouse_lane import RESULT_ROWS_MAX, Lane
@@ -34,6 +37,8 @@ from polyplane.stores.series.clickhouse_queries import Query
 INSERT_ROWS_MAX: Final = 1_000_000
 """Most points of one insert: a deduplication token covers one block, so it must be one block."""
 RESULT_BYTES_MAX: Final = 512 * 1024 * 1024
+PROVE_S: Final = 900.0
+"""How long one question of a proof may take, which reads a month of points, or all of them."""
 _READERS: Final = 8
 """Concurrent reads of a server. The calls of one chdb handle queue up anyway."""
 
@@ -87,7 +92,10 @@ async def connect(
         for lane in lanes:
             await lane.close()
         raise
-    return ClickHouseSeries(*lanes, database=database, folder=folder)
+    slow = {"max_execution_time": PROVE_S} | _READ_SETTINGS
+    patient = target if folder is not None else target | {"send_receive_timeout": PROVE_S}
+    prover = partial(Lane.open, patient, slow, threads=1, timeout_s=PROVE_S)
+    return ClickHouseSeries(*lanes, database=database, folder=folder, open_prover=prover)
 
 
 def _target(url: str, timeout_s: float) -> tuple[dict[str, Any], Path | None, str]:
@@ -118,13 +126,23 @@ class ClickHouseSeries:
     """SeriesStore in ClickHouse: one ReplacingMergeTree per stream."""
 
     def __init__(
-        self, writer: Lane, reader: Lane, guest: Lane, *, database: str, folder: Path | None
+        self,
+        writer: Lane,
+        reader: Lane,
+        guest: Lane,
+        *,
+        database: str,
+        folder: Path | None,
+        open_prover: Callable[[], Awaitable[Lane]],
     ) -> None:
         self.multi_process = folder is None
         self.database = database
         self._writer = writer
         self._reader = reader
         self._guest = guest
+        self._prover: Lane | None = None
+        self._open_prover = open_prover
+        self._opening = asyncio.Lock()
         self._folder = folder
 
     async def ping(self) -> None:
@@ -138,8 +156,9 @@ class ClickHouseSeries:
 
     async def close(self) -> None:
         """Let running calls end, then let go. Safe to call twice."""
-        for lane in (self._guest, self._reader, self._writer):
-            await lane.close()
+        for lane in (self._prover, self._guest, self._reader, self._writer):
+            if lane is not None:
+                await lane.close()
 
     async def prepare(self, stream: type[Stream]) -> None:
         """Create the stream's table, or add what the declaration has gained: columns, TTL.
@@ -262,6 +281,37 @@ class ClickHouseSeries:
         """How many different points there are."""
         found = await self._read(queries.count(self._table(stream), stream, where))
         return int(found["n"][0].as_py())
+
+    async def partitions(self, stream: type[Stream]) -> list[str]:
+        """The months that hold points, as `202601`."""
+        found = await self._prove(queries.partitions(self._table(stream)))
+        return [str(name) for name in found["name"].to_pylist()]
+
+    async def partition(self, stream: type[Stream], name: str) -> Partition:
+        """See the protocol."""
+        found = await self._prove(queries.partition(self._table(stream), stream, name))
+        [row] = found.to_pylist()
+        return Partition(name, int(row["rows"]), row["points"], row["digest"])
+
+    async def batches(
+        self, stream: type[Stream], numbers: Sequence[int], first: int = 0, last: int = 0
+    ) -> list[HeldBatch]:
+        """See the protocol."""
+        query = queries.batches(self._table(stream), list(numbers), first, last)
+        return [HeldBatch(**row) for row in (await self._prove(query)).to_pylist()]
+
+    async def uneven(self, stream: type[Stream]) -> list[int]:
+        """See the protocol. Where retention takes points away, some may be lacking."""
+        may_lack = stream.retention_days is not None
+        found = await self._prove(queries.uneven(self._table(stream), may_lack=may_lack))
+        return [int(number) for number in found["number"].to_pylist()]
+
+    async def _prove(self, query: Query) -> pa.Table:
+        """The answer to a question about all there is, for which nobody waits."""
+        async with self._opening:
+            if self._prover is None:
+                self._prover = await self._open_prover()
+        return await self._prover.run(lambda client: _arrow(client, query))
 
     async def _read(self, query: Query) -> pa.Table:
         return await self._reader.run(lambda client: _arrow(client, query))

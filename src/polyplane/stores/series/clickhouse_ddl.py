@@ -127,6 +127,11 @@ def batch_of(event_id: str) -> str:
     return f"reinterpretAsUInt64({event_id})"
 
 
+def index_of(event_id: str) -> str:
+    """The index within its batch (last eight bytes, big-endian) of an event id expression."""
+    return f"reinterpretAsUInt64(reverse(substring({event_id}, 9, 8)))"
+
+
 def changes(
     database: str, stream: type[Stream], found: Mapping[str, str], found_key: str, engine: str
 ) -> list[str]:

@@ -13,7 +13,7 @@ from polyplane.errors import Refused
 from polyplane.model.items import Range, Where
 from polyplane.model.points import EVENT_ID
 from polyplane.model.stream import Column, Stream
-from polyplane.stores.series.clickhouse_ddl import batch_of, quoted
+from polyplane.stores.series.clickhouse_ddl import batch_of, index_of, quoted
 
 LIST_MAX: Final = 1_000
 """Most values of one list filter."""
@@ -113,6 +113,67 @@ def stored(table: str, batches: list[int], first: int, last: int) -> Query:
         span.append(f"{batch_of(EVENT_ID)} IN {{batches:Array(UInt64)}}")
         parameters["batches"] = batches
     return Query(f"SELECT uniqExact({EVENT_ID}) FROM {table}{_where(span)}", parameters)
+
+
+def partitions(table: str) -> Query:
+    """The months of which there are points."""
+    return Query(f"SELECT DISTINCT toString(toYYYYMM(time)) AS name FROM {table} ORDER BY name", {})
+
+
+def partition(table: str, stream: type[Stream], name: str) -> Query:
+    """Rows, points and the digest of the points of one month.
+
+    The digest is a sum and an exclusive or of two hashes of each point: the order does not
+    matter, and copies do not, since FINAL leaves one of each.
+    """
+    columns = ", ".join([*(quoted(column.name) for column in stream.columns()), EVENT_ID])
+    month = "toYYYYMM(time) = {month:UInt32}"
+    sql = (
+        f"SELECT (SELECT count() FROM {table} WHERE {month}) AS rows, toInt64(count()) AS points,"
+        f" lower(concat(leftPad(hex(sum(sipHash64(tuple({columns})))), 16, '0'),"
+        f" leftPad(hex(groupBitXor(cityHash64(tuple({columns})))), 16, '0'))) AS digest"
+        f" FROM {table} FINAL WHERE {month}"
+    )
+    return Query(sql, {"month": int(name)})
+
+
+def batches(table: str, numbers: list[int], first: int, last: int) -> Query:
+    """Per batch: its points, how many different ones, and the last of their indexes."""
+    if len(numbers) > LIST_MAX:
+        raise Refused(f"At most {LIST_MAX} batches.", field="numbers")
+    conditions = [f"{batch_of(EVENT_ID)} IN {{batches:Array(UInt64)}}"]
+    parameters: dict[str, Any] = {"batches": [number % 2**64 for number in numbers]}
+    if last:
+        conditions.append(
+            f"time BETWEEN {_place(datetime, 'first')} AND {_place(datetime, 'last')}"
+        )
+        parameters |= {"first": first, "last": last}
+    sql = (
+        "SELECT reinterpretAsInt64(b) AS number, toInt64(count()) AS points,"
+        " toInt64(uniqExact(i)) AS different, reinterpretAsInt64(max(i)) AS last"
+        f" FROM (SELECT {batch_of(EVENT_ID)} AS b, {index_of(EVENT_ID)} AS i"
+        f" FROM {table} FINAL{_where(conditions)}) GROUP BY b"
+    )
+    return Query(sql, parameters)
+
+
+def uneven(table: str, *, may_lack: bool) -> Query:
+    """The batches whose points are not those from 0 to some last one, each once.
+
+    As far as number and sum of their indexes tell; that needs no memory for each point. With
+    `may_lack` only those that have more points than they can.
+    """
+    wrong = (
+        "count() > max(i) + 1"
+        if may_lack
+        else "count() != max(i) + 1 OR 2 * sum(i) != max(i) * (max(i) + 1)"
+    )
+    sql = (
+        "SELECT reinterpretAsInt64(b) AS number"
+        f" FROM (SELECT {batch_of(EVENT_ID)} AS b, {index_of(EVENT_ID)} AS i FROM {table} FINAL)"
+        f" GROUP BY b HAVING {wrong} ORDER BY number LIMIT {LIST_MAX}"
+    )
+    return Query(sql, {})
 
 
 def filters(stream: type[Stream], where: Where) -> tuple[list[str], dict[str, Any]]:

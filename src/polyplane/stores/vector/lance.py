@@ -131,14 +131,16 @@ class LanceStore(VectorStore):
             await merge(table, rows, older, lock=self._lock(collection), insert=True)
 
     async def scan(
-        self, collection: Collection, *, batch_size: int = 10_000
+        self, collection: Collection, *, after: str | None = None, batch_size: int = 10_000
     ) -> AsyncIterator[list[Stamp]]:
         """One snapshot of the table, sorted by the engine; keys, positions and digests only."""
         table = await self._table(collection)
+        wanted = table.query()
+        if after is not None:
+            wanted = wanted.where(lance_table.behind("key", after))
         async with self._answering(f"scan {collection.target}"):
             batches = await (
-                table.query()
-                .select(_STAMP)
+                wanted.select(_STAMP)
                 .order_by([ColumnOrdering(column_name="key")])
                 .to_batches(max_batch_length=batch_size)
             )

@@ -150,6 +150,11 @@ def among(name: str, values: Iterable[Any]) -> str:
     return f"{quoted(name)} IN ({listed})" if listed else "false"
 
 
+def behind(name: str, value: str) -> str:
+    """`name` comes after `value`, by code points."""
+    return f"{quoted(name)} > {literal(value)}"
+
+
 def predicate(collection: Collection, columns: pa.Schema, where: Where | None) -> str:
     """What a living item that satisfies `where` looks like, in SQL.
 

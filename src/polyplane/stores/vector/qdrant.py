@@ -130,7 +130,7 @@ class QdrantStore(VectorStore):
                 )
 
     async def scan(
-        self, collection: Collection, *, batch_size: int = 10_000
+        self, collection: Collection, *, after: str | None = None, batch_size: int = 10_000
     ) -> AsyncIterator[list[Stamp]]:
         """Collects all stamps first (some 300 bytes each), since Qdrant cannot sort by key.
 
@@ -147,7 +147,8 @@ class QdrantStore(VectorStore):
                     with_payload=list(qdrant_points.OWN),
                     with_vectors=False,
                 )
-            stamps += map(qdrant_points.stamp, records)
+            found = map(qdrant_points.stamp, records)
+            stamps += [stamp for stamp in found if after is None or stamp.key > after]
             if offset is None:
                 break
         stamps.sort()

@@ -103,12 +103,18 @@ CREATE TABLE polyplane.collection (
 );
 
 -- Ranges of stream sequences, written down before their insert; the name is the insert's token.
+-- And what is in them, which the store must hold from then on: per batch its identity, its number
+-- of points, and between which times (microseconds since 1970) they lie.
 CREATE TABLE polyplane.ingested (
   stream   text NOT NULL,
   epoch    int NOT NULL,
   first    bigint NOT NULL,
   last     bigint NOT NULL,
   stored   boolean NOT NULL DEFAULT false,
+  batches  bigint[] NOT NULL DEFAULT '{}',
+  points   bigint[] NOT NULL DEFAULT '{}',
+  oldest   bigint[] NOT NULL DEFAULT '{}',
+  newest   bigint[] NOT NULL DEFAULT '{}',
   PRIMARY KEY (stream, epoch, first)
 );
 

@@ -161,18 +161,36 @@ WHERE stream = %(stream)s AND epoch = %(epoch)s AND NOT stored ORDER BY first
 SELECT coalesce(max(last), 0) FROM polyplane.ingested
 WHERE stream = %(stream)s AND epoch = %(epoch)s AND stored
 
+-- name: ingest_known
+-- The batches of a stream, whatever incarnation and epoch brought them; whether they are stored.
+SELECT b.batch, max(b.points), min(b.oldest), max(b.newest), bool_or(i.stored)
+FROM polyplane.ingested i, unnest(i.batches, i.points, i.oldest, i.newest)
+  AS b (batch, points, oldest, newest)
+WHERE starts_with(i.stream, %(prefix)s)
+GROUP BY b.batch ORDER BY min(b.oldest)
+
 -- name: ingest_begin
-INSERT INTO polyplane.ingested (stream, epoch, first, last)
-VALUES (%(stream)s, %(epoch)s, %(first)s, %(last)s) ON CONFLICT DO NOTHING RETURNING first
+INSERT INTO polyplane.ingested (stream, epoch, first, last, batches, points, oldest, newest)
+VALUES (%(stream)s, %(epoch)s, %(first)s, %(last)s, %(batches)s::bigint[], %(points)s::bigint[],
+        %(oldest)s::bigint[], %(newest)s::bigint[])
+ON CONFLICT DO NOTHING RETURNING first
 
 -- name: ingest_stored
--- Older rows of the stream have done their work; the last hundred stay for the reader of a log.
+-- Older rows of the stream have done their work; those of the last 100,000 messages stay, so that
+-- `verify` can see whether what they brought is still there.
 WITH done AS (
   UPDATE polyplane.ingested SET stored = true
   WHERE stream = %(stream)s AND epoch = %(epoch)s AND first = %(first)s
 )
 DELETE FROM polyplane.ingested
 WHERE stream = %(stream)s AND stored AND (epoch < %(epoch)s OR last < %(first)s - 100000)
+
+-- name: rows_about
+-- From statistics, which cost nothing to look at; a partitioned table's are those of its partitions.
+SELECT sum(coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0)))::bigint
+FROM pg_class c
+WHERE c.oid = to_regclass(%(name)s)
+   OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(%(name)s)) WHERE isleaf)
 
 -- name: capture_definition
 SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p

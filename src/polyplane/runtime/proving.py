@@ -1,0 +1,135 @@
+"""One verify of several things: its bookmark, and how far it is for whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from polyplane.errors import Conflict
+from polyplane.model.drift import Drift, Far, Mended, Part, StreamPart
+from polyplane.model.stream import Stream
+from polyplane.reconcile.bookmark import Bookmark, Mark
+from polyplane.reconcile.prove import prove
+from polyplane.reconcile.repair import repair
+from polyplane.reconcile.streams import prove_stream
+from polyplane.runtime.keeping import sides
+from polyplane.runtime.opening import Open
+from polyplane.runtime.proof import JournalOfStream
+from polyplane.truth.database import in_our_words
+
+BOOKMARK_NAME: Final = "verify.bookmark"
+"""The file in a home that an operator's verify keeps, so that it can be resumed."""
+
+Tell = Callable[[Far], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """What is to be proven, and how thoroughly (see `Plane.verify`)."""
+
+    names: Sequence[str]
+    streams: Sequence[type[Stream]] = ()
+    deep: bool = False
+    sample: int | None = None
+    seed: int = 0
+    timeout_s: float = 60.0
+    bookmark: Path | None = None
+    resume: bool = False
+
+    async def run(self, opened: Open, tell: Tell | None = None) -> Drift:
+        """Prove one after the other."""
+        with _told(opened, tell) as heard, self._kept(opened) as bookmark:
+            parts = tuple([await self._part(opened, it, bookmark, heard) for it in self.names])
+            streams = tuple([await self._stream(opened, it, heard) for it in self.streams])
+        return Drift.of(parts, streams)
+
+    async def _part(self, opened: Open, name: str, bookmark: Bookmark | None, tell: Tell) -> Part:
+        target = opened.generations.target(name)
+        truth, store = sides(opened, target, self.timeout_s)
+        mark: Mark | None = None
+        if bookmark is not None:
+            mark = bookmark.of(
+                name,
+                collection=store.collection.target,
+                definition=truth.definition,
+                epoch=opened.epoch,
+            )
+        with in_our_words():
+            about = await truth.about()
+            tell(Far(name, 0, self.sample or about, "rows"))
+            return await prove(
+                name,
+                truth,
+                store,
+                deep=self.deep,
+                sample=self.sample,
+                seed=self.seed,
+                progress=lambda rows: tell(Far(name, rows, about, "rows")),
+                deep_progress=lambda items: tell(Far(name, items, about, "contents")),
+                mark=mark,
+            )
+
+    async def _stream(self, opened: Open, stream: type[Stream], tell: Tell) -> StreamPart:
+        store = opened.stores.series
+        assert store is not None
+        name, _ = opened.feed.subjects.stream(stream.name)
+        tell(Far(stream.name, 0, None, "partitions"))
+        return await prove_stream(
+            stream,
+            JournalOfStream(name, opened.journal, opened.feed, opened.epoch),
+            store,
+            told=lambda done, of: tell(Far(stream.name, done, of, "partitions")),
+        )
+
+    @contextmanager
+    def _kept(self, opened: Open) -> Iterator[Bookmark | None]:
+        """The bookmark, if one is to be kept; gone when the block ends well.
+
+        Of two at once only the first keeps one.
+        """
+        path, asked = self.bookmark, {"projections": list(self.names), "deep": self.deep}
+        if path is None or self.sample is not None or path in opened.bookmarks:
+            if self.resume:
+                raise Conflict(
+                    "A sample cannot be resumed." if self.sample else "A verify is at work already."
+                )
+            yield None
+            return
+        opened.bookmarks.add(path)
+        try:
+            found = Bookmark.found(path, asked) if self.resume else None
+            bookmark = found or Bookmark.begun(path, asked)
+            yield bookmark
+            bookmark.drop()
+        finally:
+            opened.bookmarks.discard(path)
+
+
+@contextmanager
+def _told(opened: Open, tell: Tell | None) -> Iterator[Tell]:
+    """Who hears how far it is: `tell`, and `opened.proofs` for whoever looks there."""
+    run = uuid4().hex
+
+    def heard(far: Far) -> None:
+        opened.proofs[run] = far
+        if tell is not None:
+            tell(far)
+
+    try:
+        yield heard
+    finally:
+        opened.proofs.pop(run, None)
+
+
+async def mend(opened: Open, found: Drift, timeout_s: float) -> Mended:
+    """Mend what drifts in the parts of `found`, and look at those keys again."""
+    left = []
+    for part in found.parts:
+        target = opened.generations.target(part.projection)
+        with in_our_words():
+            left.append(await repair(part, *sides(opened, target, timeout_s)))
+    return Mended(found, Drift.of(tuple(left)))
