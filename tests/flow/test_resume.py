@@ -139,8 +139,6 @@ def test_a_killed_verify_is_gone_on_with(commands: Commands) -> None:
     for kill in (1, 2):
         commands.run("verify", "--resume", code=-9, dies=True)  # at first from the beginning
         assert commands.marked()["tally"]["rows"] == kill * MARKS * 2_000
-    other = commands.run("verify", "--resume", "--deep", code=3)
-    assert other["data"]["error"] == "conflict" and "Begin anew" in other["data"]["fix"]
     assert compared(commands.run("verify", "--resume")) == whole
     assert not (commands.home / BOOKMARK_NAME).exists()
 
@@ -302,9 +300,11 @@ async def test_a_deep_verify_is_gone_on_with(things: pp.Plane) -> None:
     assert await proven(things, deep=True, resume=True) == whole
 
 
-async def test_another_epoch_is_not_gone_on_with(things: pp.Plane) -> None:
+async def test_something_else_is_not_gone_on_with(things: pp.Plane) -> None:
     with pytest.raises(Interrupted):
         await proven(things, stop=5)
+    with pytest.raises(pp.Conflict, match="was asked for thing_search"):
+        await proven(things, deep=True, resume=True)
     kept = things.settings.home / BOOKMARK_NAME
     kept.write_text(kept.read_text().replace('"epoch": 1', '"epoch": 9'))
     with pytest.raises(pp.Conflict, match="with the epoch 9, and now has 1"):
