@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import polyplane as pp
@@ -35,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = 20_000
 MARKS = 4
 """How often a killed verify writes its bookmark, in batches of 2,000 rows."""
+FAR = re.compile(r"note_search: [\d,]+ of about 20,000 rows compared")
 PROGRAM = (
     "from polyplane.serve.cli.program import Program, run;"
     "from polyplane.__main__ import PROGRAM as shipped;"
@@ -53,7 +56,19 @@ def dying(self, *what):
 
 bookmark.Mark.note = dying
 """
-"""The same program, but it ends as by kill -9 in the middle of a verify."""
+"""Before the program: it ends as by kill -9 in the middle of a verify."""
+SLOW = """
+import time
+from polyplane.reconcile import bookmark
+bookmark.EVERY_S, bookmark._SHARE, note = 0.0, 0, bookmark.Mark.note
+
+def slowly(self, *what):
+    note(self, *what)
+    time.sleep(0.4)
+
+bookmark.Mark.note = slowly
+"""
+"""Before the program: a verify takes some seconds."""
 
 
 class Commands:
@@ -65,15 +80,14 @@ class Commands:
         urls = {f"POLYPLANE_{n.upper()}": url for n in names if (url := settings.url(n))}
         self.environ = {**os.environ, **urls, "POLYPLANE_NAMESPACE": settings.namespace}
 
-    def words(self, *words: str, dies: bool = False) -> list[str]:
-        """What to run."""
-        program = DYING + PROGRAM if dies else PROGRAM
-        return [sys.executable, "-c", program, *words, "--home", str(self.home)]
+    def words(self, *words: str, first: str = "") -> list[str]:
+        """What to run; `first` is run before the program."""
+        return [sys.executable, "-c", first + PROGRAM, *words, "--home", str(self.home)]
 
-    def run(self, *words: str, code: int = 0, dies: bool = False) -> dict[str, Any]:
+    def run(self, *words: str, code: int = 0, first: str = "") -> dict[str, Any]:
         """One command to its end; the envelope that it printed."""
         done = subprocess.run(
-            self.words(*words, "--json", dies=dies),
+            self.words(*words, "--json", first=first),
             cwd=ROOT,
             env=self.environ,
             capture_output=True,
@@ -85,10 +99,10 @@ class Commands:
         return found
 
     @contextmanager
-    def up(self, *, dies: bool = False) -> Iterator[subprocess.Popen[str]]:
+    def up(self, *, first: str = "") -> Iterator[subprocess.Popen[str]]:
         """A running `up`, ready."""
         with subprocess.Popen(
-            self.words("up", "--json", dies=dies),
+            self.words("up", "--json", first=first),
             cwd=ROOT,
             env=self.environ,
             stdout=subprocess.PIPE,
@@ -137,14 +151,14 @@ def test_a_killed_verify_is_gone_on_with(commands: Commands) -> None:
     assert whole["rows"] == whole["items"] == ROWS
     assert not (commands.home / BOOKMARK_NAME).exists()
     for kill in (1, 2):
-        commands.run("verify", "--resume", code=-9, dies=True)  # at first from the beginning
+        commands.run("verify", "--resume", code=-9, first=DYING)  # at first from the beginning
         assert commands.marked()["tally"]["rows"] == kill * MARKS * 2_000
     assert compared(commands.run("verify", "--resume")) == whole
     assert not (commands.home / BOOKMARK_NAME).exists()
 
 
 def test_through_a_running_up_too(commands: Commands) -> None:
-    with commands.up(dies=True) as up:
+    with commands.up(first=DYING) as up:
         down = commands.run("verify", code=4)
         assert down["data"]["error"] == "unavailable"
         assert up.wait(20) == -9
@@ -155,27 +169,51 @@ def test_through_a_running_up_too(commands: Commands) -> None:
         assert compared(commands.run("verify")) == resumed
 
 
+def test_a_verify_ends_when_its_caller_goes_away(commands: Commands) -> None:
+    """As by Ctrl-C; what was compared is kept, and whoever asks is told how far it is."""
+    with commands.up(first=SLOW):
+        api = str(commands.run("status")["data"]["api_url"])
+        ours = {"Authorization": f"Bearer {ops_token(commands.home)}"}
+        with httpx.Client(base_url=f"{api}/api/v1/ops/", headers=ours, timeout=10) as client:
+            with pytest.raises(httpx.ReadTimeout):
+                client.post("verify", timeout=1.5)
+            [told] = client.get("verify").json()
+            assert (told["name"], told["about"], told["unit"]) == ("note_search", ROWS, "rows")
+            for _ in range(100):
+                if not client.get("verify").json():
+                    break
+                time.sleep(0.05)
+        assert 0 < commands.marked()["tally"]["rows"] < ROWS
+        assert FAR.search(shown_to_people(commands, "verify", "--resume"))
+        assert not (commands.home / BOOKMARK_NAME).exists()
+
+
 def test_people_see_how_far_it_is(commands: Commands) -> None:
     """On a terminal; nothing of it on a pipe or in JSON."""
-    for words in (("verify",), ("repair",)):
-        ours, theirs = pty.openpty()
-        process = subprocess.Popen(
-            commands.words(*words),
-            cwd=ROOT,
-            env=commands.environ | {"TERM": "xterm", "COLUMNS": "120"},
-            stdout=theirs,
-        )
-        os.close(theirs)
-        shown = ""
-        while chunk := _read(ours):
-            shown += chunk
-        os.close(ours)
-        assert process.wait(60) == 0
-        assert re.search(r"note_search: [\d,]+ of about 20,000 rows compared", shown), shown
+    for command in ("verify", "repair"):
+        assert FAR.search(shown_to_people(commands, command))
     piped = subprocess.run(
         commands.words("verify"), cwd=ROOT, env=commands.environ, capture_output=True, text=True
     )
     assert "0 drift" in piped.stdout and "compared" not in piped.stdout + piped.stderr
+
+
+def shown_to_people(commands: Commands, *words: str) -> str:
+    """All that a command shows on a terminal, until it ends well."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        commands.words(*words),
+        cwd=ROOT,
+        env=commands.environ | {"TERM": "xterm", "COLUMNS": "120"},
+        stdout=theirs,
+    )
+    os.close(theirs)
+    shown = ""
+    while chunk := _read(ours):
+        shown += chunk
+    os.close(ours)
+    assert process.wait(60) == 0, shown
+    return shown
 
 
 def _read(terminal: int) -> str:

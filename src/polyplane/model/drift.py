@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 
-class Far(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Far:
     """How far a proof is with one thing: `done` of about so many `unit` (None: nobody knows)."""
 
     name: str

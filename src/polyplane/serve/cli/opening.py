@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any, TypeVar
 
 from rich.text import Text
@@ -131,4 +131,4 @@ class OwnPlane:
 
 
 def _heard(tell: Tell) -> Callable[[Far], None]:
-    return lambda far: tell(*far)
+    return lambda far: tell(*astuple(far))

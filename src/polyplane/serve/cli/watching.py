@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from polyplane.errors import Unavailable
+from polyplane.errors import PolyplaneError
 from polyplane.serve.cli.remote import Remote
 from polyplane.serve.cli.report import Report
 
@@ -53,7 +53,7 @@ def asking(ask: Callable[[], None]) -> Iterator[None]:
         while not done.wait(_LOOK_EVERY_S):
             try:
                 ask()
-            except Unavailable:  # who waits for the answer itself is told
+            except PolyplaneError:  # who waits for the answer itself is told
                 continue
 
     thread = Thread(target=work, daemon=True)
