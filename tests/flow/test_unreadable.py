@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
@@ -15,6 +16,7 @@ import polyplane as pp
 from polyplane.errors import DeriveFailed
 from polyplane.flow import projector as projector_module
 from polyplane.truth import dead as dead_module
+from polyplane.truth.scan import array_text
 from tests.conftest import PlaneOf
 from tests.flow.things import DIMENSIONS, becomes, by_hand, embedding_of
 
@@ -225,3 +227,20 @@ async def test_rows_of_other_tables_that_belong_to_one(plane_of: PlaneOf) -> Non
         assert drift.parts[0].items == 9 - len(bad)
         await by_hand(plane, "UPDATE visit SET day = '2024-01-02' WHERE id = %s", mended)
         await plane.caught_up()
+
+
+async def test_a_key_may_be_any_text(plane_of: PlaneOf) -> None:
+    """Whatever PostgreSQL's array syntax makes of it."""
+    plane = await plane_of(models=[], projections=[], flows=False)
+    seed = random.randrange(1 << 30)
+    print(f"SEED={seed}")
+    dice = random.Random(seed)
+    some = [[], [""], ["NULL", "null"], ['","'], ["\\"], ["{}"], ["é\U0001f600", " "], ["'; --"]]
+    for _ in range(200):
+        signs = dice.choices("\",{}\\ 'an\n\té", k=dice.randrange(20))
+        some.append("".join(signs).split("a"))
+    for texts in some:
+        [(found,)] = await plane.opened.database.rows(
+            "SELECT %(texts)s::text[]", {"texts": array_text(texts)}
+        )
+        assert found == texts
