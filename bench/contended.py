@@ -1,7 +1,8 @@
 """(n) Eight writers on the same rows, while somebody else's transaction is idle for 3 s at a time.
 
-Each commit changes one row of few, and emits an event that says whose and which one it is. Whoever
-reads the events must see each once, in the order of its writer, and soon.
+Each commit changes one row of few, or one of another table that belongs to it, and emits an event
+that says whose and which one it is. Whoever reads the events must see each once, in the order of
+its writer, and soon; and a cache of the rows with what belongs to them must equal truth in the end.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import orjson
+from sqlalchemy.orm import Mapped, mapped_column
 
-from bench.documents import Note, NoteCache, Plain
+import polyplane as pp
+from bench.documents import Base, Note, Plain
 from bench.figures import Figure, percentile, ratio
 from bench.ground import Ground, Size, connect, execute
 from polyplane import Plane
@@ -30,6 +33,25 @@ IDLE_S: Final = 3.0
 FRESH_MS_MAX: Final = 250.0
 RATE_MIN: Final = 0.85
 PATIENCE_S: Final = 60.0
+
+
+class Remark(Base):
+    """What belongs to a note."""
+
+    __tablename__ = "remark"
+    id: Mapped[UUID] = pp.key()
+    note_id: Mapped[UUID] = mapped_column(index=True)
+    body: Mapped[str]
+
+
+class RemarkedCache(pp.Cached[Note]):
+    """Notes with their remarks."""
+
+    touches: ClassVar[Mapping[str, Any]] = {"remarks": Remark.note_id}
+
+    def derive(self, note: Note, /, remarks: Sequence[Remark] = ()) -> pp.Entry | None:
+        """How often each was changed."""
+        return pp.Entry({"note": note.body, "remarks": [remark.body for remark in remarks]})
 
 
 @dataclass(slots=True)
@@ -64,9 +86,19 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     seconds = 3.0 if size.quick else SECONDS
     seen: dict[bool, list[Seen]] = {False: [], True: []}
     url = await ground.database()
-    async with ground.plane(url, models=[Note, Plain], projections=[NoteCache]) as plane:
-        values = ", ".join(f"('{UUID(int=n + 1)}', 'o', '0')" for n in range(ROWS))
-        await execute(url, [f"INSERT INTO note (id, owner, body) VALUES {values}"])
+    async with ground.plane(
+        url, models=[Note, Remark, Plain], projections=[RemarkedCache]
+    ) as plane:
+        keys = [UUID(int=n + 1) for n in range(ROWS)]
+        notes = ", ".join(f"('{key}', 'o', '0')" for key in keys)
+        remarks = ", ".join(f"('{key}', '{key}', '0')" for key in keys)
+        await execute(
+            url,
+            [
+                f"INSERT INTO note (id, owner, body) VALUES {notes}",
+                f"INSERT INTO remark (id, note_id, body) VALUES {remarks}",
+            ],
+        )
         for _ in range(size.runs):
             for idles, runs in seen.items():
                 await plane.caught_up()
@@ -108,9 +140,10 @@ async def _write(plane: Plane, seen: Seen, writer: int, until: float) -> None:
     while perf_counter() < until:
         number += 1
         async with plane.write(actor="bench") as tx:
-            note = await tx.get(Note, UUID(int=dice.randrange(ROWS) + 1), for_update=True)
-            assert note is not None
-            note.body = str(int(note.body) + 1)
+            key, model = UUID(int=dice.randrange(ROWS) + 1), dice.choice((Note, Note, Remark))
+            row: Note | Remark | None = await tx.get(model, key, for_update=True)
+            assert row is not None
+            row.body = str(int(row.body) + 1)
             tx.emit("bench.written", {"writer": writer, "number": number})
         seen.committed[writer, number] = perf_counter()
 
