@@ -247,7 +247,6 @@ class Projector:
         derived = await derive(self.target.deriver, rows.items())
         derived.drops += [key for key in keys if key not in rows and key not in unread]
         derived.bad |= unread
-        step("projector.derived")
         return derived
 
     async def _put(
@@ -256,6 +255,7 @@ class Projector:
         """Give the store what was derived, but for what is bad, which is given back."""
         target = self.target
         self._check()
+        step("projector.derived")
         packed = position.packed()
         if clear:
             good = {*(item.key for item in derived.puts), *derived.drops}

@@ -82,6 +82,12 @@ def _done(page: Page, cursor: _Cursor) -> Relayed:
     return Relayed(page.cur, *ends) if page.last else Relayed(page.prev, *ends, page.cur, page.upto)
 
 
+def _check_length(published: int, last: int) -> None:
+    """Raise _EpochOver when the changes end before what is known to be published."""
+    if last < published:
+        raise _EpochOver(f"the changes stream ends at {last}, but {published} was published")
+
+
 class Relay:
     """Moves the outbox to the feed. `run` until cancelled; only the leader publishes."""
 
@@ -238,10 +244,12 @@ class Relay:
         A page's events go out before its changes. So the tail of the changes says where the relay
         is, and the tail of the events whether it had begun the next page.
         """
+        noted = await self._journal.last_relayed(self._epoch) or Relayed(BEFORE_EVERYTHING, 0, 0)
+        published = await self._journal.published_order(self._epoch)
+        # Later: a relay that was paused may publish more meanwhile, and never less.
         changes = await self._end(self._subjects.changes)
         events = await self._end(self._subjects.events)
-        noted = await self._journal.last_relayed(self._epoch) or Relayed(BEFORE_EVERYTHING, 0, 0)
-        await self._check_length(changes.bounds.last)
+        _check_length(published, changes.bounds.last)
         if why := why_over(noted, changes, events):
             raise _EpochOver(why)
         at, begun = self._place(changes), self._place(events)
@@ -270,12 +278,6 @@ class Relay:
             _log.info("relay.finishes_window", upto=page.upto)
             await self._go_on(connection, cursor, page)
         return cursor
-
-    async def _check_length(self, last: int) -> None:
-        """Raise _EpochOver when the stream ends before what is known to be published."""
-        published = await self._journal.published_order(self._epoch)
-        if last < published:
-            raise _EpochOver(f"the changes stream ends at {last}, but {published} was published")
 
     def _check_history(self, noted: str, at: Place, page: Page, last: Message | None) -> None:
         """Raise _EpochOver when PostgreSQL does not know the page that was published last.
