@@ -98,8 +98,19 @@ def batch(
                 f"Tag {name!r} has values of several types: {error}.",
                 field=name,
                 fix="Declare the tags of this projection with a TypedDict.",
+                key=_strange(puts, name, columns.field(name).type),
             ) from error
     return pa.record_batch([made[name] for name in columns.names], schema=columns)
+
+
+def _strange(puts: Sequence[Item], name: str, kind: pa.DataType) -> str:
+    """The key of the first item whose tag `name` a column of `kind` cannot hold."""
+    for item in puts:
+        try:
+            pa.scalar(item.content.tags.get(name), kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            return item.key
+    return ""
 
 
 def _vectors(collection: Collection, puts: Sequence[Item], gone: int) -> pa.Array:
