@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -100,12 +100,16 @@ async def read(
 async def derive(deriver: Deriver, rows: Iterable[Row]) -> Derived:
     """Finished items of all rows but the bad ones; a slow `derive` lets others have their turn."""
     derived, loop = Derived(), asyncio.get_running_loop()
-    until = loop.time() + TURN_S
-    for piece in batched(rows, TURN_ROWS):
+    rest, size, began = iter(rows), TURN_ROWS, loop.time()
+    while piece := list(islice(rest, size)):
+        started = loop.time()
         derived.extend(deriver.derived(piece))
-        if loop.time() > until:
+        ended = loop.time()
+        if ended - started > TURN_S:
+            size = max(1, size // 2)
+        if ended - began > TURN_S:
             await asyncio.sleep(0)
-            until = loop.time() + TURN_S
+            began = loop.time()
     for item, error in await sift(derived.puts, deriver.finish, attrgetter("key")):
         derived.bad[item.key] = error
     if derived.bad:
@@ -126,13 +130,6 @@ async def put(
             await store.apply(collection, items, drops, position)
 
     derived.bad |= dict(await sift([*puts, *derived.drops], some))
-
-
-def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`rows` in lists of at most `size`."""
-    rest = iter(rows)
-    while some := list(islice(rest, size)):
-        yield some
 
 
 def told(error: Exception) -> str:
