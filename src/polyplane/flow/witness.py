@@ -22,6 +22,8 @@ async def went_back(target: Target, journal: Journal) -> bool:
         return False
     async with asyncio.timeout(_LOOK_S):
         stamps = await target.store.stamps(target.collection, list(witnesses))
-    held = {stamp.key: stamp.position for stamp in stamps}
+    held: dict[str, int] = {}
+    for stamp in stamps:  # more than one of a key, when a second was put there by hand
+        held[stamp.key] = max(stamp.position, held.get(stamp.key, stamp.position))
     missing = target.collection.kind != "cache" and len(held) < len(witnesses)
     return missing or any(position < witnesses[key] for key, position in held.items())

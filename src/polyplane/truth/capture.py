@@ -127,7 +127,11 @@ class Captured:
         """See `Triggers.functions_sql`."""
         text, parts = template("capture", self.key_columns)
         return text.format(
-            name=sql.Literal(self.name), key=self.key(), **parts, **functions_of(self)
+            name=sql.Literal(self.name),
+            key=self.key(),
+            old_key=self.key("o"),
+            **parts,
+            **functions_of(self),
         )
 
     def key_types(self) -> list[str]:

@@ -1,8 +1,10 @@
 -- Statement-level capture of one table; truth/capture.py fills in the quoted names and `key`, the
--- expression for the canonical text of a row's key (alias r), with the `settings` its text depends
--- on. At most 1,000 keys an outbox row; one statement does for most, since each costs a commit
--- several microseconds. So does `SET search_path`, hence every name and operator is qualified: a
--- writer's search_path finds nothing to replace. A transaction that is captured is never committed
+-- expression for the canonical text of a row's key (alias r, of an old row o), with the `settings`
+-- its text depends on. At most 1,000 keys an outbox row. Most statements write one row: its key goes
+-- in by the first INSERT, the plainest there is, since whatever it asks besides costs a commit
+-- several microseconds. It takes two rows where there are more; by that is known that all the others
+-- are to follow. `SET search_path` would cost as much, hence every name and operator is qualified:
+-- a writer's search_path finds nothing to replace. A transaction that is captured is never committed
 -- lazily (`durable`): stores would be told what a crash takes back, and its xid be given to another.
 
 CREATE OR REPLACE FUNCTION {insert}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER{settings}
@@ -10,29 +12,30 @@ AS $body$
 DECLARE told int;
 BEGIN
   INSERT INTO polyplane.outbox (tbl, op, keys)
-  SELECT {name}, 'I', ARRAY(SELECT {key} FROM new_rows r LIMIT 1000)
-  WHERE EXISTS (SELECT FROM new_rows) AND ({durable})
-  RETURNING pg_catalog.cardinality(keys) INTO told;
-  IF told OPERATOR(pg_catalog.=) 1000 THEN
+  SELECT {name}, 'I', ARRAY[{key}] FROM new_rows r WHERE {durable} LIMIT 2;
+  GET DIAGNOSTICS told = ROW_COUNT;
+  IF told OPERATOR(pg_catalog.=) 2 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys)
     SELECT {name}, 'I', pg_catalog.array_agg(s.k)
-    FROM (SELECT {key} AS k, pg_catalog.row_number() OVER () AS n FROM new_rows r OFFSET 1000) s
-    GROUP BY (s.n OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000;
+    FROM (SELECT {key} AS k, pg_catalog.row_number() OVER () AS n FROM new_rows r OFFSET 2) s
+    GROUP BY (s.n OPERATOR(pg_catalog.-) 3) OPERATOR(pg_catalog./) 1000;
   END IF;
   RETURN NULL;
 END $body$;
 
+-- Of one row: its key, and the one it had before where that is another. Of more: the pairs of the
+-- first new row with two old ones, and all keys again, since a union has no order to go on in.
 CREATE OR REPLACE FUNCTION {update}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER{settings}
 AS $body$
 DECLARE told int;
 BEGIN
   INSERT INTO polyplane.outbox (tbl, op, keys)
-  SELECT {name}, 'U', ARRAY(
-    SELECT {key} FROM new_rows r UNION SELECT {key} FROM old_rows r LIMIT 1000
-  )
-  WHERE EXISTS (SELECT FROM new_rows) AND ({durable})
-  RETURNING pg_catalog.cardinality(keys) INTO told;
-  IF told OPERATOR(pg_catalog.=) 1000 THEN  -- all of them again: a union has no order to go on in
+  SELECT {name}, 'U',
+         CASE WHEN {key} OPERATOR(pg_catalog.=) {old_key} THEN ARRAY[{key}]
+              ELSE ARRAY[{key}, {old_key}] END
+  FROM new_rows r, old_rows o WHERE {durable} LIMIT 2;
+  GET DIAGNOSTICS told = ROW_COUNT;
+  IF told OPERATOR(pg_catalog.=) 2 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys)
     SELECT {name}, 'U', pg_catalog.array_agg(s.k)
     FROM (
@@ -49,14 +52,13 @@ AS $body$
 DECLARE told int;
 BEGIN
   INSERT INTO polyplane.outbox (tbl, op, keys)
-  SELECT {name}, 'D', ARRAY(SELECT {key} FROM old_rows r LIMIT 1000)
-  WHERE EXISTS (SELECT FROM old_rows) AND ({durable})
-  RETURNING pg_catalog.cardinality(keys) INTO told;
-  IF told OPERATOR(pg_catalog.=) 1000 THEN
+  SELECT {name}, 'D', ARRAY[{key}] FROM old_rows r WHERE {durable} LIMIT 2;
+  GET DIAGNOSTICS told = ROW_COUNT;
+  IF told OPERATOR(pg_catalog.=) 2 THEN
     INSERT INTO polyplane.outbox (tbl, op, keys)
     SELECT {name}, 'D', pg_catalog.array_agg(s.k)
-    FROM (SELECT {key} AS k, pg_catalog.row_number() OVER () AS n FROM old_rows r OFFSET 1000) s
-    GROUP BY (s.n OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 1000;
+    FROM (SELECT {key} AS k, pg_catalog.row_number() OVER () AS n FROM old_rows r OFFSET 2) s
+    GROUP BY (s.n OPERATOR(pg_catalog.-) 3) OPERATOR(pg_catalog./) 1000;
   END IF;
   RETURN NULL;
 END $body$;
