@@ -14,6 +14,7 @@ from polyplane.flow.projector import Target
 from polyplane.flow.sifting import derive as carefully
 from polyplane.flow.sifting import put
 from polyplane.flow.sweeping import sweep
+from polyplane.garbage import seldom_collected
 from polyplane.model.position import Position
 from polyplane.steps import step
 from polyplane.truth.database import Database
@@ -67,16 +68,18 @@ async def backfill(
         await queue.put(batch)
         await queue.put(None)
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(derive())
-        while (batch := await queue.get()) is not None:
-            packed = position.packed()
-            await put(target.store, target.collection, batch, packed, timeout_s=_APPLY_S)
-            await parking.park(batch.bad)
-            step("backfill.applied")
-            count += len(batch)
-            if progress is not None:
-                progress(count, of_rows)
+    with seldom_collected() as between:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(derive())
+            while (batch := await queue.get()) is not None:
+                between()
+                packed = position.packed()
+                await put(target.store, target.collection, batch, packed, timeout_s=_APPLY_S)
+                await parking.park(batch.bad)
+                step("backfill.applied")
+                count += len(batch)
+                if progress is not None:
+                    progress(count, of_rows)
     if is_again:
         await sweep(target.store, target.collection, position, parking.keys)
     await target.store.maintain(target.collection, full=True)

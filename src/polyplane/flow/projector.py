@@ -23,6 +23,7 @@ from polyplane.flow.packing import after_of, is_clearing, keys_of
 from polyplane.flow.parking import Parking
 from polyplane.flow.sifting import ENGINE_FAULTS, Failures, derive, put, read
 from polyplane.flow.tenure import Tenure
+from polyplane.garbage import seldom_collected
 from polyplane.model.collection import Collection
 from polyplane.model.key import BUCKETS, bucket_of
 from polyplane.model.message import Message
@@ -186,13 +187,16 @@ class Projector:
         """Apply messages, in pieces of about BATCH_KEYS keys; one is put while the next is read."""
         putting: asyncio.Task[None] | None = None
         try:
-            for keys, clear, order in self._pieces(messages):
-                made = await self._derived([key for key in keys if key not in self._parking.keys])
+            with seldom_collected() as between:
+                for keys, clear, order in self._pieces(messages):
+                    made = await self._derived([k for k in keys if k not in self._parking.keys])
+                    if putting is not None:
+                        await putting
+                    putting = asyncio.create_task(self._apply(keys, clear, made, order))
+                    del made
+                    between()
                 if putting is not None:
                     await putting
-                putting = asyncio.create_task(self._apply(keys, clear, made, order))
-            if putting is not None:
-                await putting
         finally:
             if putting is not None and not putting.done():
                 putting.cancel()
