@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 import polyplane as pp
 from polyplane.flow import projector as projector_module
 from polyplane.flow.projector import Target
+from polyplane.flow.witness import went_back
 from polyplane.model.drift import Mended
 from polyplane.model.items import Item, Stamp
 from polyplane.reconcile import repair as repair_module
@@ -142,6 +143,22 @@ async def test_items_that_are_there_twice(plane: pp.Plane) -> None:
     assert found.stuck == ("1", "2", "x")
     await check(plane, mended, found.drifting)
     assert len(await plane[ThingSearch].get(["1", "2"])) == 2
+
+
+async def test_an_older_twin_of_what_was_applied_last_is_drift_and_no_older_store(
+    plane: pp.Plane,
+) -> None:
+    """The store has lost nothing: it is not to be filled again for one item."""
+    await plane.caught_up()
+    target, journal = target_of(plane), plane.opened.journal
+    await by_hand(plane, "UPDATE thing SET body = 'newest' WHERE id = 1")
+    await plane.caught_up()
+    assert "1" in await journal.witnesses(target.collection.target)
+    table = await table_of(plane)
+    [row] = [row for row in (await table.to_arrow()).to_pylist() if row["key"] == "1"]
+    await table.add([row | {"position": 1}])
+    assert not await went_back(target, journal)
+    assert (await plane.repair(ThingSearch)).left.clean
 
 
 async def test_keys_that_truth_cannot_even_be_asked_for(plane: pp.Plane) -> None:
