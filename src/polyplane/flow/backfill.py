@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 from polyplane.errors import Fenced
@@ -60,11 +61,12 @@ async def backfill(
 
     async def derive() -> None:
         batch = Derived()
-        async for rows in all_rows(database, target.source):
-            batch.extend(await carefully(target.deriver, rows))
-            if len(batch) >= BATCH_ROWS:
-                await queue.put(batch)
-                batch = Derived()
+        async with aclosing(all_rows(database, target.source)) as batches:
+            async for rows in batches:
+                batch.extend(await carefully(target.deriver, rows))
+                if len(batch) >= BATCH_ROWS:
+                    await queue.put(batch)
+                    batch = Derived()
         await queue.put(batch)
         await queue.put(None)
 
