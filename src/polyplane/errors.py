@@ -7,7 +7,8 @@ PolyplaneError                 500  exit 1   anything of ours; catch this one to
 │   ├── NotFound               404  exit 3   there is no such thing
 │   ├── Conflict               409  exit 3   the thing changed, or exists already
 │   ├── PreconditionFailed     412  exit 3   If-Match names another version
-│   └── TooLarge               413  exit 3   more than the stated bound
+│   ├── TooLarge               413  exit 3   more than the stated bound
+│   └── SagaRefused            422  exit 3   a saga's step that can never succeed: it is undone
 ├── Unavailable                503  exit 4   an engine does not answer in time; try again
 │   ├── TruthDown              503  exit 4   PostgreSQL does not answer
 │   ├── StoreDown              503  exit 4   a derived or owned store does not answer
@@ -88,6 +89,10 @@ class TooLarge(Refused):
     """More than the stated bound."""
 
     status = 413
+
+
+class SagaRefused(Refused):
+    """Raised by a step of a saga that did nothing and never will: what was done is undone."""
 
 
 class Unavailable(PolyplaneError):

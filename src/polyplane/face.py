@@ -18,6 +18,7 @@ from polyplane.model.items import Entry, Hit, Range, Vector
 from polyplane.model.message import Inbound, Message
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Vectors
+from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model, key, metadata
 from polyplane.plane import Plane
@@ -42,6 +43,7 @@ __all__ = [
     "PreconditionFailed",
     "Range",
     "Refused",
+    "Saga",
     "Settings",
     "Stream",
     "Token",
