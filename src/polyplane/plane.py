@@ -21,6 +21,7 @@ from polyplane.model.application import Application
 from polyplane.model.drift import Drift, Far, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
@@ -33,6 +34,7 @@ from polyplane.runtime.keeping import prune
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import Proving, mend
+from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
@@ -61,6 +63,7 @@ class Plane:
         models: Sequence[type[Model]] = (),
         projections: Sequence[type[Projection[Any]]] = (),
         streams: Sequence[type[Stream]] = (),
+        sagas: Sequence[type[Saga[Any]]] = (),
         applications: Sequence[Application] = (),
         home: str | Path | None = None,
         settings: Settings | None = None,
@@ -69,8 +72,8 @@ class Plane:
     ) -> None:
         """Raises Misconfigured when the declarations contradict each other.
 
-        A `worker` only takes a share of what another plane projects."""
-        declared = Declared.of(applications, models, projections, streams)
+        A `worker` only takes a share of what another plane projects, and of its sagas."""
+        declared = Declared.of(applications, models, projections, streams, sagas)
         self.settings = settings or Settings.load(home=Path(home) if home else None)
         self.declared = for_worker(declared, self.settings) if worker else declared
         self._flows, self._is_worker = flows, worker
@@ -190,6 +193,11 @@ class Plane:
                 fix="See: polyplane projections list",
             ) from None
         return deadline - loop.time()
+
+    @property
+    def sagas(self) -> Sagas:
+        """Start sagas, wait for them, look at them; with `flows` this process does them, too."""
+        return self.opened.sagas
 
     # Stores
 

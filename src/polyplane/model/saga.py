@@ -322,7 +322,7 @@ class SagaRecord:
     `state` is "running" or "undoing"; at the end "done" or "undone"; "stuck" when an undo does not
     work and "changed" when its code is another one: these two wait for somebody. `at` names the
     step it is at; `attempt` says how often that has failed; `next_at` when it is looked at again.
-    `error` is the last error, or why it was undone.
+    `error` is the last error, or why it was undone; `undo_error` why an undo has failed last.
     """
 
     id: UUID
@@ -334,6 +334,7 @@ class SagaRecord:
     at: str
     attempt: int
     error: str
+    undo_error: str
     actor: str
     input: Any
     started_at: datetime

@@ -32,6 +32,8 @@ from polyplane.runtime.declared import Declared
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.targets import Stores
+from polyplane.saga.runner import Runner
+from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
 from polyplane.stores.protocol import Embedder
@@ -70,6 +72,7 @@ class Open:
     epoch: int
     stores: Stores
     generations: Generations
+    sagas: Sagas
     engines: Engines | None = None
     is_worker: bool = False
     """Whether it only helps to project, beside an `up` that does everything."""
@@ -80,6 +83,7 @@ class Open:
     ingests: dict[str, Ingest] = field(default_factory=dict)
     followers: dict[str, Follower] = field(default_factory=dict)
     tenure: Tenure | None = None
+    runner: Runner | None = None
     crew: Crew = field(default_factory=Crew)
     epochs_ended: list[str] = field(default_factory=list)
     """Why epochs ended while this plane was open."""
@@ -162,7 +166,9 @@ async def _open_on(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
-    opened = Open(urls, database, journal, feed, epoch, stores, generations, is_worker=is_worker)
+    sagas = Sagas(declared.sagas, database, lambda: opened.runner)
+    opened = Open(urls, database, journal, feed, epoch, stores, generations, sagas)
+    opened.is_worker = is_worker
     await _prepare_generations(declared, opened, moves=moves and not is_worker)
     return opened
 
