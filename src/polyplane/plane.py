@@ -27,7 +27,7 @@ from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
-from polyplane.runtime.checks import checks_of, work_of
+from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.keeping import prune
@@ -318,7 +318,8 @@ class Plane:
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline; and what this process is at."""
-        return await examine(checks_of(self.opened), [*work_of(self.opened)])
+        work = [*work_of(self.opened), *await sagas_of(self.opened)]
+        return await examine(checks_of(self.opened), work)
 
     async def lag(self) -> list[ProjectionLag]:
         """How far each projection is behind what is committed."""

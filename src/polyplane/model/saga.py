@@ -283,6 +283,8 @@ def document(value: Any, what: str) -> tuple[str, Any]:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
         raise Refused(f"{what} is no JSON: {error}.", field=what) from error
+    if b"\\u0000" in text:
+        raise Refused(f"{what} holds a zero character, which PostgreSQL keeps not.", field=what)
     if len(text) > DOCUMENT_BYTES_MAX:
         raise TooLarge(
             f"{what} has {len(text):,} bytes as JSON; at most {DOCUMENT_BYTES_MAX:,} are kept.",

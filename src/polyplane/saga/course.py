@@ -17,7 +17,7 @@ from polyplane.errors import Fenced, NotSettled, PolyplaneError, SagaRefused, Tr
 from polyplane.model.position import Token
 from polyplane.model.saga import Context, Kind, Saga, Step, document, key_of
 from polyplane.saga.plan import Adopt, Aside, Do, End, Turn, Undo, plan, turned
-from polyplane.steps import step as reached
+from polyplane.steps import step
 from polyplane.truth.database import Database
 from polyplane.truth.noted import Work, write_noted
 from polyplane.truth.sagas import Done, Live, Note, Past, SagaJournal, step_note, undo_note
@@ -110,9 +110,8 @@ class Course:
             case Turn() | Aside():
                 return await self._turn(following)
             case Adopt(at=at, unknown=unknown):
-                marks, n = [step.mark for step in self._saga.steps], len(live.steps)
+                marks, n = [spec.mark for spec in self._saga.steps], len(live.steps)
                 await self._journal.adopt(live, self._saga.version, marks, at, n=n, unknown=unknown)
-                reached("saga.adopted")
                 return await self._reload()
             case End(state=state):
                 return state if await self._journal.end(live, state) else await self._reload()
@@ -120,12 +119,12 @@ class Course:
     # Forward
 
     async def _try(self, it: Do) -> str | None:
-        step, left_s = it.step, self._left_s(it.step)
+        spec, left_s = it.step, self._left_s(it.step)
         if left_s is not None and left_s <= 0:
-            return await self._back(f"{step.name}: its time is over. {self.live.error}".strip())
-        timeout_s = step.timeout_s if left_s is None else min(step.timeout_s, left_s)
+            return await self._back(f"{spec.name}: its time is over. {self.live.error}".strip())
+        timeout_s = spec.timeout_s if left_s is None else min(spec.timeout_s, left_s)
         try:
-            if step.kind is Kind.LOCAL:
+            if spec.kind is Kind.LOCAL:
                 return await self._local(it, timeout_s)
             return await self._remote(it, timeout_s)
         except asyncio.CancelledError:
@@ -138,32 +137,32 @@ class Course:
 
     async def _local(self, it: Do, timeout_s: float) -> str | None:
         """The step's effect and the note of it in one transaction."""
-        step, value = it.step, None
+        spec, value = it.step, None
 
         async def work(tx: Write) -> Note:
             nonlocal value
-            assert step.do is not None
+            assert spec.do is not None
             async with asyncio.timeout(timeout_s):
-                result = await step.do(tx, self._context(step, timeout_s=timeout_s))
+                result = await spec.do(tx, self._context(spec, timeout_s=timeout_s))
                 await tx.flush()  # what truth refuses is the step's fault
             text, value = document(result, "The result")
             return self._note(it, text, self._means.epoch())
 
         row = await self._transaction(work)
-        reached("saga.local_noted")
+        step("saga.local_noted")
         return self._done(it, Done(*row), value)
 
     async def _remote(self, it: Do, timeout_s: float) -> str | None:
         """The step's effect, and then the note of it: a crash between them has it done again."""
-        step, self._begun = it.step, True
-        assert step.do is not None
-        reached("saga.remote_begun")
-        context = self._context(step, timeout_s=timeout_s)
-        result = await self._outside(step.do(context), timeout_s)
+        spec, self._begun = it.step, True
+        assert spec.do is not None
+        step("saga.remote_begun")
+        context = self._context(spec, timeout_s=timeout_s)
+        result = await self._outside(spec.do(context), timeout_s)
         text, value = document(result, "The result")
-        reached("saga.remote_called")
+        step("saga.remote_called")
         row = await self._journal.note(self._note(it, text, 0))
-        reached("saga.remote_noted")
+        step("saga.remote_noted")
         return self._done(it, Done(*row), value)
 
     async def _outside(self, work: Awaitable[Any], timeout_s: float) -> Any:
@@ -191,68 +190,68 @@ class Course:
 
     def _done(self, it: Do, done: Done, value: Any) -> str | None:
         """What the journal has noted, for the plan."""
-        live, step = self.live, it.step
-        token = done.token if step.kind is Kind.LOCAL else None
-        live.steps.append(Past(it.n, step.name, step.version, "done", value, token))
+        live, spec = self.live, it.step
+        token = done.token if spec.kind is Kind.LOCAL else None
+        live.steps.append(Past(it.n, spec.name, spec.version, "done", value, token))
         live.at, live.since, live.attempt, live.error = it.following, done.now, 0, ""
         live.entered, live.news, live.now = live.fence, done.news, done.now
         live.cancelled = done.cancelled
         self._begun, self._read_at = False, monotonic()
         return "done" if done.ended else None
 
-    async def _failed(self, step: Step, error: Exception) -> str | None:
+    async def _failed(self, spec: Step, error: Exception) -> str | None:
         """Try it again later, or turn back."""
-        live, final = self.live, isinstance(error, (SagaRefused, *step.final))
-        why, tries, left_s = f"{step.name}: {_told(error)}", live.attempt + 1, self._left_s(step)
-        if final or tries >= step.retries.attempts_max or (left_s is not None and left_s <= 0):
+        live, final = self.live, isinstance(error, (SagaRefused, *spec.final))
+        why, tries, left_s = f"{spec.name}: {_told(error)}", live.attempt + 1, self._left_s(spec)
+        if final or tries >= spec.retries.attempts_max or (left_s is not None and left_s <= 0):
             # The first try of all has said that it did nothing.
             self._begun = not (final and tries == 1 and live.entered == live.fence)
             return await self._back(why)
-        wait_s = step.retries.wait_s(tries, random.random())
+        wait_s = spec.retries.wait_s(tries, random.random())
         return await self._later(why, wait_s if left_s is None else min(wait_s, left_s))
 
     async def _later(self, why: str, wait_s: float) -> str:
         _log.info("saga.tries_again", saga=str(self.live.id), error=why, wait_s=round(wait_s, 3))
         await self._journal.failed(self.live, why, wait_s)
-        reached("saga.failed")
+        step("saga.failed")
         self._means.wake_in(wait_s)
         return _OUT
 
     # Waiting
 
     async def _wait(self, it: Do) -> str | None:
-        step, left_s = it.step, self._left_s(it.step)
-        is_over, found, due = await self._look(step)
+        spec, left_s = it.step, self._left_s(it.step)
+        is_over, found, due = await self._look(spec)
         if is_over:
             row = await self._journal.note(self._note(it, found, 0))
-            reached("saga.waited")
+            step("saga.waited")
             return self._done(it, Done(*row), orjson.loads(found))
         if left_s is not None and left_s <= 0:
-            return await self._back(f"{step.name}: what it waits for has not come in time.")
+            return await self._back(f"{spec.name}: what it waits for has not come in time.")
         ends = None if left_s is None else self._now() + timedelta(seconds=left_s)
         due = min((at for at in (due, ends) if at is not None), default=None)
         if not await self._journal.park(self.live, due):
             return await self._reload()
-        reached("saga.parked")
+        step("saga.parked")
         if due is not None:
             self._means.wake_in((due - self._now()).total_seconds())
         return _OUT
 
-    async def _look(self, step: Step) -> tuple[bool, str, datetime | None]:
+    async def _look(self, spec: Step) -> tuple[bool, str, datetime | None]:
         """Whether it has come, the result as JSON if so, and when to look again if not."""
-        if step.kind is Kind.SIGNAL:
-            payload = await self._journal.signalled(self.live.id, step.name)
+        if spec.kind is Kind.SIGNAL:
+            payload = await self._journal.signalled(self.live.id, spec.name)
             return payload is not None, payload or "", None
-        if step.kind is Kind.PAUSE:
-            until = self.live.since + timedelta(seconds=step.deadline_s or 0)
-            if step.do is not None:
-                until = step.do(self._context(step))
+        if spec.kind is Kind.PAUSE:
+            until = self.live.since + timedelta(seconds=spec.deadline_s or 0)
+            if spec.do is not None:
+                until = spec.do(self._context(spec))
             return self._now() >= until, f'"{until.isoformat()}"', until
-        wrote = (past.token for past in reversed(self.live.steps) if step.after in ("", past.name))
+        wrote = (past.token for past in reversed(self.live.steps) if spec.after in ("", past.name))
         token = next((Token.parse(text) for text in wrote if text is not None), None)
         try:
             if token is not None:
-                await self._means.settled(token, step.projections, _SETTLE_S)
+                await self._means.settled(token, spec.projections, _SETTLE_S)
         except NotSettled:
             return False, "", self._now() + timedelta(seconds=_LOOK_AGAIN_S)
         return True, f'"{token}"', None
@@ -268,12 +267,11 @@ class Course:
             if not await self._journal.aside(live, it.state, it.why):
                 return await self._reload()
             _log.warning("saga.aside", saga=str(live.id), state=it.state, why=it.why)
-            reached("saga.aside")
             return it.state
         n = len(live.steps)
         if not await self._journal.turn(live, it.first, it.why, n=n, unknown=it.unknown):
             raise Fenced("Another process has this saga.")
-        reached("saga.turned")
+        step("saga.turned")
         _log.info("saga.undone_from_now", saga=str(live.id), why=it.why)
         if it.unknown is not None:
             live.steps.append(Past(n, it.unknown.name, it.unknown.version, "unknown"))
@@ -281,23 +279,23 @@ class Course:
         return None if it.first else "undone"
 
     async def _undo(self, it: Undo) -> str | None:
-        live, step = self.live, it.step
-        assert step.undo is not None
-        context = self._context(step, timeout_s=step.timeout_s, undo=True)
-        note, undo = undo_note(live, it.past.n, it.following), step.undo
+        live, spec = self.live, it.step
+        assert spec.undo is not None
+        context = self._context(spec, timeout_s=spec.timeout_s, undo=True)
+        note, undo = undo_note(live, it.past.n, it.following), spec.undo
         try:
-            if step.kind is Kind.LOCAL:
+            if spec.kind is Kind.LOCAL:
 
                 async def work(tx: Write) -> Note:
-                    async with asyncio.timeout(step.timeout_s):
+                    async with asyncio.timeout(spec.timeout_s):
                         await undo(tx, context)
                         await tx.flush()
                     return note
 
                 await self._transaction(work)
             else:
-                await self._outside(undo(context), step.timeout_s)
-                reached("saga.undo_called")
+                await self._outside(undo(context), spec.timeout_s)
+                step("saga.undo_called")
                 await self._journal.note(note)
         except (Fenced, TruthDown):
             raise
@@ -306,11 +304,11 @@ class Course:
                 raise Fenced("Another process has this saga.") from None
             raise
         except Exception as error:  # the undo's own
-            why, tries = f"The undo of {step.name}: {_told(error)}", live.attempt + 1
-            if isinstance(error, SagaRefused) or tries >= step.undo_retries.attempts_max:
+            why, tries = f"The undo of {spec.name}: {_told(error)}", live.attempt + 1
+            if isinstance(error, SagaRefused) or tries >= spec.undo_retries.attempts_max:
                 return await self._turn(Aside("stuck", why))
-            return await self._later(why, step.undo_retries.wait_s(tries, random.random()))
-        reached("saga.undo_noted")
+            return await self._later(why, spec.undo_retries.wait_s(tries, random.random()))
+        step("saga.undo_noted")
         live.steps[:] = [p._replace(undone=True) if p.n == it.past.n else p for p in live.steps]
         live.at, live.attempt = it.following, 0
         return None if it.following else "undone"
@@ -318,7 +316,7 @@ class Course:
     # What it is told, and what time it is
 
     def _context(
-        self, step: Step, *, timeout_s: float | None = None, undo: bool = False
+        self, spec: Step, *, timeout_s: float | None = None, undo: bool = False
     ) -> Context[Any]:
         live = self.live
         return Context(
@@ -326,7 +324,7 @@ class Course:
             input=live.input,
             results={past.name: past.result for past in live.steps if past.outcome == "done"},
             attempt=live.attempt + 1,
-            idempotency_key=key_of(live.id, step.name, undo=undo),
+            idempotency_key=key_of(live.id, spec.name, undo=undo),
             deadline=None if timeout_s is None else self._now() + timedelta(seconds=timeout_s),
             tenant=live.tenant,
             actor=live.actor,
@@ -338,11 +336,11 @@ class Course:
         """PostgreSQL's clock, as far as it is known here."""
         return self.live.now + timedelta(seconds=monotonic() - self._read_at)
 
-    def _left_s(self, step: Step) -> float | None:
+    def _left_s(self, spec: Step) -> float | None:
         """How long the step may still take, all tries together; None: for ever."""
         live, ends = self.live, []
-        if step.deadline_s is not None and step.kind is not Kind.PAUSE:
-            ends.append(live.since + timedelta(seconds=step.deadline_s))
+        if spec.deadline_s is not None and spec.kind is not Kind.PAUSE:
+            ends.append(live.since + timedelta(seconds=spec.deadline_s))
         if live.deadline_at is not None:
             ends.append(live.deadline_at)
         return (min(ends) - self._now()).total_seconds() if ends else None

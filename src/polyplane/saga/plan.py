@@ -10,7 +10,7 @@ from polyplane.truth.sagas import Live, Past
 
 
 class Do(NamedTuple):
-    """Do this step, which is to be noted as the `n`th; `following` is the next, '' after the last."""
+    """Do this step, to be noted as the `n`th; `following` is the next, or '' after the last."""
 
     step: Step
     n: int

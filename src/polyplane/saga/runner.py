@@ -99,7 +99,8 @@ class Runner:
             try:
                 await self._keep()
                 was_busy = await self._claim()
-                await self._purge()
+                if monotonic() - self._purged > _PURGE_S:
+                    await self.purge()
                 self.fault = ""
             except (PolyplaneError, TimeoutError) as error:
                 self.fault = str(error) or type(error).__name__
@@ -180,7 +181,7 @@ class Runner:
             elif (why := kept[saga_id]) is not None and course.live.cancelled is None:
                 course.cancel(why)
 
-    async def _purge(self) -> None:
-        if monotonic() - self._purged > _PURGE_S:
-            self._purged = monotonic()
-            await self._means.journal.purge(KEEP_S, _PURGE_MAX)
+    async def purge(self) -> int:
+        """Forget some of the sagas that ended long ago; how many."""
+        self._purged = monotonic()
+        return await self._means.journal.purge(KEEP_S, _PURGE_MAX)

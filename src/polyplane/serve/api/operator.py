@@ -21,6 +21,7 @@ from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.proving import BOOKMARK_NAME
+from polyplane.serve.api import sagas
 from polyplane.serve.token import NAME, ops_token
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, problem_responses, within
@@ -51,6 +52,9 @@ def _operator(
 router = APIRouter(
     tags=["operator"], dependencies=[Depends(_operator)], responses=problem_responses(401)
 )
+
+
+router.include_router(sagas.router)
 
 
 class RelayStatus(BaseModel):

@@ -116,6 +116,15 @@ class OwnPlane:
 
         return self._on(work)
 
+    def sagas(self, verb: str, *what: Any, **asked: Any) -> Any:
+        """What `plane.sagas` answers to list, show, cancel or retry."""
+
+        async def work(plane: Plane) -> Any:
+            found = await getattr(plane.sagas, verb)(*what, **asked)
+            return [asdict(it) for it in found] if isinstance(found, list) else asdict(found)
+
+        return self._on(work)
+
     def _on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
         logs.configure()
 
