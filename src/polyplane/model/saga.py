@@ -137,7 +137,7 @@ def local(
     of `do`, and is one transaction too. `name` is the function's, if not given.
     """
     return Step(
-        name or do.__name__,  # type: ignore[attr-defined]
+        name or do.__name__,
         Kind.LOCAL,
         version,
         do,
@@ -171,7 +171,7 @@ def remote(
     meanwhile. Else as `local`.
     """
     return Step(
-        name or do.__name__,  # type: ignore[attr-defined]
+        name or do.__name__,
         Kind.REMOTE,
         version,
         do,

@@ -40,5 +40,6 @@ def start_sagas(declared: Declared, opened: Open, plane: Any, stack: AsyncExitSt
     crew = Crew()
     crew.add("sagas", runner.run)
     opened.runner = runner
+    stack.push_async_callback(runner.give_back)
     stack.push_async_callback(crew.stop)
     stack.push_async_callback(runner.drain)

@@ -180,9 +180,14 @@ class Course:
 
     async def _transaction(self, work: Work) -> tuple[Any, ...]:
         live, means = self.live, self._means
-        who = {"actor": live.actor, "tenant": live.tenant, "epoch": means.epoch()}
         async with means.local:
-            return await write_noted(means.database, work, **who)
+            return await write_noted(
+                means.database,
+                work,
+                actor=live.actor,
+                tenant=live.tenant,
+                epoch=means.epoch(),
+            )
 
     def _note(self, it: Do, result: str, epoch: int) -> Note:
         tries, then = self.live.attempt + 1, it.following
@@ -345,12 +350,13 @@ class Course:
             ends.append(live.deadline_at)
         return (min(ends) - self._now()).total_seconds() if ends else None
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> str | None:
         """Read it again, for somebody has told it something; Fenced when it is not ours."""
         found = await self._journal.held([(self.live.id, self.live.fence)])
         if not found:
             raise Fenced("Another process has this saga.")
         self.live, self._read_at = found[0], monotonic()
+        return None
 
 
 def _told(error: BaseException) -> str:

@@ -114,21 +114,21 @@ class Runner:
                 self._wake.clear()
 
     async def drain(self) -> None:
-        """Begin no further step, wait for those at work for a while, and give all back."""
+        """Begin no further step, and wait for those at work, but not for long."""
         self._means.is_stopping = True
-        mine = [(course.live.id, course.live.fence) for course in self._courses.values()]
-        tasks = list(self._tasks.values())
-        if tasks:
+        if tasks := list(self._tasks.values()):
             await asyncio.wait(tasks, timeout=DRAIN_S)
         while tasks := [task for task in tasks if not task.done()]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1)
-        if mine:
-            try:
-                await self._means.journal.release(self.holder, mine)
-            except PolyplaneError as error:
-                _log.warning("sagas.kept", error=error.message)  # until their leases are over
+
+    async def give_back(self) -> None:
+        """Let others go on at once with what is held; to be called when `run` has ended."""
+        try:
+            await self._means.journal.release_all(self.holder)
+        except PolyplaneError as error:
+            _log.warning("sagas.kept", error=error.message)  # until their leases are over
 
     async def _claim(self) -> bool:
         room = IN_FLIGHT_MAX - len(self._courses)
@@ -137,9 +137,7 @@ class Runner:
         found = await self._means.journal.claim(self.holder, list(self._sagas), min(room, 16))
         for live in found:
             step("saga.claimed")
-            if self._means.is_stopping:
-                await self._means.journal.release(self.holder, [(live.id, live.fence)])
-            elif live.id in self._courses:
+            if live.id in self._courses:
                 self._courses[live.id].lost()  # its lease was over, and this is a new one
                 await self._means.journal.release(self.holder, [(live.id, live.fence)])
             else:

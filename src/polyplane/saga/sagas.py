@@ -152,6 +152,10 @@ class Sagas:
             raise NotFound(f"There is no saga {saga_id}.", fix="See: polyplane sagas list")
         return replace(found[0], steps=await self._journal.steps(saga_id))
 
+    async def counts(self) -> list[Count]:
+        """Per state, of what has not ended."""
+        return await self._journal.counts()
+
     async def list(
         self,
         *,
@@ -192,10 +196,6 @@ class Sagas:
             raise Conflict(f"The saga {saga_id} is {(await self.show(saga_id)).state} already.")
         self._wake(None)
         return await self.show(saga_id)
-
-    async def counts(self) -> list[Count]:
-        """Per state, of what has not ended."""
-        return await self._journal.counts()
 
     def _wake(self, tx: Write | None) -> None:
         """Have this process look for due sagas at once, or as soon as `tx` has committed."""

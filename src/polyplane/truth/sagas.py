@@ -164,6 +164,10 @@ class SagaJournal:
         named = {"ids": ids, "fences": fences, "holder": holder}
         await self._database.rows(statement("sagas", "release"), named)
 
+    async def release_all(self, holder: UUID) -> None:
+        """Let others go on with all that `holder` has, at once."""
+        await self._database.rows(statement("sagas", "release_all"), {"holder": holder})
+
     async def note(self, note: Note) -> tuple[Any, ...]:
         """Note that a step is done that wrote nothing here. Raises Fenced."""
         try:
@@ -261,15 +265,15 @@ class SagaJournal:
         limit: int,
     ) -> list[SagaRecord]:
         """The latest sagas, without their steps."""
-        named = {"id": saga_id, "state": state, "name": name, "tenant": tenant}
+        named: dict[str, Any] = {"id": saga_id, "state": state, "name": name, "tenant": tenant}
         named |= {"after": after, "limit": limit}
         rows = await self._database.rows(statement("sagas", "list"), named)
-        return [SagaRecord(*row[:11], orjson.loads(row[11]), *row[12:]) for row in rows]
+        return [SagaRecord(*_with(row, 11, orjson.loads(row[11]))) for row in rows]
 
     async def steps(self, saga_id: UUID) -> tuple[StepRecord, ...]:
         """The journal of one saga, in order."""
         rows = await self._database.rows(statement("sagas", "steps"), {"id": saga_id})
-        return tuple(StepRecord(*row[:5], orjson.loads(row[5] or "null"), *row[6:]) for row in rows)
+        return tuple(StepRecord(*_with(row, 5, orjson.loads(row[5] or "null"))) for row in rows)
 
     async def counts(self) -> list[Count]:
         """Per state, of what has not ended."""
@@ -301,4 +305,9 @@ def _noting(n: int, unknown: Mark | None) -> dict[str, Any]:
 def _live(row: Sequence[Any]) -> Live:
     marks = tuple(Mark(**it) for it in orjson.loads(row[4]))
     steps = [Past(*it) for it in orjson.loads(row[19])]
-    return Live(*row[:4], marks, orjson.loads(row[5]), *row[6:19], steps)
+    return Live(*_with(_with(_with(row, 4, marks), 5, orjson.loads(row[5])), 19, steps))
+
+
+def _with(row: Sequence[Any], at: int, value: Any) -> list[Any]:
+    """`row` with another value there."""
+    return [*row[:at], value, *row[at + 1 :]]

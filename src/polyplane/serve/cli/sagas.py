@@ -130,8 +130,21 @@ def _table_of(found: list[dict[str, Any]]) -> Table:
 
 
 def _lines_of(found: dict[str, Any]) -> list[Any]:
-    shown = ("id", "name", "key", "tenant", "actor", "state", "at", "attempt", "error")
-    shown += ("undo_error", "started_at", "next_at", "ended_at", "input")
+    shown = [
+        "id",
+        "name",
+        "key",
+        "tenant",
+        "actor",
+        "state",
+        "at",
+        "attempt",
+        "error",
+        "undo_error",
+        "started_at",
+        "next_at",
+    ]
+    shown += ["ended_at", "input"]
     lines: list[Any] = [f"{name}: {found[name]}" for name in shown if found[name] not in ("", None)]
     table = Table("step", "version", "outcome", "tries", "at", "undone", box=None)
     for step in found["steps"]:

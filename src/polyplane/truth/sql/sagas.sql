@@ -132,6 +132,10 @@ UPDATE polyplane.saga s SET wake_at = clock_timestamp(), holder = NULL
 FROM unnest(%(ids)s::uuid[], %(fences)s::bigint[]) AS mine (id, fence)
 WHERE s.id = mine.id AND s.fence = mine.fence AND s.holder = %(holder)s
 
+-- name: release_all
+UPDATE polyplane.saga SET wake_at = clock_timestamp(), holder = NULL
+WHERE ended_at IS NULL AND holder = %(holder)s
+
 -- name: signalled
 SELECT payload::text FROM polyplane.saga_signal WHERE saga = %(id)s AND name = %(name)s
 
