@@ -47,7 +47,7 @@ class Effect(Base):
     step: Mapped[str]
 
 
-_EFFECT: Final = sa.insert(Effect)
+_EFFECT: Final = sa.text("INSERT INTO effect (run, step) VALUES (:run, :step)")
 
 
 def _step(name: str) -> saga.Step:

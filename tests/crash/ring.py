@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.crash import judge
+from tests.crash import judge, trips
 from tests.crash.children import Child, Died, Life, of_home
 from tests.crash.declared import NAMESPACE
 from tests.crash.faults import KILLS, OTHERS
@@ -255,6 +255,9 @@ class Ring:
         vectors, cached = await self._stores(told["collection"])
         for name, held, is_cache in (("vectors", vectors, False), ("cards", cached, True)):
             judge.judge_store(name, rows, held, verdict, empty_too=is_cache, may_lack=is_cache)
+        ended, wrong = await trips.judge(self.direct("postgres"), trips.acknowledged(self.home))
+        verdict.sagas = ended
+        verdict.wrong += [f"saga {it}" for it in wrong]
         await self._check_readers(expected, verdict)
         self.verdicts.append(verdict)
         self.tell("at rest")
@@ -338,6 +341,7 @@ class Ring:
             "unknown": self.verdicts[-1].unknown if self.verdicts else 0,
             "rows": self.verdicts[-1].rows if self.verdicts else 0,
             "points": self.verdicts[-1].points if self.verdicts else 0,
+            "sagas": self.verdicts[-1].sagas if self.verdicts else {},
             "faults": dict(sorted(self.faults.items())),
             "killed_at_steps": steps,
             "paused_at_steps": dict(sorted(pauses.items())),

@@ -72,6 +72,10 @@ class Runner:
         task = asyncio.create_task(self._drive(course), name=f"saga {live.id}")
         self._tasks[live.id] = task
 
+    def does(self, saga_id: UUID) -> bool:
+        """Whether it is at work here."""
+        return saga_id in self._courses
+
     def cancelled(self, saga_id: UUID, why: str) -> None:
         """It was cancelled; its course need not wait to find out."""
         if course := self._courses.get(saga_id):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -95,12 +94,9 @@ class Sagas:
         until, pause = loop.time() + timeout_s, _FIRST_POLL_S
         event = runner.ending(saga_id) if runner else asyncio.Event()
         try:
-            while True:
-                state = await self._journal.state(saga_id)
-                if state is None:
-                    raise NotFound(f"There is no saga {saga_id}.")
-                if state not in ("running", "undoing"):
-                    return await self.show(saga_id)
+            # Whoever does it here knows when it ends; what others do has to be looked at.
+            is_here = runner is not None and runner.does(saga_id)
+            while is_here or await self._is_under_way(saga_id):
                 left_s = until - loop.time()
                 if left_s <= 0:
                     raise NotSettled(
@@ -108,12 +104,21 @@ class Sagas:
                         fix=f"It goes on. See: polyplane sagas show {saga_id}",
                     )
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(pause, left_s)):
+                    async with asyncio.timeout(min(1.0 if is_here else pause, left_s)):
                         await event.wait()
-                pause = min(pause * 1.5, _LAST_POLL_S)
+                if event.is_set():
+                    break
+                is_here, pause = False, min(pause * 1.5, _LAST_POLL_S)
         finally:
             if runner:
                 runner.forget(saga_id, event)
+        return await self.show(saga_id)
+
+    async def _is_under_way(self, saga_id: UUID) -> bool:
+        state = await self._journal.state(saga_id)
+        if state is None:
+            raise NotFound(f"There is no saga {saga_id}.", fix="See: polyplane sagas list")
+        return state in ("running", "undoing")
 
     async def signal(
         self, saga_id: UUID, name: str, payload: Any = None, *, tx: Write | None = None
@@ -147,10 +152,10 @@ class Sagas:
 
     async def show(self, saga_id: UUID) -> SagaRecord:
         """One saga with its steps; NotFound when there is none."""
-        found = await self._journal.records(saga_id=saga_id, limit=1)
-        if not found:
+        found = await self._journal.record(saga_id)
+        if found is None:
             raise NotFound(f"There is no saga {saga_id}.", fix="See: polyplane sagas list")
-        return replace(found[0], steps=await self._journal.steps(saga_id))
+        return found
 
     async def counts(self) -> list[Count]:
         """Per state, of what has not ended."""

@@ -257,7 +257,6 @@ class SagaJournal:
     async def records(
         self,
         *,
-        saga_id: UUID | None = None,
         state: str | None = None,
         name: str | None = None,
         tenant: str | None = None,
@@ -265,15 +264,18 @@ class SagaJournal:
         limit: int,
     ) -> list[SagaRecord]:
         """The latest sagas, without their steps."""
-        named: dict[str, Any] = {"id": saga_id, "state": state, "name": name, "tenant": tenant}
+        named: dict[str, Any] = {"state": state, "name": name, "tenant": tenant}
         named |= {"after": after, "limit": limit}
         rows = await self._database.rows(statement("sagas", "list"), named)
         return [SagaRecord(*_with(row, 11, orjson.loads(row[11]))) for row in rows]
 
-    async def steps(self, saga_id: UUID) -> tuple[StepRecord, ...]:
-        """The journal of one saga, in order."""
-        rows = await self._database.rows(statement("sagas", "steps"), {"id": saga_id})
-        return tuple(StepRecord(*_with(row, 5, orjson.loads(row[5] or "null"))) for row in rows)
+    async def record(self, saga_id: UUID) -> SagaRecord | None:
+        """One saga with its steps, or None when there is no such saga."""
+        row = await self._database.row(statement("sagas", "show"), {"id": saga_id})
+        if row is None:
+            return None
+        steps = tuple(_step(it) for it in orjson.loads(row[17]))
+        return SagaRecord(*_with(row[:17], 11, orjson.loads(row[11])), steps=steps)
 
     async def counts(self) -> list[Count]:
         """Per state, of what has not ended."""
@@ -306,6 +308,11 @@ def _live(row: Sequence[Any]) -> Live:
     marks = tuple(Mark(**it) for it in orjson.loads(row[4]))
     steps = [Past(*it) for it in orjson.loads(row[19])]
     return Live(*_with(_with(_with(row, 4, marks), 5, orjson.loads(row[5])), 19, steps))
+
+
+def _step(it: Sequence[Any]) -> StepRecord:
+    undone_at = None if it[7] is None else datetime.fromisoformat(it[7])
+    return StepRecord(*it[:4], datetime.fromisoformat(it[4]), *it[5:7], undone_at)
 
 
 def _with(row: Sequence[Any], at: int, value: Any) -> list[Any]:

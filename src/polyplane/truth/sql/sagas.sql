@@ -166,17 +166,22 @@ SELECT s.id, s.tenant_id, s.name, s.key, s.version, s.state, s.at, s.attempt, s.
        s.actor, s.input::text, s.started_at, nullif(s.wake_at, 'infinity'), s.ended_at,
        s.holder IS NOT NULL, s.cancelled IS NOT NULL
 FROM polyplane.saga s
-WHERE (%(id)s::uuid IS NULL OR s.id = %(id)s)
-  AND (%(state)s::text IS NULL OR s.state = %(state)s)
+WHERE (%(state)s::text IS NULL OR s.state = %(state)s)
   AND (%(name)s::text IS NULL OR s.name = %(name)s)
   AND (%(tenant)s::text IS NULL OR s.tenant_id = %(tenant)s)
   AND (%(after)s::uuid IS NULL OR (s.started_at, s.id) <
        (SELECT a.started_at, a.id FROM polyplane.saga a WHERE a.id = %(after)s))
 ORDER BY s.started_at DESC, s.id DESC LIMIT %(limit)s
 
--- name: steps
-SELECT name, version, outcome, attempts, at, result::text, token, undone_at
-FROM polyplane.saga_step WHERE saga = %(id)s ORDER BY n
+-- name: show
+SELECT s.id, s.tenant_id, s.name, s.key, s.version, s.state, s.at, s.attempt, s.error, s.undo_error,
+       s.actor, s.input::text, s.started_at, nullif(s.wake_at, 'infinity'), s.ended_at,
+       s.holder IS NOT NULL, s.cancelled IS NOT NULL,
+       (SELECT coalesce(json_agg(json_build_array(t.name, t.version, t.outcome, t.attempts, t.at,
+                                                  t.result, t.token, t.undone_at)
+                                 ORDER BY t.n), '[]')::text
+        FROM polyplane.saga_step t WHERE t.saga = s.id)
+FROM polyplane.saga s WHERE s.id = %(id)s
 
 -- name: state
 SELECT state FROM polyplane.saga WHERE id = %(id)s
