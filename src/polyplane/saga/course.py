@@ -19,7 +19,7 @@ from polyplane.model.saga import Context, Kind, Saga, Step, document, key_of
 from polyplane.saga.plan import Adopt, Aside, Do, End, Turn, Undo, plan, turned
 from polyplane.steps import step
 from polyplane.truth.database import Database
-from polyplane.truth.noted import Work, write_noted
+from polyplane.truth.noted import Desk, Work
 from polyplane.truth.sagas import Done, Live, Note, Past, SagaJournal, step_note, undo_note
 from polyplane.truth.session import Write
 
@@ -63,6 +63,8 @@ class Course:
         self._begun = False
         self._is_lost = False
         self._attempt: asyncio.Task[Any] | None = None
+        self._desk: Desk | None = None
+        self._kinds = {step.name: step.kind for step in saga.steps}
         self._read_at = monotonic()
 
     def cancel(self, why: str) -> None:
@@ -89,12 +91,16 @@ class Course:
                     return out
         except Fenced as error:
             _log.info("saga.fenced", saga=str(self.live.id), error=error.message)
+        finally:
+            await self._leave_desk()
         return _OUT
 
     async def _once(self) -> str | None:
         """One thing of the plan; None to go on."""
         live = self.live
         following = plan(self._saga, live, begun=self._begun)
+        if not (isinstance(following, Do | Undo) and following.step.kind is Kind.LOCAL):
+            await self._leave_desk()
         match following:
             case Do():
                 try:
@@ -148,7 +154,7 @@ class Course:
             text, value = document(result, "The result")
             return self._note(it, text, self._means.epoch())
 
-        row = await self._transaction(work)
+        row = await self._transaction(work, it.following)
         step("saga.local_noted")
         return self._done(it, Done(*row), value)
 
@@ -178,16 +184,21 @@ class Course:
         finally:
             self._attempt = None
 
-    async def _transaction(self, work: Work) -> tuple[Any, ...]:
-        live, means = self.live, self._means
-        async with means.local:
-            return await write_noted(
-                means.database,
-                work,
-                actor=live.actor,
-                tenant=live.tenant,
-                epoch=means.epoch(),
-            )
+    async def _transaction(self, work: Work, then: str) -> tuple[Any, ...]:
+        """`work` at a desk that is kept while local steps follow."""
+        live, means, kinds = self.live, self._means, self._kinds
+        more = kinds.get(then) is Kind.LOCAL and not means.is_stopping
+        if self._desk is None:
+            await means.local.acquire()
+            self._desk = Desk(means.database, actor=live.actor, tenant=live.tenant)
+        return await self._desk.write(work, epoch=means.epoch(), more=more)
+
+    async def _leave_desk(self) -> None:
+        """Let others have the connection."""
+        desk, self._desk = self._desk, None
+        if desk is not None:
+            self._means.local.release()
+            await desk.close()
 
     def _note(self, it: Do, result: str, epoch: int) -> Note:
         tries, then = self.live.attempt + 1, it.following
@@ -206,6 +217,7 @@ class Course:
 
     async def _failed(self, spec: Step, error: Exception) -> str | None:
         """Try it again later, or turn back."""
+        await self._leave_desk()
         live, final = self.live, isinstance(error, (SagaRefused, *spec.final))
         why, tries, left_s = f"{spec.name}: {_told(error)}", live.attempt + 1, self._left_s(spec)
         if final or tries >= spec.retries.attempts_max or (left_s is not None and left_s <= 0):
@@ -297,7 +309,7 @@ class Course:
                         await tx.flush()
                     return note
 
-                await self._transaction(work)
+                await self._transaction(work, it.following)
             else:
                 await self._outside(undo(context), spec.timeout_s)
                 step("saga.undo_called")
@@ -309,6 +321,7 @@ class Course:
                 raise Fenced("Another process has this saga.") from None
             raise
         except Exception as error:  # the undo's own
+            await self._leave_desk()
             why, tries = f"The undo of {spec.name}: {_told(error)}", live.attempt + 1
             if isinstance(error, SagaRefused) or tries >= spec.undo_retries.attempts_max:
                 return await self._turn(Aside("stuck", why))

@@ -82,7 +82,8 @@ class Write:
 
     async def flush(self) -> None:
         """Send what was added so far; server-made keys are known afterwards."""
-        await self.session.flush()
+        if self.session.new or self.session.dirty or self.session.deleted:
+            await self.session.flush()
 
     def emit(self, kind: str, data: dict[str, Any], *, subject: str = "") -> str:
         """Publish a domain event (CloudEvents 1.0) if and only if this transaction commits.
@@ -121,7 +122,7 @@ class Write:
 
     async def send(self) -> None:
         """Flush rows and events; called at the end of the transaction."""
-        await self.session.flush()
+        await self.flush()
         if self._events:
             kinds, bodies = zip(*self._events, strict=True)
             await self.session.execute(_EMIT, {"types": list(kinds), "bodies": list(bodies)})
