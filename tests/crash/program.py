@@ -106,6 +106,7 @@ def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
         cache_url=urls["valkey"],
         vector_url=f"lancedb://{order.home}/lancedb",
         series_url=f"chdb://{order.home}/clickhouse",
+        db_max_connections=8 if order.role == "sagas" else 20,
     )
     if order.role == "sagas":
         return pp.Plane(settings=settings, models=[trips.Effect], sagas=[trips.Trip], worker=True)

@@ -255,9 +255,9 @@ class Ring:
         vectors, cached = await self._stores(told["collection"])
         for name, held, is_cache in (("vectors", vectors, False), ("cards", cached, True)):
             judge.judge_store(name, rows, held, verdict, empty_too=is_cache, may_lack=is_cache)
-        ended, wrong = await trips.judge(self.direct("postgres"), trips.acknowledged(self.home))
-        verdict.sagas = ended
-        verdict.wrong += [f"saga {it}" for it in wrong]
+        begun = trips.acknowledged(self.home)
+        verdict.sagas, faults = await trips.judge(self.direct("postgres"), begun)
+        verdict.wrong += [f"saga {it}" for it in faults]
         await self._check_readers(expected, verdict)
         self.verdicts.append(verdict)
         self.tell("at rest")

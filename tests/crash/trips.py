@@ -24,6 +24,8 @@ from tests.crash.journal import Journal
 OFTEN: Final = saga.Retries(attempts_max=1_000, first_wait_s=0.05, last_wait_s=1.0)
 """An engine that is down for a while is no reason to be stuck."""
 FIVE: Final = saga.Retries(attempts_max=5, first_wait_s=0.05, last_wait_s=0.5)
+_FEW: Final = asyncio.Semaphore(4)
+"""Remote steps have connections of their own, and PostgreSQL has not many."""
 LOCAL: Final = ("take", "keep", "last")
 REMOTE: Final = ("call", "tell")
 MOODS: Final = ("well", "refused", "flaky", "unheard", "odd undo")
@@ -77,9 +79,11 @@ def _remote(name: str) -> saga.Step:
         """In a transaction of its own, which nobody else knows of."""
         url = context.plane.settings.url("database_url")
         named = {"saga": str(context.saga_id), "step": name}
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%(saga)s))", named)
-            await connection.execute(statement.encode(), named)
+        async with _FEW:
+            connection = await psycopg.AsyncConnection.connect(url, connect_timeout=5)
+            async with connection:
+                await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%(saga)s))", named)
+                await connection.execute(statement.encode(), named)
         if context.input["mood"] == "flaky" and context.attempt == 1:
             raise RuntimeError("It was done, but nobody hears of it.")
 

@@ -275,7 +275,7 @@ class SagaJournal:
         if row is None:
             return None
         steps = tuple(_step(it) for it in orjson.loads(row[17]))
-        return SagaRecord(*_with(row[:17], 11, orjson.loads(row[11])), steps=steps)
+        return SagaRecord(*_with(_with(row, 11, orjson.loads(row[11])), 17, steps))
 
     async def counts(self) -> list[Count]:
         """Per state, of what has not ended."""
@@ -312,7 +312,7 @@ def _live(row: Sequence[Any]) -> Live:
 
 def _step(it: Sequence[Any]) -> StepRecord:
     undone_at = None if it[7] is None else datetime.fromisoformat(it[7])
-    return StepRecord(*it[:4], datetime.fromisoformat(it[4]), *it[5:7], undone_at)
+    return StepRecord(*_with(_with(it, 4, datetime.fromisoformat(it[4])), 7, undone_at))
 
 
 def _with(row: Sequence[Any], at: int, value: Any) -> list[Any]:
