@@ -68,10 +68,12 @@ def _local(name: str) -> saga.Step:
 
 
 _DO: Final = (
-    "INSERT INTO effect (saga, step, what) SELECT %(saga)s, %(step)s, 'do' WHERE NOT EXISTS"
-    " (SELECT FROM effect WHERE saga = %(saga)s AND step = %(step)s AND what = 'undo')"
+    "INSERT INTO effect (saga, step, what) SELECT %(saga)s::text, %(step)s::text, 'do'"
+    " WHERE NOT EXISTS (SELECT FROM effect"
+    " WHERE saga = %(saga)s::text AND step = %(step)s::text AND what = 'undo')"
 )
 _UNDO: Final = "INSERT INTO effect (saga, step, what) VALUES (%(saga)s, %(step)s, 'undo')"
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext(%(saga)s::text))"
 
 
 def _remote(name: str) -> saga.Step:
@@ -82,7 +84,7 @@ def _remote(name: str) -> saga.Step:
         async with _FEW:
             connection = await psycopg.AsyncConnection.connect(url, connect_timeout=5)
             async with connection:
-                await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%(saga)s))", named)
+                await connection.execute(_LOCK, named)
                 await connection.execute(statement.encode(), named)
         if context.input["mood"] == "flaky" and context.attempt == 1:
             raise RuntimeError("It was done, but nobody hears of it.")

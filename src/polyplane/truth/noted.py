@@ -85,11 +85,12 @@ class Desk:
         self._has_begun = False
         try:
             async with driver.pipeline():
-                cursor = await driver.execute(note.statement, note.parameters)
-                await driver.execute("COMMIT", prepare=False)
+                cursor, others = driver.cursor(), driver.cursor()
+                await cursor.execute(note.statement, note.parameters)
+                await others.execute("COMMIT", prepare=False)
                 if more:
-                    await driver.execute("BEGIN", prepare=False)
-                    await driver.execute(_WHO, self._who)
+                    await others.execute("BEGIN", prepare=False)
+                    await others.execute(_WHO, self._who)
             row = await cursor.fetchone()
         except psycopg.Error as error:
             if is_fenced(error):
