@@ -91,14 +91,15 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
                 rates.append(count / await run)
                 await _check(url, count)
     found = {at: Figure(_name(*at), "sagas/s", tuple(rates)) for at, rates in seen.items()}
-    alone, beside = found["sagas", 1], found["sagas", AT_ONCE]
+    loop, alone, beside = found["loop", 1], found["sagas", 1], found["sagas", AT_ONCE]
     return [
-        found["loop", 1],
+        loop,
         Figure(alone.name, alone.unit, alone.runs, required=RATE_MIN),
-        ratio("sagas / loop, one at a time", alone, found["loop", 1], required=RATIO_MIN),
-        found["loop", AT_ONCE],
+        ratio("sagas / loop, both one at a time", alone, loop, required=RATIO_MIN),
         Figure(beside.name, beside.unit, beside.runs, required=RATE_MIN),
-        ratio(f"sagas / loop, {AT_ONCE} at once", beside, found["loop", AT_ONCE]),
+        ratio(f"sagas, {AT_ONCE} at once / loop, one at a time", beside, loop, required=RATIO_MIN),
+        found["loop", AT_ONCE],
+        ratio(f"sagas / loop, both {AT_ONCE} at once", beside, found["loop", AT_ONCE]),
     ]
 
 

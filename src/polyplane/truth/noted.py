@@ -87,9 +87,8 @@ class Desk:
             async with driver.pipeline():
                 cursor, others = driver.cursor(), driver.cursor()
                 await cursor.execute(note.statement, note.parameters)
-                await others.execute("COMMIT", prepare=False)
+                await others.execute("COMMIT AND CHAIN" if more else "COMMIT", prepare=False)
                 if more:
-                    await others.execute("BEGIN", prepare=False)
                     await others.execute(_WHO, self._who)
             row = await cursor.fetchone()
         except psycopg.Error as error:
