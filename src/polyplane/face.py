@@ -13,6 +13,7 @@ from polyplane.errors import (
     Unavailable,
 )
 from polyplane.model.application import Application
+from polyplane.model.blob import Blob
 from polyplane.model.drift import Drift
 from polyplane.model.items import Entry, Hit, Range, Vector
 from polyplane.model.message import Inbound, Message
@@ -27,6 +28,7 @@ from polyplane.truth.session import Write
 
 __all__ = [
     "Application",
+    "Blob",
     "Cached",
     "Conflict",
     "Drift",

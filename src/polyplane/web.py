@@ -283,6 +283,7 @@ _TITLES: Final = {
     412: "If-Match names another version",
     413: "The body is larger than allowed",
     415: "This media type is not accepted",
+    416: "Nothing of the file is in this range",
     422: "A field is wrong; nothing was stored",
     500: "A defect of ours; the log has the request id",
     503: "An engine does not answer in time; try again",

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from polyplane.errors import TooLarge
+from polyplane.model.table import Model, table_of
 
 PART_BYTES: Final = 16 << 20
 """The size of the first parts of an upload. S3 takes from 5 MiB to 5 GiB, but for the last one."""
@@ -123,3 +124,12 @@ def composite_etag(etags: list[str]) -> str | None:
 def key_of(tenant: str, blob_id: UUID) -> str:
     """Under which key the object is put: made by us, never of a name that somebody gives."""
     return f"{tenant}/{blob_id}"
+
+
+def refers_to_blobs(model: type[Model]) -> bool:
+    """Whether a column of `model` is a `Blob.reference()`."""
+    wanted = BLOBS.c.committed_id.key
+    return any(
+        key.target_fullname == f"{BLOBS.schema}.{BLOBS.name}.{wanted}"
+        for key in table_of(model).foreign_keys
+    )

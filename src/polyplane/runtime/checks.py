@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from polyplane.embedded import EngineHealth
-from polyplane.errors import PolyplaneError, StoreDown
+from polyplane.errors import PolyplaneError
 from polyplane.ops.health import PING_TIMEOUT_S, Check, Work, promptly
 from polyplane.runtime.opening import Open
 from polyplane.stores.catalog import engine_of
@@ -31,9 +31,10 @@ def checks_of(opened: Open) -> list[Check]:
             name = engine_of(store)
             durable = getattr(store, "durable", True)
             checks.append(Check(name, role, store.ping, durable=durable, note=_note(kept, name)))
-    if "seaweedfs" in kept:
-        ping = _supervised(kept["seaweedfs"])
-        checks.append(Check("seaweedfs", "objects", ping, note=_note(kept, "seaweedfs")))
+    if opened.stores.objects is not None:
+        name = "seaweedfs" if "seaweedfs" in kept else "s3"
+        ping = opened.stores.objects.ping
+        checks.append(Check(name, "objects", ping, note=_note(kept, name)))
     return checks
 
 
@@ -82,13 +83,3 @@ def _note(kept: Mapping[str, EngineHealth], name: str) -> str:
     if known is None or not known.restarts:
         return ""
     return f"Restarted {known.restarts} times; last: {known.last_error}"
-
-
-def _supervised(known: EngineHealth) -> Callable[[], Awaitable[None]]:
-    """What its supervisor knows, for an engine that nothing here speaks to yet."""
-
-    async def ping() -> None:
-        if known.state != "up":
-            raise StoreDown(f"{known.name} is {known.state}: {known.last_error}")
-
-    return ping

@@ -9,6 +9,7 @@ from typing import Any
 
 from polyplane.errors import Misconfigured
 from polyplane.model.application import Application
+from polyplane.model.blob import refers_to_blobs
 from polyplane.model.projection import Cached, Projection
 from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
@@ -27,6 +28,8 @@ class Declared:
     sagas: tuple[type[Saga[Any]], ...] = ()
     elsewhere: frozenset[str] = frozenset()
     """The projections that only other processes do."""
+    blobs: bool = False
+    """Whether files are kept."""
 
     @classmethod
     def of(
@@ -36,14 +39,19 @@ class Declared:
         projections: Sequence[type[Projection[Any]]],
         streams: Sequence[type[Stream]],
         sagas: Sequence[type[Saga[Any]]] = (),
+        blobs: bool = False,
     ) -> Declared:
-        """Add up; Misconfigured when two things have one name, or a model is not listed."""
+        """Add up; Misconfigured when two things have one name, or a model is not listed.
+
+        Files are kept by who says so, by every application, and where a model refers to one."""
+        listed = (*models, *(m for a in applications for m in a.models))
         every = cls(
             tuple(applications),
-            (*models, *(m for a in applications for m in a.models)),
+            listed,
             (*projections, *(p for a in applications for p in a.projections)),
             (*streams, *(s for a in applications for s in a.streams)),
             (*sagas, *(s for a in applications for s in a.sagas)),
+            blobs=blobs or bool(applications) or any(map(refers_to_blobs, listed)),
         )
         for kind in (every.projections, every.streams, every.applications, every.sagas):
             names = [it.name for it in kind]
@@ -82,7 +90,7 @@ class Declared:
         models = dict.fromkeys(it.model for it in projections)
         models |= dict.fromkeys(touch.model for it in projections for touch in touches_of(it))
         elsewhere = frozenset(it.name for it in self.projections if it not in projections)
-        return Declared((), tuple(models), projections, (), self.sagas, elsewhere)
+        return Declared((), tuple(models), projections, (), self.sagas, elsewhere, self.blobs)
 
     def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
         """The projections of one kind."""
@@ -93,4 +101,6 @@ class Declared:
         needed = ["postgres", "nats"]
         if self.applications or self.of_kind(Cached):
             needed.append("valkey")
+        if self.blobs:
+            needed.append("seaweedfs")
         return needed

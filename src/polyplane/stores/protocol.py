@@ -293,6 +293,8 @@ class ObjectStore(Store, Protocol):
     An object that is not there raises NotFound.
     """
 
+    bucket: str
+
     async def prepare(self) -> None:
         """Make the bucket, have it keep versions, and set its lifecycle rules. Idempotent."""
         ...
@@ -328,8 +330,8 @@ class ObjectStore(Store, Protocol):
         """Drop an upload with its parts; nothing if there is none."""
         ...
 
-    async def uploads(self) -> list[HeldUpload]:
-        """Every upload that was begun, and neither completed nor aborted."""
+    async def uploads(self, key: str = "") -> list[HeldUpload]:
+        """Every upload (of `key`) that was begun, and neither completed nor aborted."""
         ...
 
     async def head(self, key: str, *, version: str | None = None) -> HeldObject:

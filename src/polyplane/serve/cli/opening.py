@@ -12,7 +12,7 @@ from rich.text import Text
 from polyplane.model.drift import Far
 from polyplane.plane import Plane
 from polyplane.runtime.proving import BOOKMARK_NAME
-from polyplane.serve.api.operator import collection_of, named, provable, refill
+from polyplane.serve.api.operator import collection_of, mendable, named, provable, refill
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Report
@@ -50,7 +50,7 @@ class OwnPlane:
         """What drifted in the named projections, or in all, and what is left of it."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            things = [named(plane, name) for name in names]
+            things = mendable(plane, names)
             return asdict(await plane.repair(*things, progress=_heard(tell), **asked))
 
         return self._on(work)

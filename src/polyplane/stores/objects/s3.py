@@ -143,7 +143,10 @@ class S3Objects(ObjectStore):
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
 
     async def ping(self) -> None:
-        await self._call(self._client.head_bucket)
+        try:
+            await self._call(self._client.head_bucket)
+        except NotFound:  # it answers; the bucket is made when somebody needs it
+            return
 
     async def barrier(self) -> None:
         """A server of ours writes without fsync. To any other S3 its answer is the barrier."""
@@ -240,12 +243,13 @@ class S3Objects(ObjectStore):
         except NotFound:
             return
 
-    async def uploads(self) -> list[HeldUpload]:
-        pages = await self._pages("list_multipart_uploads")
+    async def uploads(self, key: str = "") -> list[HeldUpload]:
+        pages = await self._pages("list_multipart_uploads", Prefix=key)
         return [
             HeldUpload(it["Key"], it["UploadId"], it["Initiated"])
             for page in pages
             for it in page.get("Uploads", [])
+            if not key or it["Key"] == key
         ]
 
     # Versions
