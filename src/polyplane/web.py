@@ -280,6 +280,7 @@ _TITLES: Final = {
     401: "A bearer token is needed",
     404: "There is no such thing",
     409: "It changed meanwhile, or exists already",
+    410: "The file is lost or damaged",
     412: "If-Match names another version",
     413: "The body is larger than allowed",
     415: "This media type is not accepted",

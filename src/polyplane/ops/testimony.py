@@ -14,8 +14,8 @@ from polyplane.security.secret_file import secret_in
 
 KEY_NAME: Final = "report.key"
 VERSION: Final = 3
-"""Since 2 digests of buckets are chains of segments (`reconcile.sums`), and streams are named; since
-3 blobs are, too."""
+"""Since 2 digests of buckets are chains of segments (`reconcile.sums`), and streams are named;
+since 3 blobs are, too."""
 KEYS_MAX: Final = 1_000
 """Keys of each kind that a report names; it has the count of all."""
 

@@ -23,6 +23,7 @@ from polyplane.errors import Refused
 from polyplane.model.blob import Blob, BlobState
 from polyplane.reconcile.collect import Collected
 from polyplane.runtime.blobs import URL_S
+from polyplane.serve.api.body import FILES
 from polyplane.serve.api.operator import operator
 from polyplane.serve.api.ranges import Span, matches, span_of
 from polyplane.web import Caller, PlaneOf, problem_responses, within
@@ -31,7 +32,7 @@ TRANSFER_TIMEOUT_S: Final = 12 * 3600.0
 BODY_MAX_BYTES: Final = 4 << 40
 
 router = APIRouter(
-    tags=["blobs"],
+    tags=[FILES],
     dependencies=[Depends(operator)],
     responses=problem_responses(401, 404),
     max_body_size=BODY_MAX_BYTES,
@@ -175,13 +176,12 @@ async def about(plane: PlaneOf, caller: Caller, blob_id: UUID) -> BlobShape:
     return BlobShape.model_validate(await plane.blobs.head(blob_id, tenant=caller.tenant))
 
 
-@router.api_route(
+@router.get(
     "/{blob_id}",
-    methods=["GET"],
     summary="Read a file, or a range of it",
     response_class=StreamingResponse,
     dependencies=[within(TRANSFER_TIMEOUT_S)],
-    responses={206: {"description": "The range that was asked for."}, **problem_responses(416)},
+    responses={206: {"description": "The range."}, **problem_responses(410, 416)},
 )
 async def read(plane: PlaneOf, caller: Caller, request: Request, blob_id: UUID) -> Response:
     """One range is understood (`bytes=0-99`, `bytes=100-`, `bytes=-100`), with If-Range."""

@@ -125,6 +125,10 @@ class OwnPlane:
 
         return self._on(work)
 
+    def on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
+        """Whatever else is to be done on the plane."""
+        return self._on(work)
+
     def _on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
         logs.configure()
 
