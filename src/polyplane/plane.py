@@ -36,8 +36,8 @@ from polyplane.runtime.keeping import prune
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import Proving, mend
-from polyplane.saga.sagas import Sagas
 from polyplane.runtime.uploads import with_uploads
+from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
@@ -288,10 +288,9 @@ class Plane:
         """Compare what stores really hold with derive(truth), and streams and blobs with what is
         known of them: what is `declared` (`Blob`: the files), or all.
 
-        `deep` compares texts, tags and vectors (embedded anew), values or the content of files, and
-        not only digests. `sample` looks only at so many rows of each projection, chosen by `seed`,
-        and at no stream or file unless it is named: it finds what is missing or stale among them,
-        and nothing extra.
+        `deep` compares contents (vectors embedded anew), and not only digests. `sample` looks only
+        at so many rows of each projection, chosen by `seed`, and at no stream or file unless it is
+        named: it finds what is missing or stale among them, and nothing extra.
         `progress` hears how far it is. In the file `bookmark` stands how far it is, until it ends;
         with `resume` it goes on from there. Raises Conflict when that was another one;
         NotSettled when a projection has not applied what is committed within `timeout_s` seconds.
@@ -320,10 +319,9 @@ class Plane:
 
         With `dry` nothing is mended: what is found is left.
 
-        Goes through the changes of truth, so it needs flows, here or elsewhere. Streams are not
-        looked at: what they lose can only be restored. Blobs that are lost or damaged are marked,
-        so that readers are told; their objects can only be restored, too, and those of nobody are
-        for `blobs.collect`. Raises NotSettled when a projection has not applied its changes within
+        Goes through the changes of truth, so it needs flows, here or elsewhere. What streams and
+        blobs lose can only be restored: streams are not looked at, blobs marked, so that readers
+        are told. Raises NotSettled when a projection has not applied its changes within
         `timeout_s` seconds.
         """
         every: Sequence[type[Projection[Any]] | type[Blob]] = projections
