@@ -1,4 +1,4 @@
-"""verify finds objects without rows and rows without objects; collect takes away only what may go."""
+"""verify finds rows without objects and objects without rows; collect takes only what may go."""
 
 from __future__ import annotations
 

@@ -52,12 +52,13 @@ WHERE blob = %(id)s ORDER BY number
 SELECT pg_advisory_xact_lock(hashtextextended('polyplane blob ' || %(tenant)s || %(sha256)s, 0))
 
 -- name: commit
--- Where there is the same content already, the row refers to that object, and its own is to go.
+-- Where there is the same content already, the row refers to that object, and its own is to go. The
+-- other row is held meanwhile: if it were deleted now, its object could be collected.
 WITH same AS (
   SELECT key, etag, version FROM polyplane.blob
   WHERE tenant_id = %(tenant)s AND sha256 = decode(%(sha256)s, 'hex') AND size = %(size)s
     AND state = 'committed' AND fault = '' AND bucket = %(bucket)s AND id <> %(id)s
-  ORDER BY committed_at LIMIT 1
+  ORDER BY committed_at LIMIT 1 FOR SHARE
 ),
 parts AS (DELETE FROM polyplane.blob_part WHERE blob = %(id)s)
 UPDATE polyplane.blob b
