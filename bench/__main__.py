@@ -21,6 +21,7 @@ from rich.table import Table
 
 from bench import (
     backfill,
+    blobs,
     bulk,
     commits,
     contended,
@@ -56,6 +57,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "workers": workers.measure,
     "verify": verify.measure,
     "waiting": waiting.measure,
+    "blobs": blobs.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

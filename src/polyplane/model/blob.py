@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -98,15 +97,6 @@ def part_bytes(number: int) -> int:
         most = sum(map(part_bytes, range(1, PARTS_MAX + 1)))
         raise TooLarge(f"A blob has at most {most:,} bytes.")
     return PART_BYTES * (1 + (number - 1) // PART_STEP)
-
-
-def part_sizes(size: int) -> Iterator[int]:
-    """The sizes of the parts of a content of `size` bytes, in order; none of an empty one."""
-    number = 1
-    while size > 0:
-        this = min(size, part_bytes(number))
-        yield this
-        size, number = size - this, number + 1
 
 
 def composite_etag(etags: list[str]) -> str | None:
