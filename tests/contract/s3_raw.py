@@ -18,10 +18,10 @@ class Bucket:
         page = self._client.list_object_versions(**self._at)
         found = []
         for it in page.get("Versions", []):
-            where = {"Key": it["Key"], "VersionId": it["VersionId"]}
-            held = self._client.get_object(**self._at, **where)
+            key, version = it["Key"], it["VersionId"]
+            held = self._client.get_object(**self._at, Key=key, VersionId=version)
             content, kind = held["Body"].read(), held["ContentType"]
-            found.append(RawVersion(*where.values(), content, kind, it["IsLatest"]))
+            found.append(RawVersion(key, version, content, kind, it["IsLatest"]))
         return found + [
             RawVersion(it["Key"], it["VersionId"], None, "", it["IsLatest"])
             for it in page.get("DeleteMarkers", [])
@@ -46,7 +46,8 @@ class Bucket:
         self._client.delete_object(**self._at, Key=key, VersionId=version)
 
     def is_versioned(self) -> bool:
-        return self._client.get_bucket_versioning(**self._at).get("Status") == "Enabled"
+        found = self._client.get_bucket_versioning(**self._at)
+        return bool(found.get("Status") == "Enabled")
 
     def rules(self) -> list[dict[str, Any]]:
         found = self._client.get_bucket_lifecycle_configuration(**self._at)

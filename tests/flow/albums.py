@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from random import Random
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Mapped
@@ -53,7 +54,7 @@ def digest(whole: bytes) -> str:
     return sha256(whole).hexdigest()
 
 
-async def read(plane: Plane, blob: pp.Blob | UUID, **how: int) -> bytes:
+async def read(plane: Plane, blob: pp.Blob | UUID, **how: Any) -> bytes:
     """Through the plane."""
     return b"".join([piece async for piece in plane.blobs.open(blob, **how)])
 

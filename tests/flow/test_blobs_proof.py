@@ -60,9 +60,9 @@ async def test_another_content_in_its_place_is_damage(plane: Plane) -> None:
     blob, same_size = await plane.blobs.put(b"12345"), await plane.blobs.put(b"abcde")
     change = "UPDATE polyplane.blob SET {} WHERE id = %s"
     database = plane.opened.database
-    await database.rows(change.format("size = 4"), [blob.id])  # type: ignore[arg-type]
+    await database.rows(change.format("size = 4"), [blob.id])
     rotten = change.format("sha256 = sha256('other'::bytea)")
-    await database.rows(rotten, [same_size.id])  # type: ignore[arg-type]
+    await database.rows(rotten, [same_size.id])
     assert (await proven(plane)).damaged == (str(blob.id),)
     deep = await proven(plane, deep=True)
     assert set(deep.damaged) == {str(blob.id), str(same_size.id)}

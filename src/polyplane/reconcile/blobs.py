@@ -100,6 +100,7 @@ async def prove_blobs(
         await asyncio.sleep(AGAIN_S)
     lost, damaged = await _certain(truth, store, tally)
     found = await sort_strays(truth, tally.strays)
+    orphans = [it for it in found.orphans if await _is_held(store, it)]
     return BlobPart(
         store.bucket,
         tally.rows,
@@ -109,9 +110,9 @@ async def prove_blobs(
         tally.store.hexdigest(),
         lost=lost,
         damaged=damaged,
-        orphaned=len(found.orphans),
+        orphaned=len(orphans),
         orphans=tuple(
-            Orphan(it.key, it.version, it.size, it.modified) for it in found.orphans[:ORPHANS_MAX]
+            Orphan(it.key, it.version, it.size, it.modified) for it in orphans[:ORPHANS_MAX]
         ),
         whole=tuple(tally.whole),
         waiting=len(found.waiting) + len(found.spare),
@@ -234,6 +235,11 @@ async def _is_there(store: ObjectStore, it: Owned) -> bool:
     except NotFound:
         return False
     return (found.size, found.etag) == (it.size, it.etag)
+
+
+async def _is_held(store: ObjectStore, it: HeldObject) -> bool:
+    """Whether it was not collected meanwhile, row and all."""
+    return any(held.version == it.version for held in await store.versions_of(it.key))
 
 
 def _version(it: Owned) -> str:

@@ -79,11 +79,13 @@ class Blobs:
         `resume`, or by the same `key`, within a day. Raises StoreDown when the store does not
         answer for a minute, TooLarge beyond 3.1 TiB.
         """
-        name = name or Path(str(getattr(source, "name", ""))).name
+        own = getattr(source, "name", "")  # that of an open file may be a number
+        name = name or (Path(own).name if isinstance(own, str) else "")
         wanted = Wanted(name, content_type, tenant, actor, sha256, progress)
-        known = key and await self._rows.by_idempotency_key(key, tenant)
-        if known:
-            return await self._putting.again(known, source, wanted)
+        if key is not None:
+            known = await self._rows.by_idempotency_key(key, tenant)
+            if known is not None:
+                return await self._putting.again(known, source, wanted)
         return await self._putting.new(source, wanted, key)
 
     async def resume(

@@ -59,8 +59,8 @@ class BlobRows:
         self._execute = execute
         self.bucket = bucket
 
-    async def _rows(self, name: str, **given: Any) -> list[TupleRow]:
-        return await self._execute(statement("blobs", name), {"bucket": self.bucket, **given})
+    async def _rows(self, block: str, /, **given: Any) -> list[TupleRow]:
+        return await self._execute(statement("blobs", block), {"bucket": self.bucket, **given})
 
     async def new_id(self) -> UUID:
         """An id for a blob."""
