@@ -176,7 +176,8 @@ async def test_a_url_takes_one_content_past_us(plane: Plane) -> None:
     with pytest.raises(NotFound):
         await plane.blobs.confirm(made.blob)
     async with httpx.AsyncClient(trust_env=False) as client:
-        wrong = await client.put(made.url, content=b"hello!", headers=made.headers)
+        typed = {"Content-Type": made.headers["Content-Type"]}
+        wrong = await client.put(made.url, content=b"hello!", headers=typed)
         assert wrong.is_error
         right = await client.put(made.url, content=b"hello", headers=made.headers)
         assert right.status_code == 200
