@@ -179,8 +179,7 @@ class Plane:
 
         Raises NotSettled when they have not within `timeout_s` seconds.
         """
-        opened = self.opened
-        names = [projection.name for projection in projections]
+        opened, names = self.opened, [projection.name for projection in projections]
         left_s = await self._current(names, timeout_s)
         reads = partial(opened.generations.reads, names)
         await caught_up(opened.journal, lambda: opened.epoch, reads, timeout_s=left_s)
@@ -269,7 +268,7 @@ class Plane:
 
     @property
     def blobs(self) -> Blobs:
-        """The files; Misconfigured, at the first call, when the plane keeps none."""
+        """The files; each call raises Misconfigured when the plane keeps none."""
         return Blobs(self.opened, self.sagas)
 
     # Proof and state
@@ -320,14 +319,11 @@ class Plane:
         With `dry` nothing is mended: what is found is left.
 
         Goes through the changes of truth, so it needs flows, here or elsewhere. What streams and
-        blobs lose can only be restored: streams are not looked at, blobs marked, so that readers
-        are told. Raises NotSettled when a projection has not applied its changes within
-        `timeout_s` seconds.
+        blobs lose can only be restored: streams are not looked at, blobs marked for readers. Raises
+        NotSettled when a projection has not applied its changes within `timeout_s` seconds.
         """
-        every: Sequence[type[Projection[Any]] | type[Blob]] = projections
-        if not projections:
-            keeps_blobs = self.opened.stores.objects is not None
-            every = [*self.declared.projections, *([Blob] if keeps_blobs else [])]
+        blobs = [Blob] if self.opened.stores.objects is not None else []
+        every = projections or (*self.declared.projections, *blobs)
         if not every:
             return Mended(Drift.of(()), Drift.of(()))
         found = await self.verify(*every, deep=deep, timeout_s=timeout_s, progress=progress)

@@ -54,10 +54,7 @@ class Reader:
         Raises Refused when the file cannot be read, TooLarge when there is no end to it.
         """
         self._number += 1
-        try:
-            found = await self._pieces.take(part_bytes(self._number))
-        except OSError as error:
-            raise Refused(f"The file cannot be read: {error.strerror or error}.") from error
+        found = await self._pieces.take(part_bytes(self._number))
         await asyncio.to_thread(self._digest.update, found)
         self.size += len(found)
         return Content(self._number, found, self.sha256)
@@ -96,7 +93,10 @@ class _OfFile:
         self._file = file
 
     async def take(self, size: int) -> bytes:
-        return await asyncio.to_thread(self._take, size)
+        try:
+            return await asyncio.to_thread(self._take, size)
+        except OSError as error:
+            raise Refused(f"The file cannot be read: {error.strerror or error}.") from error
 
     def _take(self, size: int) -> bytes:
         found = self._file.read(size)
