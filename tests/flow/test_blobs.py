@@ -154,6 +154,18 @@ async def test_a_source_that_fails_can_be_gone_on_with(plane: Plane) -> None:
     assert await plane.blobs.put(whole, key="k") == blob
 
 
+async def test_two_contents_for_one_upload_are_never_mixed(plane: Plane) -> None:
+    """Either is whole, or both are refused."""
+    wholes = [content(LARGE, seed) for seed in (1, 2)]
+    puts = [plane.blobs.put(pieces(whole), key="k") for whole in wholes]
+    done = await asyncio.gather(*puts, return_exceptions=True)
+    refused = [it for it in done if isinstance(it, BaseException)]
+    assert refused and all(isinstance(it, Conflict) for it in refused)
+    for it in done:
+        if isinstance(it, pp.Blob):
+            assert digest(await read(plane, it)) == it.sha256 in map(digest, wholes)
+
+
 async def test_a_put_that_is_cancelled_can_be_gone_on_with(plane: Plane) -> None:
     whole = content(LARGE)
     begun = asyncio.Event()

@@ -125,9 +125,15 @@ class BlobRows:
         return rows[0][0] if rows else None
 
     async def sent(self, blob_id: UUID, upload: str, part: SentPart) -> None:
-        """Note a part that is acknowledged. Conflict when the upload is not the one any more."""
+        """Note a part that is acknowledged.
+
+        Conflict when the upload was given up, or another content is sent to it at the same time.
+        """
         if not await self._rows("part", id=blob_id, upload=upload, **_fields(part)):
-            raise Conflict("This upload was given up meanwhile.", fix="Put the file again.")
+            raise Conflict(
+                "This upload was given up, or somebody sends another content to it.",
+                fix="Put the file again.",
+            )
 
     async def parts(self, blob_id: UUID) -> list[SentPart]:
         """The parts that are noted, in order."""

@@ -36,11 +36,12 @@ UPDATE polyplane.blob SET upload = %(upload)s WHERE id = %(id)s AND state = 'pen
 SELECT upload FROM polyplane.blob WHERE id = %(id)s AND state = 'pending'
 
 -- name: part
+-- No row: it is given up, or somebody else has sent another content as this part.
 INSERT INTO polyplane.blob_part AS p (blob, number, size, etag, prefix_sha256)
 SELECT id, %(number)s, %(size)s, %(etag)s, decode(%(prefix_sha256)s, 'hex')
 FROM polyplane.blob WHERE id = %(id)s AND state = 'pending' AND upload = %(upload)s
 ON CONFLICT (blob, number) DO UPDATE
-SET size = excluded.size, etag = excluded.etag, prefix_sha256 = excluded.prefix_sha256
+SET size = excluded.size, etag = excluded.etag WHERE p.prefix_sha256 = excluded.prefix_sha256
 RETURNING number
 
 -- name: parts
