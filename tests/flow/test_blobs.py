@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import polyplane as pp
-from polyplane import Plane
+from polyplane import Plane, Settings
 from polyplane.errors import Conflict, Misconfigured, NotFound, ObjectLost, Refused
 from polyplane.model.blob import PART_BYTES, BlobState
 from tests.conftest import PlaneOf
@@ -254,6 +254,16 @@ async def test_no_file_no_content(plane: Plane, tmp_path: Path) -> None:
     for odd in (tmp_path / "nothing", tmp_path, "text", 7):
         with pytest.raises(Refused):
             await plane.blobs.put(odd)  # type: ignore[arg-type]
+
+
+async def test_scripts_put_and_read_without_a_loop(own_settings: Settings) -> None:
+    def script() -> list[bytes]:
+        with pp.blocking(Plane(settings=own_settings, blobs=True)) as p:
+            blob = p.blobs.put(content(3_000_000))
+            return list(p.blobs.open(blob.id))
+
+    found = await asyncio.to_thread(script)
+    assert len(found) > 1 and b"".join(found) == content(3_000_000)
 
 
 async def test_a_plane_without_blobs_says_so(plane_of: PlaneOf) -> None:
