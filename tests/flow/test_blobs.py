@@ -134,6 +134,20 @@ async def test_the_same_key_again_is_the_same_blob(plane: Plane) -> None:
     assert (await plane.blobs.put(b"one", key="k")).id != first.id
 
 
+async def test_small_ones_with_one_key_at_once_are_one_blob(plane: Plane) -> None:
+    async def put() -> pp.Blob | None:
+        try:
+            return await plane.blobs.put(b"one", key="k")
+        except Conflict:  # the very first moment
+            return None
+
+    found = {it.id for it in await asyncio.gather(*(put() for _ in range(8))) if it}
+    assert len(found) == 1
+    assert await read(plane, found.pop()) == b"one"
+    assert len(bucket_of(plane).versions()) == 1
+    assert (await plane.verify(pp.Blob, deep=True)).clean
+
+
 async def test_a_source_that_fails_can_be_gone_on_with(plane: Plane) -> None:
     whole = content(LARGE)
 

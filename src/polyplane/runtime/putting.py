@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -46,6 +47,8 @@ class Wanted:
 
 def check_described(wanted: Wanted) -> None:
     """Raise Refused for a name, type or digest that cannot be kept."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", wanted.tenant):  # part of the object's key
+        raise Refused("A tenant has 1 to 64 letters, digits, - and _.", field="tenant")
     if len(wanted.name) > NAME_MAX or "\0" in wanted.name:
         raise Refused(f"A name has at most {NAME_MAX:,} characters, and no NUL.", field="name")
     kind = wanted.content_type
@@ -117,9 +120,10 @@ class Putting:
             if await self._rows.upload(known.id) is not None:
                 raise Conflict("This content is shorter than what the upload was begun with.")
             check_digest(reader.sha256, wanted.sha256)
-            for older in await self._store.versions_of(known.key):
-                await self._store.delete(known.key, version=older.version)
-            return await self._whole(known.id, first, wanted)
+            blob = await self._whole(known.id, first, wanted)
+        # What was put by who died is nobody's, now that the row says which version it is.
+        await discard(self._store, known.key, blob)
+        return blob
 
     async def _whole(self, blob_id: UUID, content: Content, wanted: Wanted) -> Blob:
         """Put a small one, in one request."""
@@ -145,7 +149,8 @@ class Putting:
                 version=put.version,
             )
         step("blob.committed")
-        await discard(self._store, put.key, kept=blob.key)
+        if (blob.key, blob.version) != (put.key, put.version):
+            await discard(self._store, put.key, blob)
         return blob
 
     async def _in_parts(

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from polyplane.errors import Misconfigured, NotFound, PolyplaneError, Refused, SagaRefused
-from polyplane.model.blob import BlobState, composite_etag, key_of
+from polyplane.model.blob import Blob, BlobState, composite_etag, key_of
 from polyplane.model.saga import Context, Saga, local, remote, signal
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.opening import Open
@@ -173,22 +173,26 @@ async def commit(tx: Write, context: Context[Begun]) -> dict[str, str]:
         version=made["version"],
     )
     step("blob.committing")
-    return {"key": blob.key}
+    return {"key": blob.key, "version": blob.version or ""}
 
 
 async def spare(context: Context[Begun]) -> None:
     """Where the content was there already, the object that was made now is nobody's."""
-    _, key, store, _ = _about(context)
-    await discard(store, key, kept=context.results["commit"]["key"])
+    blob_id, key, store, rows = _about(context)
+    made, kept = context.results["complete"], context.results["commit"]
+    if (key, made["version"]) != (kept["key"], kept["version"]):
+        await discard(store, key, await rows.get(blob_id, context.tenant))
 
 
-async def discard(store: ObjectStore, key: str, *, kept: str) -> None:
-    """Drop the object at `key` unless the blob refers to it. What is left is collected later."""
-    if key == kept:
-        return
+async def discard(store: ObjectStore, key: str, blob: Blob) -> None:
+    """Drop what is at `key`, where `blob` was put, and it does not refer to; it is committed.
+
+    What cannot be dropped now is collected later.
+    """
     try:
         for it in await store.versions_of(key):
-            await store.delete(key, version=it.version)
+            if (key, it.version) != (blob.key, blob.version):
+                await store.delete(key, version=it.version)
     except PolyplaneError as error:
         _log.warning("blob.spare_left", key=key, error=error.message)
 
