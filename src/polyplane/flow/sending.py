@@ -71,6 +71,7 @@ class Sending:
         when the store does not answer for AGAIN_S seconds.
         """
         parts, this = 0, first
+        unreadable: Exception | None = None
         try:
             async with asyncio.TaskGroup() as sending:
                 while this.bytes:
@@ -82,9 +83,15 @@ class Sending:
                         sending.create_task(self._send(this))
                     if len(this.bytes) < part_bytes(this.number):
                         break
-                    this = await reader.next()
+                    try:
+                        this = await reader.next()
+                    except Exception as error:  # what is on its way arrives first
+                        unreadable = error
+                        break
         except* Exception as several:
             raise _first(several) from None
+        if unreadable is not None:
+            raise unreadable
         return Sent(reader.size, reader.sha256, parts)
 
     async def _is_there(self, part: Content) -> bool:
