@@ -109,8 +109,7 @@ async def test_a_put_that_dies_anywhere_is_gone_on_with(
         assert blob.sha256 == digest(whole)
         assert await read(plane, blob) == whole
 
-    for order in orders:
-        await again(order)
+    await asyncio.gather(*map(again, orders))
     part = (await plane.verify(pp.Blob, deep=True)).blobs[0]
     assert (part.rows, part.lost, part.damaged) == (len(orders), (), ())
     assert (part.orphaned, part.waiting, part.uploads, part.expired) == (0, 0, 0, 0)

@@ -177,7 +177,7 @@ async def test_two_contents_for_one_upload_are_never_mixed(plane: Plane) -> None
     assert refused and all(isinstance(it, Conflict) for it in refused)
     for it in done:
         if isinstance(it, pp.Blob):
-            assert digest(await read(plane, it)) == it.sha256 in map(digest, wholes)
+            assert await read(plane, it) in wholes
 
 
 async def test_a_put_that_is_cancelled_can_be_gone_on_with(plane: Plane) -> None:

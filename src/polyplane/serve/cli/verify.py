@@ -88,9 +88,7 @@ def verify(
             report.status, report.exit_code = "drift", 1
             if any(part[kind] for part in drift["parts"] for kind in KINDS):
                 report.show("To mend it: polyplane repair --yes")
-            if any(it["broken"] for it in drift["streams"]):
-                report.show("A stream is its own truth: what it lost is in a backup, or nowhere.")
-            report.show(*advice(drift["blobs"]))
+            report.show(*advice(drift))
         else:
             report.show(
                 Text("0 drift: every store holds exactly what follows from truth.", "green")
@@ -165,9 +163,11 @@ def _blobs(blobs: list[dict[str, Any]]) -> list[Table | Text]:
     return lines
 
 
-def advice(blobs: list[dict[str, Any]]) -> list[str]:
-    """What to do about blobs that are not right."""
-    lines = []
+def advice(drift: dict[str, Any]) -> list[str]:
+    """What to do about streams and blobs that are not right."""
+    lines, blobs = [], drift["blobs"]
+    if any(it["broken"] for it in drift["streams"]):
+        lines.append("A stream is its own truth: what it lost is in a backup, or nowhere.")
     if any(it["lost"] or it["damaged"] for it in blobs):
         lines.append(
             "A blob is its own truth: its object is in a backup, or nowhere."
