@@ -16,7 +16,7 @@ from polyplane.model.blob import SentPart, part_bytes
 from polyplane.steps import step
 from polyplane.stores.protocol import HeldPart, ObjectStore
 
-IN_FLIGHT_BYTES: Final = 48 << 20
+IN_FLIGHT_BYTES: Final = 32 << 20
 """Of the parts that are being sent; of large parts one at a time. One more is being read."""
 AGAIN_S: Final = 60.0
 """For how long a part is tried again while the store does not answer: it may be restarting."""
