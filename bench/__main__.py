@@ -21,6 +21,7 @@ from rich.table import Table
 
 from bench import (
     backfill,
+    blobs,
     bulk,
     commits,
     contended,
@@ -31,6 +32,7 @@ from bench import (
     poison,
     rebuild,
     relay,
+    sagas,
     telemetry,
     verify,
     waiting,
@@ -51,9 +53,11 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "idle": idle.measure,
     "poison": poison.measure,
     "rebuild": rebuild.measure,
+    "sagas": sagas.measure,
     "workers": workers.measure,
     "verify": verify.measure,
     "waiting": waiting.measure,
+    "blobs": blobs.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

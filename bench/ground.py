@@ -64,7 +64,7 @@ class Ground:
             database_url=database_url,
             nats_url=self.engines.urls["nats"],
             cache_url=self.engines.urls["valkey"],
-            objects_url="http://127.0.0.1:1",  # nothing that is measured keeps objects
+            objects_url="http://no:keys@127.0.0.1:1",  # few measurements keep objects
             vector_url=f"lancedb://{home / 'lancedb'}",
             series_url=f"chdb://{self.folder / 'clickhouse'}",
         )

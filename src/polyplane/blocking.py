@@ -55,9 +55,20 @@ class Portal:
             result = value(*args, **kwargs)
             if hasattr(result, "__aenter__"):
                 return self._block(result)
+            if hasattr(result, "__anext__"):
+                return self._pieces(result)
             return self._run(result) if inspect.isawaitable(result) else result
 
         return call
+
+    def _pieces(self, stream: Any) -> Iterator[Any]:
+        """What comes of an asynchronous generator, one after the other."""
+        over = object()
+        try:
+            while (piece := self._run(anext(stream, over))) is not over:
+                yield piece
+        finally:
+            self._run(stream.aclose())
 
     @contextmanager
     def _block(self, manager: Any) -> Iterator[Any]:

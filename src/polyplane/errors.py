@@ -7,13 +7,16 @@ PolyplaneError                 500  exit 1   anything of ours; catch this one to
 │   ├── NotFound               404  exit 3   there is no such thing
 │   ├── Conflict               409  exit 3   the thing changed, or exists already
 │   ├── PreconditionFailed     412  exit 3   If-Match names another version
-│   └── TooLarge               413  exit 3   more than the stated bound
+│   ├── TooLarge               413  exit 3   more than the stated bound
+│   ├── OutOfRange             416  exit 3   nothing of a file is in the range
+│   └── SagaRefused            422  exit 3   a saga's step that can never succeed: it is undone
 ├── Unavailable                503  exit 4   an engine does not answer in time; try again
 │   ├── TruthDown              503  exit 4   PostgreSQL does not answer
 │   ├── StoreDown              503  exit 4   a derived or owned store does not answer
 │   ├── FeedDown               503  exit 4   NATS JetStream does not answer
 │   └── NotSettled             504  exit 4   a store has not caught up within the deadline
 ├── DeriveFailed               500  exit 1   a projection's derive raised on a row
+├── ObjectLost                 410  exit 1   a blob's object is gone, or not what was put
 ├── HomeBusy                   409  exit 5   another process runs this home
 ├── EngineFailed               500  exit 6   an embedded engine did not start or died
 └── Fenced                     500  exit 7   another process took over; this one must stop
@@ -90,6 +93,16 @@ class TooLarge(Refused):
     status = 413
 
 
+class SagaRefused(Refused):
+    """Raised by a step of a saga that did nothing and never will: what was done is undone."""
+
+
+class OutOfRange(Refused):
+    """Nothing of a file is in the range that was asked for."""
+
+    status = 416
+
+
 class Unavailable(PolyplaneError):
     """An engine does not answer in time; the same call may succeed later."""
 
@@ -125,6 +138,12 @@ class DeriveFailed(PolyplaneError):
         )
         self.projection = projection
         self.key = key
+
+
+class ObjectLost(PolyplaneError):
+    """A blob was acknowledged, and its object is gone or not what was put any more."""
+
+    status = 410
 
 
 class HomeBusy(PolyplaneError):

@@ -13,11 +13,13 @@ from polyplane.errors import (
     Unavailable,
 )
 from polyplane.model.application import Application
+from polyplane.model.blob import Blob
 from polyplane.model.drift import Drift
 from polyplane.model.items import Entry, Hit, Range, Vector
 from polyplane.model.message import Inbound, Message
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Vectors
+from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model, key, metadata
 from polyplane.plane import Plane
@@ -26,6 +28,7 @@ from polyplane.truth.session import Write
 
 __all__ = [
     "Application",
+    "Blob",
     "Cached",
     "Conflict",
     "Drift",
@@ -42,6 +45,7 @@ __all__ = [
     "PreconditionFailed",
     "Range",
     "Refused",
+    "Saga",
     "Settings",
     "Stream",
     "Token",

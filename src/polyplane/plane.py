@@ -18,21 +18,26 @@ from polyplane.errors import Misconfigured, NotFound, NotSettled
 from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
 from polyplane.model.application import Application
+from polyplane.model.blob import Blob
 from polyplane.model.drift import Drift, Far, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
-from polyplane.runtime.checks import checks_of, work_of
+from polyplane.runtime.blobs import Blobs
+from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.keeping import prune
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import Proving, mend
+from polyplane.runtime.uploads import with_uploads
+from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
@@ -61,16 +66,20 @@ class Plane:
         models: Sequence[type[Model]] = (),
         projections: Sequence[type[Projection[Any]]] = (),
         streams: Sequence[type[Stream]] = (),
+        sagas: Sequence[type[Saga[Any]]] = (),
         applications: Sequence[Application] = (),
         home: str | Path | None = None,
         settings: Settings | None = None,
         flows: bool = True,
         worker: bool = False,
+        blobs: bool = False,
     ) -> None:
         """Raises Misconfigured when the declarations contradict each other.
 
-        A `worker` only takes a share of what another plane projects."""
-        declared = Declared.of(applications, models, projections, streams)
+        A `worker` only takes a share of what another plane projects, and of its sagas. Files are
+        kept with `blobs`, or where an application or a `Blob.reference()` needs them."""
+        declared = Declared.of(applications, models, projections, streams, sagas, blobs)
+        declared = with_uploads(declared)
         self.settings = settings or Settings.load(home=Path(home) if home else None)
         self.declared = for_worker(declared, self.settings) if worker else declared
         self._flows, self._is_worker = flows, worker
@@ -170,8 +179,7 @@ class Plane:
 
         Raises NotSettled when they have not within `timeout_s` seconds.
         """
-        opened = self.opened
-        names = [projection.name for projection in projections]
+        opened, names = self.opened, [projection.name for projection in projections]
         left_s = await self._current(names, timeout_s)
         reads = partial(opened.generations.reads, names)
         await caught_up(opened.journal, lambda: opened.epoch, reads, timeout_s=left_s)
@@ -190,6 +198,11 @@ class Plane:
                 fix="See: polyplane projections list",
             ) from None
         return deadline - loop.time()
+
+    @property
+    def sagas(self) -> Sagas:
+        """Start sagas, wait for them, look at them; with `flows` this process does them, too."""
+        return self.opened.sagas
 
     # Stores
 
@@ -253,11 +266,16 @@ class Plane:
         """Rate limits in the cache (`ratelimit:<client>`)."""
         return self.cache.limits
 
+    @property
+    def blobs(self) -> Blobs:
+        """The files; each call raises Misconfigured when the plane keeps none."""
+        return Blobs(self.opened, self.sagas)
+
     # Proof and state
 
     async def verify(
         self,
-        *declared: type[Projection[Any]] | type[Stream],
+        *declared: type[Projection[Any]] | type[Stream] | type[Blob],
         deep: bool = False,
         sample: int | None = None,
         seed: int = 0,
@@ -266,29 +284,31 @@ class Plane:
         bookmark: Path | None = None,
         resume: bool = False,
     ) -> Drift:
-        """Compare what stores really hold with derive(truth), and streams with what is known of
-        them: what is `declared`, or all.
+        """Compare what stores really hold with derive(truth), and streams and blobs with what is
+        known of them: what is `declared` (`Blob`: the files), or all.
 
-        `deep` compares texts, tags and vectors (embedded anew) or values, and not only digests.
-        `sample` looks only at so many rows of each projection, chosen by `seed`, and at no stream
-        unless it is named: it finds what is missing or stale among them, and nothing extra.
+        `deep` compares contents (vectors embedded anew), and not only digests. `sample` looks only
+        at so many rows of each projection, chosen by `seed`, and at no stream or file unless it is
+        named: it finds what is missing or stale among them, and nothing extra.
         `progress` hears how far it is. In the file `bookmark` stands how far it is, until it ends;
         with `resume` it goes on from there. Raises Conflict when that was another one;
         NotSettled when a projection has not applied what is committed within `timeout_s` seconds.
         """
-        names = [it.name for it in declared if not issubclass(it, Stream)]
+        names = [it.name for it in declared if not issubclass(it, Stream | Blob)]
         streams = [it for it in self.declared.streams if it in declared]
+        blobs = Blob in declared
         if not declared:
             names = list(self.opened.generations.own)
             streams = [] if sample else list(self.declared.streams)
+            blobs = self.opened.stores.objects is not None and not sample
         if names:
             await self._current(names, timeout_s)
-        proving = Proving(names, streams, deep, sample, seed, timeout_s, bookmark, resume)
+        proving = Proving(names, streams, deep, sample, seed, timeout_s, bookmark, resume, blobs)
         return await proving.run(self.opened, progress)
 
     async def repair(
         self,
-        *projections: type[Projection[Any]],
+        *projections: type[Projection[Any]] | type[Blob],
         deep: bool = False,
         dry: bool = False,
         timeout_s: float = VERIFY_TIMEOUT_S,
@@ -298,11 +318,12 @@ class Plane:
 
         With `dry` nothing is mended: what is found is left.
 
-        Goes through the changes of truth, so it needs flows, here or elsewhere. Streams are not
-        looked at: what they lose can only be restored. Raises NotSettled when a projection has not
-        applied its changes within `timeout_s` seconds.
+        Goes through the changes of truth, so it needs flows, here or elsewhere. What streams and
+        blobs lose can only be restored: streams are not looked at, blobs marked for readers. Raises
+        NotSettled when a projection has not applied its changes within `timeout_s` seconds.
         """
-        every = projections or self.declared.projections
+        blobs = [Blob] if self.opened.stores.objects is not None else []
+        every = projections or (*self.declared.projections, *blobs)
         if not every:
             return Mended(Drift.of(()), Drift.of(()))
         found = await self.verify(*every, deep=deep, timeout_s=timeout_s, progress=progress)
@@ -310,7 +331,8 @@ class Plane:
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline; and what this process is at."""
-        return await examine(checks_of(self.opened), [*work_of(self.opened)])
+        work = [*work_of(self.opened), *await sagas_of(self.opened)]
+        return await examine(checks_of(self.opened), work)
 
     async def lag(self) -> list[ProjectionLag]:
         """How far each projection is behind what is committed."""

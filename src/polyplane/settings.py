@@ -29,6 +29,11 @@ USUAL_NAMES: Final[dict[str, str]] = {
     "QDRANT_URL": "vector_url",
     "CLICKHOUSE_URL": "series_url",
     "S3_ENDPOINT_URL": "objects_url",
+    "AWS_ENDPOINT_URL_S3": "objects_url",
+    "AWS_DEFAULT_REGION": "objects_region",
+    "AWS_REGION": "objects_region",
+    "AWS_ACCESS_KEY_ID": "objects_access_key",
+    "AWS_SECRET_ACCESS_KEY": "objects_secret_key",
     "OPENAI_BASE_URL": "embedder_url",
     "OPENAI_API_KEY": "embedder_api_key",
     "QDRANT_API_KEY": "vector_api_key",
@@ -62,7 +67,22 @@ class Settings(BaseModel):
     )
     vector_api_key: SecretStr | None = Field(default=None, description="Key of a Qdrant server.")
     series_url: SecretStr | None = Field(default=None, description="chdb:// or clickhouse(s)://.")
-    objects_url: SecretStr | None = Field(default=None, description="S3 endpoint.")
+    objects_url: SecretStr | None = Field(
+        default=None, description="S3 endpoint, with or without key:secret@."
+    )
+    objects_bucket: str = Field(
+        default="",
+        pattern=r"^$|^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="Bucket of blobs; polyplane-<namespace>-blobs if empty.",
+    )
+    objects_region: str = Field(default="us-east-1", description="Region of that endpoint.")
+    objects_access_key: SecretStr | None = Field(
+        default=None, description="Access key, if not in the URL."
+    )
+    objects_secret_key: SecretStr | None = Field(default=None, description="Its secret.")
+    objects_path_style: bool = Field(
+        default=True, description="Bucket in the path of URLs, not in their host."
+    )
     embedder_url: SecretStr | None = Field(
         default=None,
         description="OpenAI-compatible endpoint; without it the offline embedder is used.",

@@ -30,6 +30,7 @@ class Verdict:
     phantom: int = 0
     drift: int = 0
     inversions: int = 0
+    sagas: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     def breach(self, kind: str, what: str, keys: Any) -> None:

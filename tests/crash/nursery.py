@@ -70,8 +70,9 @@ def _reap() -> None:
 class Nursery:
     """The process that forks, as seen from the ring."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, module: str = "program") -> None:
         self._home = home
+        self._module = module
         self._path = home / "nursery"
         self._nurse: Child | None = None
         self._ended: dict[int, asyncio.Future[int]] = {}
@@ -80,7 +81,8 @@ class Nursery:
 
     async def start(self) -> None:
         """Load everything."""
-        self._nurse = await Child.start("program", self._home / "program.err", self._path)
+        log = self._home / f"{self._module}.err"
+        self._nurse = await Child.start(self._module, log, self._path)
         await self._nurse.hear("warm", 120)
         self._listening = asyncio.create_task(self._listen(self._nurse))
 

@@ -31,7 +31,7 @@ from polyplane.embedded import Engines
 from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.model.items import Item
 from polyplane.stores.catalog import adapter
-from tests.crash import naive
+from tests.crash import naive, trips
 from tests.crash.declared import AREA, NAMESPACE, Heat, Thing, ThingCard, ThingSearch, body_of
 from tests.crash.journal import Journal
 from tests.crash.nursery import nurse
@@ -106,10 +106,19 @@ def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
         cache_url=urls["valkey"],
         vector_url=f"lancedb://{order.home}/lancedb",
         series_url=f"chdb://{order.home}/clickhouse",
+        db_max_connections=8 if order.role == "sagas" else 20,
     )
+    if order.role == "sagas":
+        return pp.Plane(settings=settings, models=[trips.Effect], sagas=[trips.Trip], worker=True)
     streams = [Heat] if order.role == "owner" else []
     projections = [ThingSearch, ThingCard] if order.cards else [ThingSearch]
-    return pp.Plane(settings=settings, models=[Thing], projections=projections, streams=streams)
+    return pp.Plane(
+        settings=settings,
+        models=[Thing, trips.Effect],
+        projections=projections,
+        streams=streams,
+        sagas=[trips.Trip],
+    )
 
 
 async def write(plane: pp.Plane, home: Path, chance: random.Random) -> None:
@@ -147,7 +156,7 @@ class Questions:
     def __init__(self, plane: pp.Plane, order: Order) -> None:
         self._plane = plane
         self._order = order
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: list[asyncio.Task[None]] = []
 
     async def answer(self, line: str) -> dict[str, Any]:
         """The answer to one line: a name, and JSON behind it or nothing."""
@@ -161,14 +170,15 @@ class Questions:
 
     async def ask_write(self, on: bool) -> dict[str, Any]:
         """Begin or end writing through the plane."""
-        if on and self._writing is None:
-            chance = random.Random(self._order.number)
-            writing = write(self._plane, Path(self._order.home), chance)
-            self._writing = asyncio.create_task(writing)
-        elif not on and self._writing is not None:
-            self._writing.cancel()
-            await asyncio.wait([self._writing])
-            self._writing = None
+        if on and not self._writing:
+            chance, home = random.Random(self._order.number), Path(self._order.home)
+            writers = (write, trips.keep_starting)
+            self._writing = [asyncio.create_task(it(self._plane, home, chance)) for it in writers]
+        elif not on and self._writing:
+            for task in self._writing:
+                task.cancel()
+            await asyncio.wait(self._writing)
+            self._writing = []
         return {"writing": on}
 
     async def ask_arm(
@@ -204,6 +214,7 @@ class Questions:
             await self._plane.caught_up(timeout_s=timeout_s)
             if self._order.role == "owner":
                 await self._drained()
+                await self._ended()
         return {"caught_up": True}
 
     async def _drained(self) -> None:
@@ -213,6 +224,13 @@ class Questions:
         last = (await feed.bounds(name)).last
         while (await feed.bounds(name)).first <= last:
             await asyncio.sleep(0.05)
+
+    async def _ended(self) -> None:
+        """All sagas that there are by now are done or undone, or left to people."""
+        begun = {it.id for it in await self._plane.sagas.list(state="running", limit=200)}
+        begun |= {it.id for it in await self._plane.sagas.list(state="undoing", limit=200)}
+        for saga_id in begun:
+            await self._plane.sagas.finished(saga_id, timeout_s=60)
 
     async def ask_check(self) -> dict[str, Any]:
         """What the plane says of itself: drift by projection, and the points it stores."""

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.crash import judge
+from tests.crash import judge, trips
 from tests.crash.children import Child, Died, Life, of_home
 from tests.crash.declared import NAMESPACE
 from tests.crash.faults import KILLS, OTHERS
@@ -24,7 +24,7 @@ from tests.crash.nursery import Nursery
 from tests.crash.points import named_steps
 from tests.crash.proxy import Proxy
 from tests.crash.raw import Held, Vectors, cards
-from tests.crash.rooms import ONLY_OWNER, WHEN_ASKED
+from tests.crash.rooms import ELSEWHERE, ONLY_OWNER, WHEN_ASKED
 
 WRITERS = 2
 ALIVE_S = 60.0
@@ -69,7 +69,7 @@ class Ring:
         self.verdicts: list[Verdict] = []
         self.recoveries_s: list[float] = []
         self.events_wiped = False
-        self.steps = named_steps()
+        self.steps = [it for it in named_steps() if not it.startswith(ELSEWHERE)]
         self._say = say
         self.forced: list[str] = []
         """Steps at which the next owners are to die, one each."""
@@ -255,6 +255,9 @@ class Ring:
         vectors, cached = await self._stores(told["collection"])
         for name, held, is_cache in (("vectors", vectors, False), ("cards", cached, True)):
             judge.judge_store(name, rows, held, verdict, empty_too=is_cache, may_lack=is_cache)
+        begun = trips.acknowledged(self.home)
+        verdict.sagas, faults = await trips.judge(self.direct("postgres"), begun)
+        verdict.wrong += [f"saga {it}" for it in faults]
         await self._check_readers(expected, verdict)
         self.verdicts.append(verdict)
         self.tell("at rest")
@@ -338,6 +341,7 @@ class Ring:
             "unknown": self.verdicts[-1].unknown if self.verdicts else 0,
             "rows": self.verdicts[-1].rows if self.verdicts else 0,
             "points": self.verdicts[-1].points if self.verdicts else 0,
+            "sagas": self.verdicts[-1].sagas if self.verdicts else {},
             "faults": dict(sorted(self.faults.items())),
             "killed_at_steps": steps,
             "paused_at_steps": dict(sorted(pauses.items())),

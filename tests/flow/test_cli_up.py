@@ -307,6 +307,30 @@ def test_drift_is_found_and_the_command_fails(up: Up) -> None:
     assert run("repair", "--yes", home=up.home).stdout.count("nothing to mend") == 1
 
 
+def test_files_go_in_and_out(up: Up, tmp_path: Path) -> None:
+    file, out = tmp_path / "a file.bin", tmp_path / "out.bin"
+    file.write_bytes(os.urandom(1 << 20) * 17)  # more than one part
+    put = envelope(run("blobs", "put", str(file), "--json", home=up.home))["data"]
+    assert (put["name"], put["size"]) == ("a file.bin", 17 << 20)
+    again = envelope(run("blobs", "put", str(file), "--json", home=up.home))["data"]
+    assert again["id"] == put["id"]
+    # What has come of it another time is not fetched again.
+    (tmp_path / "out.bin.part").write_bytes(file.read_bytes()[: 1 << 20])
+    envelope(run("blobs", "get", put["id"], "--to", str(out), "--json", home=up.home))
+    assert out.read_bytes() == file.read_bytes()
+    listed = envelope(run("blobs", "list", "--json", home=up.home))["data"]["blobs"]
+    assert [it["id"] for it in listed] == [put["id"]]
+    url = envelope(run("blobs", "url", put["id"], "--json", home=up.home))["data"]["url"]
+    assert len(httpx.get(url, trust_env=False).content) == 17 << 20
+    proof = envelope(run("verify", "blobs", "--deep", "--json", home=up.home))["data"]
+    assert (proof["blobs"][0]["rows"], proof["blobs"][0]["deep"]) == (1, 1)
+    envelope(run("blobs", "delete", put["id"], "--json", home=up.home), 3)
+    envelope(run("blobs", "delete", put["id"], "--yes", "--json", home=up.home))
+    shown = envelope(run("blobs", "collect", "--grace", "0", "--json", home=up.home))["data"]
+    done = run("blobs", "collect", "--grace", "0", "--yes", "--json", home=up.home)
+    assert shown["objects"] == envelope(done)["data"]["objects"] == 1
+
+
 def test_a_signed_report_is_written_and_checked(up: Up, tmp_path: Path) -> None:
     file = tmp_path / "proof.json"
     asked = ("--deep", "--sample", "5", "--seed", "7", "--report", str(file), "--json")

@@ -63,6 +63,7 @@ class Plane:
 
     def __init__(self, home: Path) -> None:
         self.settings = SimpleNamespace(home=home)
+        self.declared = SimpleNamespace(blobs=True)
         self.status = "healthy"
 
     async def health(self) -> Health:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from polyplane.errors import Refused
-from polyplane.model.drift import Broken, Drift, Part, Partition, StreamPart
+from polyplane.model.drift import BlobPart, Broken, Drift, Orphan, Part, Partition, StreamPart
 from polyplane.ops.testimony import KEY_NAME, KEYS_MAX, read_report, write_report
 from polyplane.serve.cli.verify import table_of
 
@@ -64,13 +65,30 @@ def test_a_report_names_streams(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     write_report(path, asdict(drift), home=tmp_path / "home", namespace="n")
     report = read_report(path, home=tmp_path / "home")
-    assert report["clean"] is False and report["version"] == 2
+    assert report["clean"] is False and report["version"] == 3
     [found] = report["streams"]
     assert found["partitions"] == [asdict(partition)] and found["broken"] == [asdict(broken)]
     console = Console(width=120, record=True, file=StringIO())
     console.print(*table_of(asdict(drift)))
     shown = console.export_text()
     assert "heat, batch 0000000000000000: 2 lost, 1 doubled" in shown
+
+
+def test_a_report_names_blobs(tmp_path: Path) -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    orphan = Orphan("k", "v", 7, at)
+    part = BlobPart("b", 5, 4, 99, "t", "s", ("lost",), ("bad",), 2, (orphan,), expired=1)
+    drift = Drift.of((), (), (part,))
+    assert (drift.missing, drift.stale, drift.extra) == (1, 1, 2)
+    path = tmp_path / "report.json"
+    write_report(path, asdict(drift), home=tmp_path / "home", namespace="n")
+    [found] = read_report(path, home=tmp_path / "home")["blobs"]
+    assert found["lost"] == {"count": 1, "keys": ["lost"]}
+    assert found["orphans"] == [{"key": "k", "version": "v", "size": 7, "modified": str(at)}]
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(*table_of(asdict(drift)))
+    shown = console.export_text()
+    assert "blob lost: lost" in shown and "k v: an object that no blob refers to" in shown
 
 
 def tampered(report: dict[str, Any]) -> list[object]:

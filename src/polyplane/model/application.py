@@ -8,6 +8,7 @@ from typing import Any
 
 from polyplane.model.message import Inbound
 from polyplane.model.projection import Projection
+from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 
@@ -26,5 +27,6 @@ class Application:
     projections: Sequence[type[Projection[Any]]] = ()
     streams: Sequence[type[Stream]] = ()
     inbound: Sequence[Inbound] = ()
+    sagas: Sequence[type[Saga[Any]]] = ()
     migrations: str | None = None
     routes: Callable[[], Any] | None = None

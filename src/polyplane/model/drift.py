@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,55 @@ class StreamPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Orphan:
+    """A version of an object that no row knows, or a mark that hides one."""
+
+    key: str
+    version: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """Rows of blobs compared with the objects of one bucket.
+
+    There are `rows` of committed blobs and `objects` that they refer to, of so many `bytes`;
+    `truth_digest` and `store_digest` are those of all keys, versions, sizes and ETags in key order.
+    `lost` are ids of blobs whose object is gone, `damaged` of those whose object has another size,
+    ETag or, looked at deep, content. `orphaned` versions belong to no row; `orphans` names them,
+    1,000 at most. `whole` blobs were marked as lost or damaged, and are not.
+
+    Not drift: `waiting` versions are of blobs that are pending or deleted, or have another one's
+    content, until they are collected; `expired` blobs are pending beyond their time; `uploads` in
+    parts belong to no pending blob.
+    """
+
+    bucket: str
+    rows: int
+    objects: int
+    bytes: int
+    truth_digest: str
+    store_digest: str
+    lost: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    orphaned: int = 0
+    orphans: tuple[Orphan, ...] = ()
+    whole: tuple[str, ...] = ()
+    waiting: int = 0
+    expired: int = 0
+    uploads: int = 0
+    deep: int = 0
+    """Objects whose content was read and digested."""
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """How many items are missing, stale or extra over all projections; `parts` names them.
 
-    Points of `streams` that are lost count as missing, those that are there twice as extra.
+    Points of `streams` that are lost count as missing, those that are there twice as extra. So do
+    blobs that are lost; those that are damaged count as stale, and objects of nobody as extra.
     """
 
     missing: int
@@ -121,6 +167,7 @@ class Drift:
     extra: int
     parts: tuple[Part, ...] = field(default=(), repr=False)
     streams: tuple[StreamPart, ...] = field(default=(), repr=False)
+    blobs: tuple[BlobPart, ...] = field(default=(), repr=False)
 
     @property
     def clean(self) -> bool:
@@ -128,14 +175,24 @@ class Drift:
         return not (self.missing or self.stale or self.extra)
 
     @classmethod
-    def of(cls, parts: tuple[Part, ...], streams: tuple[StreamPart, ...] = ()) -> Drift:
-        """The sum of `parts` and `streams`."""
+    def of(
+        cls,
+        parts: tuple[Part, ...],
+        streams: tuple[StreamPart, ...] = (),
+        blobs: tuple[BlobPart, ...] = (),
+    ) -> Drift:
+        """The sum of them all."""
         return cls(
-            sum(len(part.missing) for part in parts) + sum(it.lost for it in streams),
-            sum(len(part.stale) for part in parts),
-            sum(len(part.extra) for part in parts) + sum(it.doubled for it in streams),
+            sum(len(part.missing) for part in parts)
+            + sum(it.lost for it in streams)
+            + sum(len(it.lost) for it in blobs),
+            sum(len(part.stale) for part in parts) + sum(len(it.damaged) for it in blobs),
+            sum(len(part.extra) for part in parts)
+            + sum(it.doubled for it in streams)
+            + sum(it.orphaned for it in blobs),
             parts,
             streams,
+            blobs,
         )
 
 

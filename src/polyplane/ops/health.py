@@ -12,7 +12,7 @@ from polyplane.errors import PolyplaneError
 
 Status = Literal["healthy", "degraded", "failed"]
 
-State = Literal["waiting", "filling", "proving", "switching", "begun"]
+State = Literal["waiting", "filling", "proving", "switching", "begun", "stuck"]
 
 WAITS_S_MAX: Final = 10.0
 """A collection that nothing could be applied to for longer is no passing fault."""
@@ -56,7 +56,8 @@ class Work:
     """What this process does that is more, or less, than to follow the changes.
 
     A collection (`what`) is filled, proven, switched to or, since `waits_s` seconds, waits for a
-    fault to pass; or an epoch was begun. `detail` says how far it is, or why.
+    fault to pass; an epoch was begun; or sagas are stuck, until somebody looks at them. `detail`
+    says how far it is, or why.
     """
 
     what: str
@@ -68,7 +69,7 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Health:
     """The whole: failed without an essential engine; degraded without another one, or when a
-    collection has waited for longer than WAITS_S_MAX.
+    collection has waited for longer than WAITS_S_MAX, or a saga is stuck.
     """
 
     status: Status
@@ -89,7 +90,7 @@ async def examine(
 
 
 def _stand_still(work: Sequence[Work]) -> bool:
-    return any(it.waits_s > WAITS_S_MAX for it in work)
+    return any(it.waits_s > WAITS_S_MAX or it.state == "stuck" for it in work)
 
 
 async def promptly(call: Awaitable[T], timeout_s: float) -> T:

@@ -13,8 +13,9 @@ from polyplane.security.attest import attested, is_attested
 from polyplane.security.secret_file import secret_in
 
 KEY_NAME: Final = "report.key"
-VERSION: Final = 2
-"""Since 2 digests of buckets are chains of segments (`reconcile.sums`), and streams are named."""
+VERSION: Final = 3
+"""Since 2 digests of buckets are chains of segments (`reconcile.sums`), and streams are named;
+since 3 blobs are, too."""
 KEYS_MAX: Final = 1_000
 """Keys of each kind that a report names; it has the count of all."""
 
@@ -36,6 +37,7 @@ def write_report(path: Path, drift: Mapping[str, Any], *, home: Path, namespace:
         "seed": drift.get("seed"),
         "projections": [_projection(part) for part in drift["parts"]],
         "streams": list(drift["streams"]),
+        "blobs": [_blobs(part) for part in drift["blobs"]],
     }
     signed = attested(report, secret_in(home / KEY_NAME))
     try:
@@ -64,3 +66,11 @@ def _projection(part: Mapping[str, Any]) -> dict[str, Any]:
     buckets = [{"truth": truth, "store": store} for truth, store in part["buckets"]]
     bare = {name: value for name, value in part.items() if name not in _KINDS}
     return bare | kinds | {"buckets": buckets}
+
+
+def _blobs(part: Mapping[str, Any]) -> dict[str, Any]:
+    """The files of one bucket in the report."""
+    kinds = ("lost", "damaged", "whole")
+    named = {kind: {"count": len(part[kind]), "keys": part[kind][:KEYS_MAX]} for kind in kinds}
+    orphans = [{**it, "modified": str(it["modified"])} for it in part["orphans"]]
+    return {**part, **named, "orphans": orphans}

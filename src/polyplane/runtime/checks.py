@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from polyplane.embedded import EngineHealth
-from polyplane.errors import StoreDown
-from polyplane.ops.health import Check, Work
+from polyplane.errors import PolyplaneError
+from polyplane.ops.health import PING_TIMEOUT_S, Check, Work, promptly
 from polyplane.runtime.opening import Open
 from polyplane.stores.catalog import engine_of
+
+SAGA_DUE_S: Final = 30.0
+"""A process that dies leaves its sagas for a few seconds."""
 
 
 def checks_of(opened: Open) -> list[Check]:
@@ -27,9 +31,10 @@ def checks_of(opened: Open) -> list[Check]:
             name = engine_of(store)
             durable = getattr(store, "durable", True)
             checks.append(Check(name, role, store.ping, durable=durable, note=_note(kept, name)))
-    if "seaweedfs" in kept:
-        ping = _supervised(kept["seaweedfs"])
-        checks.append(Check("seaweedfs", "objects", ping, note=_note(kept, "seaweedfs")))
+    if opened.stores.objects is not None:
+        name = "seaweedfs" if "seaweedfs" in kept else "s3"
+        ping = opened.stores.objects.ping
+        checks.append(Check(name, "objects", ping, note=_note(kept, name)))
     return checks
 
 
@@ -50,6 +55,25 @@ def work_of(opened: Open) -> Iterator[Work]:
         yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
 
 
+async def sagas_of(opened: Open) -> list[Work]:
+    """What sagas wait for people, or for a process that does them; nothing while truth is down."""
+    found = []
+    if opened.runner is not None and opened.runner.fault:
+        found.append(Work("sagas", "waiting", opened.runner.fault))
+    try:
+        counts = await promptly(opened.sagas.counts(), PING_TIMEOUT_S)
+    except (PolyplaneError, TimeoutError):
+        return found  # its own check says so
+    for it in counts:
+        if it.state in ("stuck", "changed"):
+            told = f"{it.sagas:,} {it.state}; see: polyplane sagas list --state {it.state}"
+            found.append(Work("sagas", "stuck", told, it.oldest_s))
+        elif it.due_s > SAGA_DUE_S:
+            told = f"One has been due for {it.due_s:.0f} s, and no process takes it up."
+            found.append(Work("sagas", "waiting", told, it.due_s))
+    return found
+
+
 def _of(rows: int, of_rows: int) -> str:
     return f"{rows:,} of {of_rows:,} rows" if of_rows else ""
 
@@ -59,13 +83,3 @@ def _note(kept: Mapping[str, EngineHealth], name: str) -> str:
     if known is None or not known.restarts:
         return ""
     return f"Restarted {known.restarts} times; last: {known.last_error}"
-
-
-def _supervised(known: EngineHealth) -> Callable[[], Awaitable[None]]:
-    """What its supervisor knows, for an engine that nothing here speaks to yet."""
-
-    async def ping() -> None:
-        if known.state != "up":
-            raise StoreDown(f"{known.name} is {known.state}: {known.last_error}")
-
-    return ping

@@ -9,7 +9,9 @@ from typing import Any
 
 from polyplane.errors import Misconfigured
 from polyplane.model.application import Application
+from polyplane.model.blob import refers_to_blobs
 from polyplane.model.projection import Cached, Projection
+from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.model.touches import touches_of
@@ -23,6 +25,11 @@ class Declared:
     models: tuple[type[Model], ...]
     projections: tuple[type[Projection[Any]], ...]
     streams: tuple[type[Stream], ...]
+    sagas: tuple[type[Saga[Any]], ...] = ()
+    elsewhere: frozenset[str] = frozenset()
+    """The projections that only other processes do."""
+    blobs: bool = False
+    """Whether files are kept."""
 
     @classmethod
     def of(
@@ -31,19 +38,26 @@ class Declared:
         models: Sequence[type[Model]],
         projections: Sequence[type[Projection[Any]]],
         streams: Sequence[type[Stream]],
+        sagas: Sequence[type[Saga[Any]]] = (),
+        blobs: bool = False,
     ) -> Declared:
-        """Add up; Misconfigured when two things have one name, or a model is not listed."""
+        """Add up; Misconfigured when two things have one name, or a model is not listed.
+
+        Files are kept by who says so, by every application, and where a model refers to one."""
+        listed = (*models, *(m for a in applications for m in a.models))
         every = cls(
             tuple(applications),
-            (*models, *(m for a in applications for m in a.models)),
+            listed,
             (*projections, *(p for a in applications for p in a.projections)),
             (*streams, *(s for a in applications for s in a.streams)),
+            (*sagas, *(s for a in applications for s in a.sagas)),
+            blobs=blobs or bool(applications) or any(map(refers_to_blobs, listed)),
         )
-        for kind in (every.projections, every.streams, every.applications):
+        for kind in (every.projections, every.streams, every.applications, every.sagas):
             names = [it.name for it in kind]
             if odd := [name for name in names if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)]:
                 raise Misconfigured(
-                    f"{odd[0]!r} is no name for a projection, stream or application.",
+                    f"{odd[0]!r} is no name for a projection, stream, saga or application.",
                     fix="Use lower-case letters, digits and underscores, at most 63.",
                 )
             if odd := [name for name in names if re.search(r"_g\d+$", name)]:
@@ -71,11 +85,12 @@ class Declared:
         return every
 
     def shared(self, kinds: Collection[str]) -> Declared:
-        """What a worker beside `up` takes: the projections of `kinds`, and nothing else."""
+        """What a worker beside `up` takes: the projections of `kinds`, and every saga."""
         projections = tuple(it for it in self.projections if it.kind in kinds)
         models = dict.fromkeys(it.model for it in projections)
         models |= dict.fromkeys(touch.model for it in projections for touch in touches_of(it))
-        return Declared((), tuple(models), projections, ())
+        elsewhere = frozenset(it.name for it in self.projections if it not in projections)
+        return Declared((), tuple(models), projections, (), self.sagas, elsewhere, self.blobs)
 
     def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
         """The projections of one kind."""
@@ -86,4 +101,6 @@ class Declared:
         needed = ["postgres", "nats"]
         if self.applications or self.of_kind(Cached):
             needed.append("valkey")
+        if self.blobs:
+            needed.append("seaweedfs")
         return needed

@@ -22,6 +22,7 @@ from polyplane.runtime.epochs import ensure_streams, settle_epoch, why_over
 from polyplane.runtime.generations import REFRESH_S, Generations
 from polyplane.runtime.keeping import Keeper
 from polyplane.runtime.opening import Open
+from polyplane.runtime.sagas import start_sagas
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +39,8 @@ async def start_flow(
     stack.push_async_callback(_end, opened)
     await _begin(declared, opened, plane)
     keeper = asyncio.create_task(_keep(declared, opened, plane, home), name="epochs")
-    stack.push_async_callback(_cancelled, keeper)  # runs first: the last one pushed
+    stack.push_async_callback(_cancelled, keeper)
+    start_sagas(declared, opened, plane, stack)  # stopped first: the last one pushed
 
 
 def start_watching(opened: Open, stack: AsyncExitStack) -> None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 
 from polyplane.embedded import Engines
+from polyplane.embedded.engine import HOST
 from polyplane.errors import Misconfigured, Unavailable
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.flow.crew import Crew
@@ -32,9 +34,11 @@ from polyplane.runtime.declared import Declared
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.targets import Stores
+from polyplane.saga.runner import Runner
+from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
-from polyplane.stores.protocol import Embedder
+from polyplane.stores.protocol import Embedder, ObjectStore
 from polyplane.truth.capture import Triggers, install, remove_dangling
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
@@ -49,6 +53,8 @@ RESTARTED_S: Final = 20.0
 """How long to try again when an engine of ours dies meanwhile: it is restarted."""
 _AGAIN_S: Final = 0.5
 OFFLINE_EMBEDDER: Final = "wordllama://"
+EMBEDDED_S3: Final = "http://127.0.0.1"
+"""Of the scheme that the embedded server will have; where it is, it says when it runs."""
 ENGINE_SETTINGS: Final = {
     "postgres": "database_url",
     "nats": "nats_url",
@@ -70,6 +76,7 @@ class Open:
     epoch: int
     stores: Stores
     generations: Generations
+    sagas: Sagas
     engines: Engines | None = None
     is_worker: bool = False
     """Whether it only helps to project, beside an `up` that does everything."""
@@ -80,6 +87,7 @@ class Open:
     ingests: dict[str, Ingest] = field(default_factory=dict)
     followers: dict[str, Follower] = field(default_factory=dict)
     tenure: Tenure | None = None
+    runner: Runner | None = None
     crew: Crew = field(default_factory=Crew)
     epochs_ended: list[str] = field(default_factory=list)
     """Why epochs ended while this plane was open."""
@@ -162,7 +170,9 @@ async def _open_on(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
-    opened = Open(urls, database, journal, feed, epoch, stores, generations, is_worker=is_worker)
+    sagas = Sagas(declared.sagas, database, lambda: opened.runner)
+    opened = Open(urls, database, journal, feed, epoch, stores, generations, sagas)
+    opened.is_worker = is_worker
     await _prepare_generations(declared, opened, moves=moves and not is_worker)
     return opened
 
@@ -182,8 +192,6 @@ async def _start_engines(
         if (url := settings.url(setting))
     }
     wanted = [name for name in declared.engines() if _URL_NAMES.get(name, name) not in urls]
-    if declared.applications and "s3" not in urls:
-        wanted.append("seaweedfs")
     if not wanted:
         return None, urls
     if not may:
@@ -223,6 +231,8 @@ def _store_urls(declared: Declared, settings: Settings) -> dict[str, str]:
         urls["vector"] = settings.url("vector_url") or f"lancedb://{home / 'lancedb'}"
     if any(cast_dimensions(projection) is None for projection in declared.of_kind(Vectors)):
         urls["embedder"] = settings.url("embedder_url") or OFFLINE_EMBEDDER
+    if declared.blobs:
+        urls["objects"] = settings.url("objects_url") or EMBEDDED_S3
     if declared.streams:
         urls["series"] = settings.url("series_url") or f"chdb://{home / 'clickhouse'}"
     return urls
@@ -263,7 +273,26 @@ async def _open_stores(
         prefix = f"{settings.namespace}:default:"
         stores.cache = await open_store("cache", urls["valkey"], prefix=prefix)
         stack.push_async_callback(stores.cache.close)
+    if declared.blobs:
+        stores.objects = await _open_objects(settings, urls["s3"])
+        stack.push_async_callback(stores.objects.close)
     return stores
+
+
+async def _open_objects(settings: Settings, url: str) -> ObjectStore:
+    folder = settings.home.absolute() / "engines" / "seaweedfs"
+    is_ours = urlsplit(url).hostname == HOST and folder.is_dir()
+    store: ObjectStore = await open_store(
+        "objects",
+        url,
+        bucket=settings.objects_bucket or f"polyplane-{settings.namespace.replace('_', '-')}-blobs",
+        region=settings.objects_region,
+        access_key=settings.url("objects_access_key") or "",
+        secret_key=settings.url("objects_secret_key") or "",
+        path_style=settings.objects_path_style,
+        folder=folder if is_ours else None,
+    )
+    return store
 
 
 def _embedder_url(settings: Settings) -> str:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from polyplane.errors import Conflict
-from polyplane.model.drift import Drift, Far, Mended, Part, StreamPart
+from polyplane.model.drift import BlobPart, Drift, Far, Mended, Part, StreamPart
 from polyplane.model.stream import Stream
+from polyplane.reconcile.blobs import prove_blobs
 from polyplane.reconcile.bookmark import Bookmark, Mark
 from polyplane.reconcile.prove import prove
 from polyplane.reconcile.repair import repair
@@ -19,8 +20,13 @@ from polyplane.reconcile.streams import prove_stream
 from polyplane.runtime.keeping import sides
 from polyplane.runtime.opening import Open
 from polyplane.runtime.proof import JournalOfStream
+from polyplane.runtime.uploads import ready_store
+from polyplane.steps import step
+from polyplane.truth.blobs import rows_of
 from polyplane.truth.database import in_our_words
 
+BLOBS: Final = "blobs"
+"""What the proof of files is called beside those of projections and streams."""
 BOOKMARK_NAME: Final = "verify.bookmark"
 """The file in a home that an operator's verify keeps, so that it can be resumed."""
 
@@ -39,13 +45,15 @@ class Proving:
     timeout_s: float = 60.0
     bookmark: Path | None = None
     resume: bool = False
+    blobs: bool = False
 
     async def run(self, opened: Open, tell: Tell | None = None) -> Drift:
         """Prove one after the other."""
         with _told(opened, tell) as heard, self._kept(opened) as bookmark:
             parts = tuple([await self._part(opened, it, bookmark, heard) for it in self.names])
             streams = tuple([await self._stream(opened, it, heard) for it in self.streams])
-        return Drift.of(parts, streams)
+            blobs = (await self._blobs(opened, heard),) if self.blobs else ()
+        return Drift.of(parts, streams, blobs)
 
     async def _part(self, opened: Open, name: str, bookmark: Bookmark | None, tell: Tell) -> Part:
         target = opened.generations.target(name)
@@ -83,6 +91,14 @@ class Proving:
             JournalOfStream(name, opened.journal, opened.feed, opened.epoch),
             store,
             told=lambda done, of: tell(Far(stream.name, done, of, "partitions")),
+        )
+
+    async def _blobs(self, opened: Open, tell: Tell) -> BlobPart:
+        store = await ready_store(opened)
+        rows = rows_of(opened.database, store.bucket)
+        tell(Far(BLOBS, 0, None, "rows"))
+        return await prove_blobs(
+            rows, store, deep=self.deep, told=lambda done: tell(Far(BLOBS, done, None, "rows"))
         )
 
     @contextmanager
@@ -126,10 +142,18 @@ def _told(opened: Open, tell: Tell | None) -> Iterator[Tell]:
 
 
 async def mend(opened: Open, found: Drift, timeout_s: float) -> Mended:
-    """Mend what drifts in the parts of `found`, and look at those keys again."""
+    """Mend what drifts in the parts of `found`, and look at those keys again.
+
+    Of blobs only what is known of them is mended: whose object is lost or damaged, and whose not.
+    """
     left = []
+    for blobs in found.blobs:
+        rows = rows_of(opened.database, blobs.bucket)
+        for ids, fault in ((blobs.lost, "lost"), (blobs.damaged, "damaged"), (blobs.whole, "")):
+            await rows.mark([UUID(it) for it in ids], fault)
+        step("blob.marked")
     for part in found.parts:
         target = opened.generations.target(part.projection)
         with in_our_words():
             left.append(await repair(part, *sides(opened, target, timeout_s)))
-    return Mended(found, Drift.of(tuple(left)))
+    return Mended(found, Drift.of(tuple(left), blobs=found.blobs))

@@ -11,7 +11,13 @@ from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.touches import touches_of
-from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
+from polyplane.stores.protocol import (
+    CacheStore,
+    Embedder,
+    ObjectStore,
+    SeriesStore,
+    VectorStore,
+)
 from polyplane.truth.scan import source_of
 
 
@@ -22,6 +28,9 @@ class Stores:
     vector: VectorStore | None = None
     series: SeriesStore | None = None
     cache: CacheStore | None = None
+    objects: ObjectStore | None = None
+    objects_ready: bool = False
+    """Whether this process has seen that the bucket is as it must be."""
     embedder: Embedder | None = None
     embedder_url: str = ""
 

@@ -28,6 +28,10 @@ ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "rediss": ("polyplane.stores.cache.valkey", "valkey"),
         "valkey": ("polyplane.stores.cache.valkey", "valkey"),
     },
+    "objects": {
+        "http": ("polyplane.stores.objects.s3", "objects"),
+        "https": ("polyplane.stores.objects.s3", "objects"),
+    },
     "embedder": {
         "wordllama": ("polyplane.stores.embedding.wordllama_static", "wordllama"),
         "http": ("polyplane.stores.embedding.openai_compatible", "embedded"),

@@ -2,5 +2,5 @@
 
 import pytest
 
-for _contract in ("cache", "series", "series_reading", "vector", "vector_writing"):
+for _contract in ("cache", "objects", "series", "series_reading", "vector", "vector_writing"):
     pytest.register_assert_rewrite(f"{__name__}.{_contract}")

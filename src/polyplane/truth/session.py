@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -50,6 +50,8 @@ class Write:
         self.actor = actor
         self.tenant = tenant
         self.token: Token | None = None
+        self.afterwards: list[Callable[[], None]] = []
+        """To be called when it is committed."""
         self._epoch = epoch
         self._events: list[tuple[str, str]] = []
 
@@ -80,7 +82,8 @@ class Write:
 
     async def flush(self) -> None:
         """Send what was added so far; server-made keys are known afterwards."""
-        await self.session.flush()
+        if self.session.new or self.session.dirty or self.session.deleted:
+            await self.session.flush()
 
     def emit(self, kind: str, data: dict[str, Any], *, subject: str = "") -> str:
         """Publish a domain event (CloudEvents 1.0) if and only if this transaction commits.
@@ -117,12 +120,16 @@ class Write:
         self._events.append((kind, body.decode()))
         return str(event["id"])
 
-    async def finish(self) -> None:
-        """Flush rows and events, and learn the transaction's number; called by `write`."""
-        await self.session.flush()
+    async def send(self) -> None:
+        """Flush rows and events; called at the end of the transaction."""
+        await self.flush()
         if self._events:
             kinds, bodies = zip(*self._events, strict=True)
             await self.session.execute(_EMIT, {"types": list(kinds), "bodies": list(bodies)})
+
+    async def finish(self) -> None:
+        """Flush rows and events, and learn the transaction's number; called by `write`."""
+        await self.send()
         found = await self.session.execute(sa.text("SELECT pg_current_xact_id_if_assigned()::text"))
         xid = found.scalar_one()
         self.token = None if xid is None else Token(self._epoch, int(xid))
@@ -135,7 +142,7 @@ async def write(database: Database, *, actor: str, tenant: str, epoch: int) -> A
     Raises Conflict or Refused, naming the column, for what the database's constraints refuse;
     TruthDown when PostgreSQL does not answer.
     """
-    with in_our_words(), _constraints_in_our_words():
+    with in_our_words(), constraints_in_our_words():
         async with AsyncSession(database.engine, expire_on_commit=False) as session:
             tx = Write(session, actor=actor, tenant=tenant, epoch=epoch)
             try:
@@ -152,12 +159,14 @@ async def write(database: Database, *, actor: str, tenant: str, epoch: int) -> A
             except BaseException:
                 tx.token = None
                 raise
+    for call in tx.afterwards:
+        call()
 
 
 @asynccontextmanager
 async def read(database: Database, *, tenant: str) -> AsyncIterator[AsyncSession]:
     """A read-only transaction on one snapshot; Refused for a value that does not fit."""
-    with in_our_words(), _constraints_in_our_words():
+    with in_our_words(), constraints_in_our_words():
         async with AsyncSession(database.engine, expire_on_commit=False) as session:
             await session.execute(
                 sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -169,7 +178,7 @@ async def read(database: Database, *, tenant: str) -> AsyncIterator[AsyncSession
 
 
 @contextmanager
-def _constraints_in_our_words() -> Iterator[None]:
+def constraints_in_our_words() -> Iterator[None]:
     """What constraints, and other transactions, refuse becomes Conflict or Refused."""
     try:
         yield

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from polyplane.model.application import Application
 from polyplane.ops.metrics import Metrics
 from polyplane.plane import Plane
-from polyplane.serve.api import operator, problems, watch
+from polyplane.serve.api import blobs, operator, problems, watch
 from polyplane.serve.api.body import storable
 from polyplane.serve.api.gate import Gate
 from polyplane.web import Problem, problem_responses
@@ -83,6 +83,8 @@ def create_app(
     problems.install(app)
     app.include_router(watch.router)
     app.include_router(operator.router, prefix=f"{PREFIX}/ops")
+    if plane.declared.blobs:
+        app.include_router(blobs.router, prefix=f"{PREFIX}/blobs")
     for application in applications:
         if application.routes is not None:
             prefix = f"{PREFIX}/{application.name}"

@@ -45,6 +45,34 @@ async def _projections_if_any(plane: Plane) -> list[Sample]:
         return []
 
 
+async def _sagas(plane: Plane) -> list[Sample]:
+    found = []
+    for it in await plane.sagas.counts():
+        labels = (("state", it.state),)
+        found += [
+            Sample("polyplane_sagas", "gauge", "Sagas that have not ended.", it.sagas, labels),
+            Sample(
+                "polyplane_saga_oldest_seconds",
+                "gauge",
+                "Age of the oldest of them.",
+                it.oldest_s,
+                labels,
+            ),
+            Sample(
+                "polyplane_saga_due_seconds",
+                "gauge",
+                "For how long one has been due without being taken up.",
+                it.due_s,
+                labels,
+            ),
+        ]
+    runner = plane.opened.runner
+    if runner is not None:
+        told = "Sagas at work in this process."
+        found.append(Sample("polyplane_sagas_in_flight", "gauge", told, runner.in_flight))
+    return found
+
+
 def _flow(plane: Plane) -> Iterator[Sample]:
     relay = plane.opened.relay
     if relay is not None:
@@ -91,6 +119,7 @@ async def _projections(plane: Plane) -> list[Sample]:
         Sample("polyplane_outbox_waiting_rows", "gauge", "Rows not published yet.", waiting_rows),
         Sample("polyplane_outbox_waiting_seconds", "gauge", "Age of the oldest.", waiting_s),
     ]
+    found += await _sagas(plane)
     for lag in await plane.lag():
         labels = (("projection", lag.projection),)
         found += [

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 
-from polyplane.errors import NotFound, Unavailable
+from polyplane.errors import NotFound, Refused, Unavailable
 from polyplane.flow import backfill as flow
+from polyplane.model.blob import Blob
 from polyplane.model.drift import Drift, Far, Mended
 from polyplane.model.projection import Projection
 from polyplane.model.stream import Stream
@@ -20,7 +21,8 @@ from polyplane.ops.health import EngineHealth, Status, Work
 from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
-from polyplane.runtime.proving import BOOKMARK_NAME
+from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME
+from polyplane.serve.api import sagas
 from polyplane.serve.token import NAME, ops_token
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, problem_responses, within
@@ -36,9 +38,10 @@ Deep = Annotated[bool, Query(description="Compare contents too, and not only dig
 _bearer = HTTPBearer(auto_error=False, description=f"The secret in the home's file {NAME}.")
 
 
-def _operator(
+def operator(
     plane: PlaneOf, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
+    """Let nobody in but who knows the secret of the home."""
     secret = ops_token(plane.settings.home)
     if given is None or not compare_digest(given.credentials.encode(), secret.encode()):
         raise HTTPException(
@@ -49,8 +52,11 @@ def _operator(
 
 
 router = APIRouter(
-    tags=["operator"], dependencies=[Depends(_operator)], responses=problem_responses(401)
+    tags=["operator"], dependencies=[Depends(operator)], responses=problem_responses(401)
 )
+
+
+router.include_router(sagas.router)
 
 
 class RelayStatus(BaseModel):
@@ -152,7 +158,7 @@ async def verify(
     plane: PlaneOf,
     request: Request,
     projection: Annotated[
-        Sequence[str], Query(description="Only these, or streams; none: all.")
+        Sequence[str], Query(description="Only these, or streams, or `blobs`; none: all.")
     ] = (),
     deep: Deep = False,
     sample: Annotated[int | None, Query(ge=1, description="Only so many rows of each.")] = None,
@@ -186,7 +192,7 @@ async def repair(
     Everything found is named under `found`; `left` is what those keys, and only they, are
     afterwards.
     """
-    return await plane.repair(*(named(plane, name) for name in projection), deep=deep, dry=dry)
+    return await plane.repair(*mendable(plane, projection), deep=deep, dry=dry)
 
 
 @router.post(
@@ -318,12 +324,25 @@ def named(plane: Plane, name: str) -> type[Projection[Any]]:
     raise NotFound(f"There is no projection {name!r}.", field="projection", fix=f"Known: {listed}.")
 
 
-def provable(plane: Plane, name: str) -> list[type[Projection[Any]] | type[Stream]]:
-    """The projection called `name`, or the stream; NotFound when the plane declares neither."""
-    streams = [it for it in plane.declared.streams if it.name == name]
-    if streams and all(it.name != name for it in plane.declared.projections):
-        return [*streams]
-    return [named(plane, name), *streams]
+Provable = type[Projection[Any]] | type[Stream] | type[Blob]
+
+
+def provable(plane: Plane, name: str) -> list[Provable]:
+    """The projection called `name`, or the stream, or (`blobs`) the files; NotFound for neither."""
+    beside: list[Provable] = [it for it in plane.declared.streams if it.name == name]
+    if name == BLOBS and plane.declared.blobs:
+        beside.append(Blob)
+    if beside and all(it.name != name for it in plane.declared.projections):
+        return beside
+    return [named(plane, name), *beside]
+
+
+def mendable(plane: Plane, names: Sequence[str]) -> list[type[Projection[Any]] | type[Blob]]:
+    """What of these a repair can do something about; NotFound for one that there is not."""
+    found = [it for name in names for it in provable(plane, name)]
+    if any(issubclass(it, Stream) for it in found):
+        raise Refused("What a stream has lost cannot be mended.", field="projection")
+    return [it for it in found if not issubclass(it, Stream)]
 
 
 async def while_asked(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -12,7 +12,7 @@ from rich.text import Text
 from polyplane.model.drift import Far
 from polyplane.plane import Plane
 from polyplane.runtime.proving import BOOKMARK_NAME
-from polyplane.serve.api.operator import collection_of, named, provable, refill
+from polyplane.serve.api.operator import collection_of, mendable, named, provable, refill
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Report
@@ -50,7 +50,7 @@ class OwnPlane:
         """What drifted in the named projections, or in all, and what is left of it."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            things = [named(plane, name) for name in names]
+            things = mendable(plane, names)
             return asdict(await plane.repair(*things, progress=_heard(tell), **asked))
 
         return self._on(work)
@@ -114,6 +114,19 @@ class OwnPlane:
             found = await plane.opened.journal.dead.unpark(collection_of(plane, name), keys)
             return {"projection": name, "rows": found}
 
+        return self._on(work)
+
+    def sagas(self, verb: str, *what: Any, **asked: Any) -> Any:
+        """What `plane.sagas` answers to list, show, cancel or retry."""
+
+        async def work(plane: Plane) -> Any:
+            found = await getattr(plane.sagas, verb)(*what, **asked)
+            return [asdict(it) for it in found] if isinstance(found, list) else asdict(found)
+
+        return self._on(work)
+
+    def on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
+        """Whatever else is to be done on the plane."""
         return self._on(work)
 
     def _on(self, work: Callable[[Plane], Awaitable[T]]) -> T:

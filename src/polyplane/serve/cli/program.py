@@ -35,6 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Build a projection anew beside the one that is read.",
     ),
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
+    "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
+    "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
     "backup": ("polyplane.serve.cli.backup:app", "Copy a home, check a copy, put one back."),
     "adopt": ("polyplane.serve.cli.adopt:adopt", "Project the tables of an existing database."),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx
@@ -21,27 +23,48 @@ class Remote:
     def __init__(self, api_url: str, token: str) -> None:
         self.api_url = api_url
         self._client = httpx.Client(
-            base_url=f"{api_url}/api/v1/ops/",
+            base_url=f"{api_url}/api/v1/",
             headers={"Authorization": f"Bearer {token}"},
             trust_env=False,  # a proxy has no business between us
         )
 
     def get(self, path: str, **parameters: Any) -> Any:
         """What a GET answers. Raises what its problem document stands for."""
-        return self._call("GET", path, CALL_TIMEOUT_S, parameters)
+        return self._call("GET", f"ops/{path}", CALL_TIMEOUT_S, parameters)
 
     def post(self, path: str, **parameters: Any) -> Any:
         """What a POST answers; it may take up to an hour."""
-        return self._call("POST", path, LONG_TIMEOUT_S, parameters)
+        return self._call("POST", f"ops/{path}", LONG_TIMEOUT_S, parameters)
 
-    def _call(self, method: str, path: str, timeout_s: float, parameters: Any = None) -> Any:
+    def call(self, method: str, path: str, **given: Any) -> Any:
+        """What any route below `/api/v1/` answers; None when that is nothing."""
+        return self._call(method, path, LONG_TIMEOUT_S, **given)
+
+    @contextmanager
+    def reading(self, path: str, start: int, headers: dict[str, str]) -> Iterator[Iterator[bytes]]:
+        """The bytes that a GET answers with, from byte `start` on, as they come."""
+        headers = headers | ({"Range": f"bytes={start}-"} if start else {})
         try:
-            answer = self._client.request(method, path, params=parameters, timeout=timeout_s)
+            with self._client.stream("GET", path, headers=headers, timeout=CALL_TIMEOUT_S) as it:
+                if it.is_error:
+                    it.read()
+                    raise _error_of(it)
+                yield it.iter_bytes()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
+
+    def _call(
+        self, method: str, path: str, timeout_s: float, parameters: Any = None, **given: Any
+    ) -> Any:
+        try:
+            answer = self._client.request(
+                method, path, params=parameters, timeout=timeout_s, **given
+            )
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
         if answer.is_error:
             raise _error_of(answer)
-        return answer.json()
+        return answer.json() if answer.content else None
 
 
 def find_running(settings: Settings) -> Remote | None:

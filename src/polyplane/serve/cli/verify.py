@@ -28,7 +28,8 @@ Deep = Annotated[
 def verify(
     ctx: typer.Context,
     projections: Annotated[
-        list[str] | None, typer.Argument(help="Only these projections and streams (default: all).")
+        list[str] | None,
+        typer.Argument(help="Only these projections, streams, or blobs (default: all)."),
     ] = None,
     deep: Deep = False,
     resume: Annotated[
@@ -87,8 +88,7 @@ def verify(
             report.status, report.exit_code = "drift", 1
             if any(part[kind] for part in drift["parts"] for kind in KINDS):
                 report.show("To mend it: polyplane repair --yes")
-            if any(it["broken"] for it in drift["streams"]):
-                report.show("A stream is its own truth: what it lost is in a backup, or nowhere.")
+            report.show(*advice(drift))
         else:
             report.show(
                 Text("0 drift: every store holds exactly what follows from truth.", "green")
@@ -101,6 +101,7 @@ def _check(report: Report, path: Path, settings: Settings) -> None:
     found = read_report(path, home=settings.home)
     report.data = found
     streams = [it["stream"] for it in found.get("streams", ())]
+    streams += [it["bucket"] for it in found.get("blobs", ())]
     names = ", ".join([*(part["projection"] for part in found["projections"]), *streams])
     outcome = "0 drift" if found["clean"] else "drift"
     report.show(f"{path} is as it was signed: {outcome} at {found['at']} in {names}.")
@@ -124,7 +125,7 @@ def table_of(drift: dict[str, Any]) -> list[Table | Text]:
         for kind, what in beside.items():
             if part[kind]:
                 lines.append(Text(f"{part['projection']}: {len(part[kind]):,} {what}", "yellow"))
-    return lines + _streams(drift["streams"])
+    return lines + _streams(drift["streams"]) + _blobs(drift["blobs"])
 
 
 def _streams(streams: list[dict[str, Any]]) -> list[Table | Text]:
@@ -140,4 +141,38 @@ def _streams(streams: list[dict[str, Any]]) -> list[Table | Text]:
         for broken in it["broken"][:SHOWN_KEYS]:
             wrong = f"{broken['lost']:,} lost, {broken['doubled']:,} doubled"
             lines.append(Text(f"{it['stream']}, batch {broken['batch']}: {wrong}", "red"))
+    return lines
+
+
+def _blobs(blobs: list[dict[str, Any]]) -> list[Table | Text]:
+    """What the bucket holds, and the first blobs and objects that are not right."""
+    if not blobs:
+        return []
+    table = Table("bucket", "blobs", "objects", "bytes", "lost", "damaged", "orphans", box=None)
+    lines: list[Table | Text] = [table]
+    for it in blobs:
+        counts = it["rows"], it["objects"], it["bytes"], len(it["lost"]), len(it["damaged"])
+        table.add_row(it["bucket"], *(f"{count:,}" for count in (*counts, it["orphaned"])))
+        for kind in ("lost", "damaged"):
+            lines += [Text(f"blob {key}: {kind}", "red") for key in it[kind][:SHOWN_KEYS]]
+        for orphan in it["orphans"][:SHOWN_KEYS]:
+            what = f"{orphan['key']} {orphan['version']}: an object that no blob refers to"
+            lines.append(Text(what, "red"))
+        if it["expired"]:
+            lines.append(Text(f"{it['expired']:,} blobs are pending beyond their time", "yellow"))
+    return lines
+
+
+def advice(drift: dict[str, Any]) -> list[str]:
+    """What to do about streams and blobs that are not right."""
+    lines, blobs = [], drift["blobs"]
+    if any(it["broken"] for it in drift["streams"]):
+        lines.append("A stream is its own truth: what it lost is in a backup, or nowhere.")
+    if any(it["lost"] or it["damaged"] for it in blobs):
+        lines.append(
+            "A blob is its own truth: its object is in a backup, or nowhere."
+            " To tell its readers: polyplane repair blobs --yes"
+        )
+    if any(it["orphaned"] for it in blobs):
+        lines.append("To take objects of nobody away: polyplane blobs collect --yes")
     return lines

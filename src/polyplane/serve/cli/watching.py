@@ -27,6 +27,11 @@ class Watched:
         """Say it in words."""
         self._bar.update(self._task, description=line)
 
+    def bytes(self, name: str, done: int, of: int) -> None:
+        """Say how much of a file is there."""
+        line = f"{name}: {done / 2**20:,.0f} of {of / 2**20:,.0f} MiB"
+        self._bar.update(self._task, description=line, completed=done, total=max(of, done, 1))
+
     def far(self, name: str, done: int, about: int | None, unit: str) -> None:
         """Say how far one thing is, of several that come one after the other (see `Far`)."""
         of = f" of about {max(about, done):,}" if about else ""

@@ -30,9 +30,10 @@ _URLS: Final = {
 def worker(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     """Help a running up to project.
 
-    Takes a fair share of the projections whose engines several processes may use, and stands by
-    to publish. When it dies or hangs, others take its share over within seconds. SIGTERM or Ctrl-C
-    gives it back at once. Engines are found through the home's `up`, or by URLs in the settings.
+    Takes a fair share of the projections whose engines several processes may use, and of the
+    sagas, and stands by to publish. When it dies or hangs, others take its share over within
+    seconds. SIGTERM or Ctrl-C gives it back at once. Engines are found through the home's `up`,
+    or by URLs in the settings.
     """
     with Report("worker", as_json) as report:
         settings = _settings(home)

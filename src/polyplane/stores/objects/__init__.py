@@ -1,0 +1,1 @@
+"""Stores of objects; one module per protocol."""

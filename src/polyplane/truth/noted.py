@@ -1,0 +1,115 @@
+"""Transactions of truth whose last statement notes that they were made: both, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from polyplane.errors import Fenced, TruthDown
+from polyplane.steps import step
+from polyplane.truth.database import Database, in_our_words
+from polyplane.truth.sagas import Note, is_fenced
+from polyplane.truth.session import Write, constraints_in_our_words, refusal
+
+_WHO: Final = (
+    "SELECT set_config('polyplane.actor', %(actor)s, true),"
+    " set_config('polyplane.tenant', %(tenant)s, true)"
+)
+
+Work = Callable[[Write], Awaitable[Note]]
+
+
+class Desk:
+    """A connection on which one transaction follows the other, for one actor of one tenant.
+
+    What begins a transaction and what ends one cost no round trip of their own: BEGIN goes with its
+    first statement, or with the end of the one before; COMMIT with the note.
+    """
+
+    def __init__(self, database: Database, *, actor: str, tenant: str) -> None:
+        self._database = database
+        self._who = {"actor": actor, "tenant": tenant}
+        self._stack = AsyncExitStack()
+        self._connection: AsyncConnection | None = None
+        self._driver: psycopg.AsyncConnection[Any] | None = None
+        self._has_begun = False
+
+    async def write(self, work: Work, *, epoch: int, more: bool = False) -> tuple[Any, ...]:
+        """Do `work` and note what it returns, in one transaction; the row that the note gives.
+
+        With `more` the next one is begun, too. Raises Fenced when the note is refused; what `work`
+        raises; what `write` raises besides. Then the desk is to be closed.
+        """
+        with in_our_words(), constraints_in_our_words():
+            connection, driver = await self._begin()
+            # It does not know of the transaction, which is begun and ended past it.
+            async with AsyncSession(
+                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+            ) as session:
+                tx = Write(session, epoch=epoch, **self._who)
+                note = await work(tx)
+                await tx.send()
+                step("saga.local_done")
+                row = await self._commit(driver, note, more)
+        for call in tx.afterwards:
+            call()
+        return row
+
+    async def close(self) -> None:
+        """Give the connection back; a transaction that was only begun is gone."""
+        with in_our_words():
+            await self._stack.aclose()
+        self._connection, self._driver, self._has_begun = None, None, False
+
+    async def _begin(self) -> tuple[AsyncConnection, psycopg.AsyncConnection[Any]]:
+        if self._connection is None or self._driver is None:
+            connection = await self._stack.enter_async_context(self._database.engine.connect())
+            await connection.begin()  # to be rolled back when it is closed, never committed
+            pooled = await connection.get_raw_connection()
+            driver = pooled.driver_connection
+            assert isinstance(driver, psycopg.AsyncConnection)
+            self._connection, self._driver = connection, driver
+        if not self._has_begun:
+            async with self._driver.pipeline():  # with BEGIN, which psycopg sends first
+                await self._driver.execute(_WHO, self._who)
+            self._has_begun = True
+        return self._connection, self._driver
+
+    async def _commit(
+        self, driver: psycopg.AsyncConnection[Any], note: Note, more: bool
+    ) -> tuple[Any, ...]:
+        self._has_begun = False
+        try:
+            async with driver.pipeline():
+                cursor, others = driver.cursor(), driver.cursor()
+                await cursor.execute(note.statement, note.parameters)
+                await others.execute("COMMIT AND CHAIN" if more else "COMMIT", prepare=False)
+                if more:
+                    await others.execute(_WHO, self._who)
+            row = await cursor.fetchone()
+        except psycopg.Error as error:
+            if is_fenced(error):
+                raise Fenced("Another process has this saga.") from error
+            refused = refusal(error)
+            if refused is None:
+                raise
+            raise refused from error
+        self._has_begun = more
+        if row is None:
+            raise TruthDown("PostgreSQL has not said whether it was stored.")
+        return tuple(row)
+
+
+async def write_noted(
+    database: Database, work: Work, *, actor: str, tenant: str, epoch: int
+) -> tuple[Any, ...]:
+    """One transaction as a `Desk` makes it."""
+    desk = Desk(database, actor=actor, tenant=tenant)
+    try:
+        return await desk.write(work, epoch=epoch)
+    finally:
+        await desk.close()
