@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from polyplane.embedded import EngineHealth
 from polyplane.errors import StoreDown
@@ -14,9 +15,20 @@ from polyplane.stores.catalog import engine_of
 def checks_of(opened: Open) -> list[Check]:
     """One check per engine that is in use; embedded ones tell of their restarts too."""
     kept = opened.engines.health() if opened.engines else {}
+    engines = opened.engines
+
+    def check(
+        name: str, role: str, ping: Callable[[], Awaitable[None]], kept_as: str = "", **how: Any
+    ) -> Check:
+        known = kept.get(kept_as or name)
+        if engines is not None and known is not None:
+            how["folder"] = engines.folder(known.name)
+        note = " ".join(filter(None, (_note(known), *opened.damage.get(name, ()))))
+        return Check(name, role, ping, note=note, **how)
+
     checks = [
-        Check("postgresql", "truth", opened.database.ping, True, note=_note(kept, "postgres")),
-        Check("nats", "feed", opened.feed.ping, True, note=_note(kept, "nats")),
+        check("postgresql", "truth", opened.database.ping, "postgres", essential=True),
+        check("nats", "feed", opened.feed.ping, essential=True),
     ]
     for role, store in (
         ("vector", opened.stores.vector),
@@ -24,12 +36,12 @@ def checks_of(opened: Open) -> list[Check]:
         ("cache", opened.stores.cache),
     ):
         if store is not None:
-            name = engine_of(store)
             durable = getattr(store, "durable", True)
-            checks.append(Check(name, role, store.ping, durable=durable, note=_note(kept, name)))
+            folder = getattr(store, "folder", None)
+            name = engine_of(store)
+            checks.append(check(name, role, store.ping, durable=durable, folder=folder))
     if "seaweedfs" in kept:
-        ping = _supervised(kept["seaweedfs"])
-        checks.append(Check("seaweedfs", "objects", ping, note=_note(kept, "seaweedfs")))
+        checks.append(check("seaweedfs", "objects", _supervised(kept["seaweedfs"])))
     return checks
 
 
@@ -46,6 +58,14 @@ def work_of(opened: Open) -> Iterator[Work]:
         fault = opened.crew.faults.get(f"rebuild {name}", "")
         done = _of(rebuild.rows, rebuild.of_rows)
         yield Work(name, rebuild.phase, "; ".join(filter(None, (done, fault))))
+    for name, ingest in opened.ingests.items():
+        if ingest.lost_messages:
+            lost = (
+                f"{ingest.lost_messages:,} messages are gone from the feed, and nobody had stored"
+            )
+            yield Work(f"stream {name}", "lost", f"{lost} them.")
+        if ingest.last_error:
+            yield Work(f"stream {name}", "waiting", ingest.last_error)
     if opened.epochs_ended:
         yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
 
@@ -54,11 +74,11 @@ def _of(rows: int, of_rows: int) -> str:
     return f"{rows:,} of {of_rows:,} rows" if of_rows else ""
 
 
-def _note(kept: Mapping[str, EngineHealth], name: str) -> str:
-    known = kept.get(name)
-    if known is None or not known.restarts:
+def _note(known: EngineHealth | None) -> str:
+    if known is None:
         return ""
-    return f"Restarted {known.restarts} times; last: {known.last_error}"
+    restarts = known.restarts and f"Restarted {known.restarts} times; last: {known.last_error}"
+    return " ".join(filter(None, (restarts or "", known.note)))
 
 
 def _supervised(known: EngineHealth) -> Callable[[], Awaitable[None]]:

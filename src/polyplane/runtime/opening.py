@@ -33,7 +33,7 @@ from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.targets import Stores
 from polyplane.settings import Settings
-from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
+from polyplane.stores.catalog import ONE_PROCESS, adapter, engine_of, open_store
 from polyplane.stores.protocol import Embedder
 from polyplane.truth.capture import Triggers, install, remove_dangling
 from polyplane.truth.database import Database
@@ -81,6 +81,8 @@ class Open:
     followers: dict[str, Follower] = field(default_factory=dict)
     tenure: Tenure | None = None
     crew: Crew = field(default_factory=Crew)
+    damage: dict[str, list[str]] = field(default_factory=dict)
+    """Engine -> what was found damaged when this plane opened."""
     epochs_ended: list[str] = field(default_factory=list)
     """Why epochs ended while this plane was open."""
     proofs: dict[str, Far] = field(default_factory=dict)
@@ -115,11 +117,18 @@ async def open_all(
         await adapters
     loop = asyncio.get_running_loop()
     until = loop.time() + (RESTARTED_S if engines else 0)
+    damage: dict[str, list[str]] = {}
     while True:
         async with AsyncExitStack() as attempt:
             try:
                 opened = await _open_on(
-                    urls, declared, settings, attempt, moves=moves, is_worker=is_worker
+                    urls,
+                    declared,
+                    settings,
+                    attempt,
+                    moves=moves,
+                    is_worker=is_worker,
+                    damage=damage,
                 )
             except Unavailable as error:
                 if loop.time() > until:
@@ -140,6 +149,7 @@ async def _open_on(
     *,
     moves: bool,
     is_worker: bool,
+    damage: dict[str, list[str]],
 ) -> Open:
     """Open truth, feed and stores on engines that run. Safe to repeat."""
     database = Database(
@@ -158,13 +168,23 @@ async def _open_on(
     journal = Journal(database)
     epoch = await settle_epoch(declared, journal, feed, settings.home)
     stores = await _open_stores(declared, settings, urls, stack)
+    if moves and not is_worker:
+        await _inspect(stores, damage)
     generations = Generations(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
     opened = Open(urls, database, journal, feed, epoch, stores, generations, is_worker=is_worker)
+    opened.damage = damage
     await _prepare_generations(declared, opened, moves=moves and not is_worker)
     return opened
+
+
+async def _inspect(stores: Stores, damage: dict[str, list[str]]) -> None:
+    """Have stores look at their files before anybody reads them; note what they find."""
+    for store in (stores.vector, stores.series):
+        if store is not None and (found := await store.inspect()):
+            damage.setdefault(engine_of(store), []).extend(found)
 
 
 async def _start_engines(
