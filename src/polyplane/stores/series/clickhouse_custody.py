@@ -27,7 +27,8 @@ _log = structlog.get_logger(__name__)
 
 NOTE_EVERY_S: Final = 2.0
 CHECK_BYTES_MAX: Final = 4 << 30
-"""How much is read at a start to find flipped bits, the newest parts first: some seconds' worth."""
+CHECK_S_MAX: Final = 8.0
+"""How much is read at a start to find flipped bits, and for how long; the newest parts first."""
 
 _ACTIVE: Final = (
     "SELECT table, name, rows, bytes_on_disk FROM system.parts"
@@ -189,10 +190,10 @@ class Custody:
 
     def _damaged(self, client: Client) -> list[str]:
         """Active parts with blocks that are not what was written, in words."""
-        found, left = [], CHECK_BYTES_MAX
+        found, left, until = [], CHECK_BYTES_MAX, monotonic() + CHECK_S_MAX
         for table, name, _, size in client.query(_ACTIVE, self._where).result_rows:
             left -= size
-            if left < 0:
+            if left < 0 or monotonic() > until:
                 break
             check = f"CHECK TABLE `{self._database}`.`{table}` PART '{name}'"
             try:
