@@ -116,7 +116,8 @@ async def _unreadable(database: lancedb.AsyncConnection, name: str) -> str:
         finally:
             table.close()  # type: ignore[no-untyped-call]
     except Exception as error:
-        return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        said = str(error).partition("\n")[0].partition(", /")[0]  # then, where in its sources
+        return f"{type(error).__name__}: {said}"[:200]
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of the engine, which no Exception is
             raise
