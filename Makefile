@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test check crash bench contract long clean
+.PHONY: help demo test check crash power harm full bench contract long clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 12
@@ -28,6 +28,15 @@ check: $(INSTALLED) ## style, types, import contracts, tidiness
 
 crash: $(INSTALLED) ## kill everything for MINUTES=3, again with SEED=...
 	$(BIN)/python -m tests.crash --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED))
+
+power: $(INSTALLED) ## cut the power of a whole home CUTS=20 times, again with SEED=...
+	$(BIN)/python -m tests.crash.power --cuts $(or $(CUTS),20) $(if $(SEED),--seed $(SEED))
+
+harm: $(INSTALLED) ## damage the files of every engine in every way, and start on them
+	$(BIN)/python -m tests.crash.corruption $(ENGINES)
+
+full: $(INSTALLED) ## fill the disk of every engine, and have fsync fail
+	$(BIN)/python -m tests.crash.full $(ENGINES) --rounds $(or $(ROUNDS),2) $(if $(SEED),--seed $(SEED))
 
 bench: $(INSTALLED) ## measure against the raw engines, as JSON
 	$(BIN)/python -m bench

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from bench import (
     backfill,
+    barrier,
     blobs,
     bulk,
     commits,
@@ -47,6 +48,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "contended": contended.measure,
     "relay": relay.measure,
     "backfill": backfill.measure,
+    "barrier": barrier.measure,
     "freshness": freshness.measure,
     "telemetry": telemetry.measure,
     "http": http.measure,

@@ -224,7 +224,8 @@ class Plane:
         readings, name = opened.generations.readings, declared.name
         if issubclass(declared, Vectors):
             assert opened.stores.vector is not None
-            return VectorReader(lambda: readings[name], opened.stores.vector)
+            refresh = opened.generations.refresh
+            return VectorReader(lambda: readings[name], refresh, opened.stores.vector)
         assert opened.stores.cache is not None
         return CacheReader(
             opened.generations.own[name],

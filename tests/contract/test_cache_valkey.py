@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from polyplane.embedded import Engines
 from polyplane.errors import Misconfigured, StoreDown
+from polyplane.model.key import bucket_of
 from polyplane.stores.cache import valkey
 from polyplane.stores.cache.valkey import ValkeyCache
 from polyplane.stores.protocol import CacheStore
@@ -32,7 +33,7 @@ class TestValkey(CacheStoreContract):
         found = {}
         async with Redis.from_url(self.url, decode_responses=True) as client:
             for name in map(str, await client.keys("*")):
-                if name.startswith(prefix):
+                if name.startswith(prefix) and not name.startswith(f"{prefix}:marks:"):
                     held = await client.hgetall(name)
                     found[name] = RawEntry(
                         int(held["p"]),
@@ -72,8 +73,19 @@ class TestSessions:
         (name,) = map(str, await raw.keys("test_a_token_opens*"))
         assert name == f"test_a_token_opens_a_session:default:session:{hashed}"
         assert token not in name
-        assert orjson.loads(await raw.get(name) or b"") == session
+        assert orjson.loads((await raw.get(name) or b"")[8:]) == session
         assert 3_590 < await raw.ttl(name) <= 3_600
+
+    async def test_a_session_that_is_damaged_has_ended(
+        self, cache: ValkeyCache, raw: Redis
+    ) -> None:
+        token = await cache.sessions.create({"user": "ada"})
+        (name,) = map(str, await raw.keys("test_a_session_that_is_dam*"))
+        held = str(await raw.get(name))
+        await raw.set(name, held.replace("ada", "eva"))
+        assert await cache.sessions.get(token) is None
+        await raw.set(name, held)
+        assert await cache.sessions.get(token) == {"user": "ada"}
 
     async def test_sessions_are_several_and_revocable(self, cache: ValkeyCache) -> None:
         tokens = [await cache.sessions.create({"user": "ada", "n": i}) for i in range(3)]
@@ -194,3 +206,33 @@ async def test_no_server_is_down(unused_tcp_port: int) -> None:
     with pytest.raises(StoreDown):
         await cache.ping()
     await cache.close()
+
+
+async def test_an_entry_that_is_damaged_is_none(cache: ValkeyCache, raw: Redis) -> None:
+    """Its value, its position, or its name: another one's entry under a key is no answer."""
+    await cache.apply(EXPERIMENTS, [entry("a"), entry("b"), entry("c")], [], 7)
+    start = "test_an_entry_that_is_damaged_is_none:default:experiment:"
+    await raw.hset(f"{start}a", "v", '{"name":"value of z"}')
+    await raw.hset(f"{start}b", "p", "8")
+    await raw.copy(f"{start}c", f"{start}d")
+    assert [await cache.get(EXPERIMENTS, key) for key in "abd"] == [None, None, None]
+    assert await cache.get(EXPERIMENTS, "c") == {"name": "value of c"}
+    await raw.hset(f"{start}b", "p", "x")
+    assert {stamp.key for stamp in await cache.stamps(EXPERIMENTS, list("abcd"))} == set("acd")
+    await cache.apply(EXPERIMENTS, [entry("a"), entry("b")], [], 9)
+    assert await cache.get(EXPERIMENTS, "b") == {"name": "value of b"}
+
+
+async def test_what_is_applied_leaves_a_mark_that_grows(cache: ValkeyCache) -> None:
+    """And what a reader offers leaves none: it says nothing of what was applied before."""
+    assert await cache.marks(EXPERIMENTS) == {}
+    await cache.offer(EXPERIMENTS, [entry("a")], 9)
+    assert await cache.marks(EXPERIMENTS) == {}
+    await cache.apply(EXPERIMENTS, [entry("a")], ["b"], 7)
+    buckets = {bucket_of("a"), bucket_of("b")}
+    assert await cache.marks(EXPERIMENTS) == dict.fromkeys(buckets, 7)
+    await cache.apply(EXPERIMENTS, [], ["b"], 5)
+    await cache.apply(EXPERIMENTS, [entry("a")], [], 8)
+    assert await cache.marks(EXPERIMENTS) == {bucket_of("b"): 7, bucket_of("a"): 8}
+    await cache.forget(EXPERIMENTS)
+    assert await cache.marks(EXPERIMENTS) == {}

@@ -85,31 +85,46 @@ class Ground:
 
     def mount(self) -> bool:
         """A small disk of its own for the vector store; whether it can be had."""
-        self.disk.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self.disk)]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=10)
-        self.has_disk = done.returncode == 0
+        self.has_disk = not small_disk(self.disk, DISK_MB)
         return self.has_disk
 
     def fill(self) -> None:
         """Leave not a byte."""
-        with (self.disk / "ballast").open("wb") as file:
-            free = os.statvfs(self.disk)
-            with suppress(OSError):
-                os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
-            with suppress(OSError):
-                while os.write(file.fileno(), bytes(4096)):
-                    pass
+        fill(self.disk)
 
     def empty(self) -> None:
         """Give it back."""
-        (self.disk / "ballast").unlink(missing_ok=True)
+        empty(self.disk)
 
     def unmount(self) -> None:
         """Let go of the disk."""
         if self.has_disk:
             subprocess.run(["umount", "-l", str(self.disk)], check=False, timeout=10)
             self.has_disk = False
+
+
+def small_disk(at: Path, size_mb: int) -> str:
+    """Mount a small disk; why that cannot be done here, or nothing."""
+    at.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(at)]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=10)
+    return done.stderr.decode(errors="replace").strip() if done.returncode else ""
+
+
+def fill(disk: Path) -> None:
+    """Leave not a byte of a disk."""
+    with (disk / "ballast").open("wb") as file:
+        free = os.statvfs(disk)
+        with suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        with suppress(OSError):
+            while os.write(file.fileno(), bytes(4096)):
+                pass
+
+
+def empty(disk: Path) -> None:
+    """Give it back."""
+    (disk / "ballast").unlink(missing_ok=True)
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> list[psutil.Process]:

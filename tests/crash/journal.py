@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ Write = tuple[int, int, int | None]
 class Journal:
     """A file of lines, appended one by one: nobody who is killed takes back what is in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, synced: bool = False) -> None:
+        """`synced`: each line is on the disk before its writer goes on."""
         self._path = path
         self._file = path.open("a", buffering=1)
+        self._synced = synced
 
     def note(self, **entry: Any) -> None:
         """Write one line."""
         self._file.write(json.dumps(entry) + "\n")
+        if self._synced:
+            os.fsync(self._file.fileno())
 
     def begun(self, tx: int, writes: Sequence[Write], counts: Sequence[int] = ()) -> None:
         """What a transaction is about to do, counters it will count up included."""

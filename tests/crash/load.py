@@ -1,8 +1,9 @@
 """The writers behind the plane's back, in a process of their own that nobody kills.
 
-`python -m tests.crash.load HOME SEED WRITERS` with the URLs of PostgreSQL and NATS, past every
-proxy, as one line of JSON on its input; then a line for each command: `rows on|off`,
-`points on|off`, `stop`. It answers when it is so.
+`python -m tests.crash.load NOTES SEED WRITERS [synced]` keeps its journals in NOTES (`synced`: on
+the disk before it goes on). It is told the URLs of PostgreSQL and NATS (and of S3, to put objects,
+too), past every proxy, as one line of JSON on its input; then a line for each command:
+`rows on|off`, `points on|off`, `objects on|off`, `stop`. It answers when it is so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import psycopg
 from tests.crash.declared import AREA, BULK, COUNTERS, NAMESPACE
 from tests.crash.ground import heard
 from tests.crash.journal import Journal, Write
+from tests.crash.objects import put_objects
 from tests.crash.points import tell
 
 CALL_S = 4.0
@@ -78,9 +80,9 @@ class Gate:
 class Writer:
     """One writer: transactions one after the other, over the rows of its own area."""
 
-    def __init__(self, number: int, home: Path, seed: int, gate: Gate) -> None:
+    def __init__(self, number: int, notes: Path, seed: int, gate: Gate, synced: bool) -> None:
         self._area = number * AREA
-        self._journal = Journal(home / f"writer-{number}.jsonl")
+        self._journal = Journal(notes / f"writer-{number}.jsonl", synced=synced)
         self._chance = random.Random(seed)
         self._gate = gate
         self._version = 0
@@ -196,21 +198,24 @@ async def publish(url: str, namespace: str, journal: Journal, gate: Gate) -> Non
             await client.close()
 
 
-async def main(home: Path, seed: int, writers: int) -> None:
+async def main(notes: Path, seed: int, writers: int, synced: bool) -> None:
     """Work and rest as told."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     urls = json.loads(await reader.readline())
-    gates = {"rows": Gate(writers), "points": Gate(1)}
-    journal = Journal(home / "points.jsonl")
+    gates = {"rows": Gate(writers), "points": Gate(1), "objects": Gate(1)}
+    journal = Journal(notes / "points.jsonl", synced=synced)
     work = [
-        Writer(number, home, seed + number, gates["rows"]).run(urls["postgres"])
+        Writer(number, notes, seed + number, gates["rows"], synced).run(urls["postgres"])
         for number in range(1, writers + 1)
     ]
     namespace = urls.get("namespace", NAMESPACE)
     work.append(publish(urls["nats"], namespace, journal, gates["points"]))
+    if "s3" in urls:
+        put = Journal(notes / "objects.jsonl", synced=synced)
+        work.append(put_objects(urls["s3"], Path(urls["home"]), put, gates["objects"].passing))
     tasks = [asyncio.create_task(it) for it in work]
     while (line := (await reader.readline()).decode().strip()) not in ("", "stop"):
         number, which, how = line.split()
@@ -227,4 +232,4 @@ async def main(home: Path, seed: int, writers: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), "synced" in sys.argv))

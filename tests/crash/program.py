@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import structlog
 from sqlalchemy import make_url
 
@@ -35,7 +36,7 @@ from tests.crash import naive, trips
 from tests.crash.declared import AREA, NAMESPACE, Heat, Thing, ThingCard, ThingSearch, body_of
 from tests.crash.journal import Journal
 from tests.crash.nursery import nurse
-from tests.flow.things import embedding_of
+from tests.flow.things import DIMENSIONS, embedding_of
 
 ENGINES = ("postgres", "nats", "valkey")
 WRITER = 9
@@ -46,9 +47,13 @@ DAMAGED = 2**52
 
 @dataclass(frozen=True)
 class Order:
-    """What this process is to be. `ports`: the proxies before the engines it supervises."""
+    """What this process is to be. `ports`: the proxies before the engines it supervises.
+
+    Its log and its writer's journal are in `notes`, else in the home.
+    """
 
     home: str
+    notes: str = ""
     role: str = "owner"
     number: int = 0
     ports: dict[str, int] = field(default_factory=dict)
@@ -59,6 +64,12 @@ class Order:
     signal: str = "SIGKILL"
     naive: str = ""
     cards: bool = True
+    engines: tuple[str, ...] = ENGINES
+
+    @property
+    def told(self) -> Path:
+        """Where it writes down what it does."""
+        return Path(self.notes or self.home)
 
 
 def warm() -> None:
@@ -80,19 +91,20 @@ def log_to(path: Path) -> None:
     )
 
 
-async def engine_urls(order: Order, stack: AsyncExitStack) -> dict[str, str]:
+async def engines_of(order: Order, stack: AsyncExitStack) -> tuple[dict[str, str], Engines | None]:
     """Where this plane finds its engines: those it supervises, through the proxies, or given."""
     if order.urls:
-        return order.urls
-    engines = Engines(Path(order.home), wanted=ENGINES)
+        return order.urls, None
+    engines = Engines(Path(order.home), wanted=order.engines)
     await engines.start()
     stack.push_async_callback(engines.stop)
-    return {
+    urls = {
         name: make_url(url)
         .set(port=order.ports.get(name) or make_url(url).port)
         .render_as_string(hide_password=False)
         for name, url in engines.urls.items()
     }
+    return urls, engines
 
 
 def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
@@ -121,9 +133,9 @@ def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
     )
 
 
-async def write(plane: pp.Plane, home: Path, chance: random.Random) -> None:
+async def write(plane: pp.Plane, notes: Path, chance: random.Random) -> None:
     """Rows and events through the plane. A row whose fate is unknown is not touched again."""
-    journal = Journal(home / "writer-plane.jsonl")
+    journal = Journal(notes / "writer-plane.jsonl")
     tx = max([WRITER * AREA, *(entry["tx"] for entry in journal.entries())]) + 1
     mine: list[int] = []
     while True:
@@ -164,16 +176,16 @@ class Questions:
         ask: Callable[..., Awaitable[dict[str, Any]]] = getattr(self, f"ask_{name}")
         try:
             return await ask(**json.loads(rest or "{}"))
-        except (PolyplaneError, TimeoutError) as error:
+        except (PolyplaneError, TimeoutError, psycopg.Error) as error:
             is_down = isinstance(error, Unavailable)
             return {"error": f"{type(error).__name__}: {error}", "is_down": is_down}
 
     async def ask_write(self, on: bool) -> dict[str, Any]:
         """Begin or end writing through the plane."""
         if on and not self._writing:
-            chance, home = random.Random(self._order.number), Path(self._order.home)
+            chance, told = random.Random(self._order.number), self._order.told
             writers = (write, trips.keep_starting)
-            self._writing = [asyncio.create_task(it(self._plane, home, chance)) for it in writers]
+            self._writing = [asyncio.create_task(it(self._plane, told, chance)) for it in writers]
         elif not on and self._writing:
             for task in self._writing:
                 task.cancel()
@@ -208,6 +220,49 @@ class Questions:
         await self._plane.rebuild(ThingSearch)
         return {"rebuilt": True}
 
+    async def ask_compact(self) -> dict[str, Any]:
+        """Compact the vectors, whether it pays or not."""
+        target = self._plane.opened.targets[ThingSearch.name]
+        await target.store.maintain(target.collection, full=True)
+        return {"compacted": True}
+
+    async def ask_health(self) -> dict[str, Any]:
+        """What the plane says of itself."""
+        found = await self._plane.health()
+        return {
+            "health": found.status,
+            "engines": {it.engine: [it.status, it.detail] for it in found.engines},
+            "work": [[it.what, it.state, it.detail] for it in found.work],
+        }
+
+    async def ask_read(self, keys: list[str]) -> dict[str, Any]:
+        """What readers of the plane are told: an answer, or an error, of each kind."""
+        search, card = self._plane[ThingSearch], self._plane[ThingCard]
+
+        async def found() -> dict[str, Any]:
+            hits = await search.search([1.0] * DIMENSIONS, limit=1_000)
+            return {hit.key: [hit.text, hit.tags["version"]] for hit in hits}
+
+        async def got() -> dict[str, Any]:
+            return {hit.key: [hit.text, hit.tags["version"]] for hit in await search.get(keys)}
+
+        async def cards() -> dict[str, Any]:
+            return {key: await card.get(int(key)) for key in keys}
+
+        async def points() -> list[int]:
+            series = self._plane.opened.stores.series
+            assert series is not None
+            told = await series.query("SELECT count() AS c, sum(n) AS s FROM heat", {})
+            return [await self._plane[Heat].count(), told["c"][0].as_py(), told["s"][0].as_py()]
+
+        answers: dict[str, Any] = {}
+        for ask in (found, got, cards, points):
+            try:
+                answers[ask.__name__] = await ask()
+            except (PolyplaneError, psycopg.Error) as error:
+                answers[ask.__name__] = f"error: {error}"
+        return answers
+
     async def ask_caught_up(self, timeout_s: float) -> dict[str, Any]:
         """Wait until projections and the stream have nothing left to do."""
         async with asyncio.timeout(timeout_s):
@@ -222,7 +277,7 @@ class Questions:
         feed = self._plane.opened.feed
         name, _ = feed.subjects.stream(Heat.name)
         last = (await feed.bounds(name)).last
-        while (await feed.bounds(name)).first <= last:
+        while last and (await feed.bounds(name)).first <= last:
             await asyncio.sleep(0.05)
 
     async def _ended(self) -> None:
@@ -234,20 +289,34 @@ class Questions:
 
     async def ask_check(self) -> dict[str, Any]:
         """What the plane says of itself: drift by projection, and the points it stores."""
-        drift = await self._plane.verify()
-        series = self._plane.opened.stores.series
-        assert series is not None
-        found = await series.query("SELECT uniqExact(n) AS d, max(n) AS m FROM heat", {})
+        drift = await self._plane.verify(*self._plane.declared.projections)
         return {
             "drift": {
                 part.projection: [part.missing, part.stale, part.extra] for part in drift.parts
             },
-            "points": await self._plane[Heat].count(),
-            "different": found["d"][0].as_py(),
-            "highest": found["m"][0].as_py(),
+            **await self._points(),
             "faults": dict(self._plane.opened.crew.faults),
             "epoch": self._plane.opened.epoch,
             "collection": self._plane.opened.targets[ThingSearch.name].collection.target,
+        }
+
+    async def _points(self) -> dict[str, Any]:
+        """What the plane says of the points it stores, or that it cannot."""
+        series = self._plane.opened.stores.series
+        if series is None:
+            return {}
+        try:
+            proven = (await self._plane.verify(Heat)).streams[0]
+            found = await series.query("SELECT uniqExact(n) AS d, max(n) AS m FROM heat", {})
+            count = await self._plane[Heat].count()
+        except PolyplaneError as error:
+            return {"points": -1, "different": -1, "refused": str(error)}
+        return {
+            "points": count,
+            "different": found["d"][0].as_py(),
+            "highest": found["m"][0].as_py(),
+            "lost": proven.lost,
+            "doubled": proven.doubled,
         }
 
 
@@ -260,13 +329,16 @@ async def main() -> None:
     if not (line := (await reader.readline()).strip()):
         return
     order = Order(**json.loads(line))
-    log_to(Path(order.home) / "program.log")
+    log_to(order.told / "program.log")
     naive.take(order.naive)
     FUSE.set(order.step, order.nth, order.signal)
     async with AsyncExitStack() as stack:
-        urls = await engine_urls(order, stack)
+        urls, engines = await engines_of(order, stack)
         plane = plane_of(order, urls)
         await plane.open()
+        plane.opened.engines = (
+            engines  # it was given their URLs; health is to know them all the same
+        )
         stack.push_async_callback(plane.close)
         tell(open=True, role=order.role, urls=urls)
         questions = Questions(plane, order)

@@ -284,6 +284,9 @@ async def test_a_failed_start_says_why_and_leaves_nothing(home: Path) -> None:
     await engines.start()
     await engines.stop()
     (home / "engines" / "postgres" / "data" / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(EngineFailed, match=r"PG_VERSION has 4 bytes, not 3\. Restore a backup"):
+        await engines.start()
+    (home / "engines" / "postgres.seal").unlink()  # as the error says, who did it on purpose
     with pytest.raises(EngineFailed, match=r"postgres.*\n.*version 9\.6"):
         await engines.start()
     assert servers_of(home) == []

@@ -68,6 +68,32 @@ class Engine(ABC):
         Raises EngineFailed.
         """
 
+    async def broken(self, site: Site, what: str) -> str:
+        """Deal with files that are not as the server left them; what was done, in words.
+
+        Raises EngineFailed where it must not be started on them.
+        """
+        return "It goes on with what it finds."
+
+    async def mended(self, site: Site, why: str) -> str:
+        """Deal with files with which the server does not start; what was done, in words.
+
+        Nothing: there is nothing to be done. Called once in a start.
+        """
+        return ""
+
+    async def proven(self, site: Site, *, clean: bool) -> None:  # noqa: B027 (few need it)
+        """Look at what the server holds, now that it serves. Raises EngineFailed when that is
+        damaged, and must not be read.
+        """
+
+    async def lame(self, site: Site, log_start: int) -> str:
+        """Why a server that runs must be started anew to serve again; nothing while it serves.
+
+        Its lines in the log begin at `log_start`.
+        """
+        return ""
+
     @abstractmethod
     async def ready(self, site: Site) -> None:
         """Return once it serves a client that has the site's secrets.

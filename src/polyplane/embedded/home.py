@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polyplane.embedded.account import Account
-from polyplane.embedded.files import give, read_json, write_file
+from polyplane.embedded.files import give, read_json, sync_folder, write_file
 from polyplane.embedded.process import Identity
 from polyplane.errors import HomeBusy, Misconfigured, Unavailable
 
@@ -94,7 +94,9 @@ class Home:
         Raises HomeBusy if another process holds it, Misconfigured if it is somebody else's.
         """
         with self._explained():
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not self.path.exists():
+                self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+                sync_folder(self.path.parent)
             with self._gate():
                 fd = self._open("owner.json")
                 try:
@@ -238,6 +240,8 @@ def _is_own_folder(folder: Path, account: Account | None) -> bool:
 
 
 def _private_folder(folder: Path, account: Account | None) -> None:
-    folder.mkdir(exist_ok=True, mode=0o700)
+    if not folder.exists():
+        folder.mkdir(exist_ok=True, mode=0o700)
+        sync_folder(folder.parent)
     if account is not None:
         os.chown(folder, account.uid, account.gid)

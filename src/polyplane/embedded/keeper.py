@@ -13,7 +13,7 @@ from typing import Literal
 
 import structlog
 
-from polyplane.embedded import ports
+from polyplane.embedded import ports, seal
 from polyplane.embedded.engine import Engine, NotReady, Site
 from polyplane.embedded.files import write_file
 from polyplane.embedded.home import Ledger, Record
@@ -28,7 +28,7 @@ ADOPT_TIMEOUT_S = 2.0
 READY_TIMEOUT_S = 5.0
 READY_POLL_S = 0.02
 PORT_TRIES_MAX = 3
-TRIM_PERIOD_S = 10.0
+WATCH_PERIOD_S = 5.0
 BACKOFF_MIN_S = 0.2
 BACKOFF_MAX_S = 10.0
 BACKOFF_DOUBLINGS_MAX = 10
@@ -47,6 +47,8 @@ class EngineHealth:
     restarts: int
     since: datetime
     last_error: str
+    note: str = ""
+    """What was found damaged when it started, and what was done."""
 
 
 class Keeper:
@@ -112,10 +114,18 @@ class Keeper:
         for path in engine.litter(self._site):
             path.unlink(missing_ok=True)
         if clean and engine.name in self._ledger.records:
+            await self._seal()
             del self._ledger.records[engine.name]
             self._ledger.write()
         self._child = None
         self._enter("stopped")
+
+    async def _seal(self) -> None:
+        """Remember what the files are like, before it counts as stopped in order."""
+        try:
+            await asyncio.to_thread(seal.note, self._site.folder)
+        except OSError as error:  # a full disk: a fault of the files will not be seen
+            _log.warning("engine_not_sealed", engine=self._engine.name, error=str(error))
 
     async def _adopt(self) -> bool:
         """Take over the recorded server if it is that process, started alike, and serves."""
@@ -161,18 +171,44 @@ class Keeper:
         self._site = replace(self._site, ports=chosen)
 
     async def _launch(self) -> None:
-        """Start the server, write it down, and wait until it serves; if it does not, end it."""
+        """Start the server, write it down, and wait until it serves; if it does not, end it.
+
+        Once it is let mend what keeps it from starting.
+        """
+        engine, site = self._engine, self._site
+        clean = engine.name not in self._ledger.records
+        if clean and (wrong := await asyncio.to_thread(seal.broken, site.folder)):
+            clean = False
+            self._noted(await engine.broken(site, seal.told(wrong)), seal.told(wrong))
+        seal.take_off(site.folder)
+        try:
+            await self._run(clean=clean)
+        except EngineFailed as error:
+            if not (done := await engine.mended(site, str(error))):
+                raise
+            self._noted(done, str(error))
+            await self._run(clean=False)
+
+    def _noted(self, done: str, why: str) -> None:
+        name, last = self._engine.name, why.strip().splitlines()[-1][-300:]
+        _log.warning("engine_damaged", engine=name, why=why, done=done)
+        self._tell(f"{name}: its files are damaged ({last}). {done}")
+        words = f"Its files were damaged ({last}). {done}"
+        self.health = replace(self.health, note=f"{self.health.note} {words}".strip())
+
+    async def _run(self, *, clean: bool) -> None:
         engine, site = self._engine, self._site
         trim(site.log)
         for name, text in engine.files(site).items():
             write_file(site.folder / name, text)
-        await engine.prepare(site, clean=engine.name not in self._ledger.records)
+        await engine.prepare(site, clean=clean)
         child = self._child = spawn(engine.name, engine.argv(site), site)
         if (identity := identify(child.pid)) is not None:
             self._ledger.records[engine.name] = Record(identity, engine.fingerprint(site))
             self._ledger.write()
         try:
             await self._until_ready(child, engine.start_timeout_s)
+            await engine.proven(site, clean=clean)
         except EngineFailed:
             await child.stop(engine.stop_signals)
             raise
@@ -196,7 +232,7 @@ class Keeper:
             await asyncio.sleep(READY_POLL_S)
 
     async def _death(self) -> str:
-        """Wait until the server has died; how it did. Keeps its log short meanwhile."""
+        """Wait until the server has died, or is no use any more; how. Keeps its log short."""
         assert self._child is not None
         while not self._child.gone:
             try:
@@ -204,8 +240,15 @@ class Keeper:
             except OSError as error:  # a full disk must not end the watch
                 _log.warning("log_not_trimmed", engine=self._engine.name, error=str(error))
             with suppress(TimeoutError):
-                async with asyncio.timeout(TRIM_PERIOD_S):
+                async with asyncio.timeout(WATCH_PERIOD_S):
                     await self._child.exited()
+                    break
+            with suppress(TimeoutError, OSError):
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    why = await self._engine.lame(self._site, self._child.log_start)
+                if why:
+                    await self._child.stop(self._engine.stop_signals)
+                    return why
         return self._child.ending
 
     async def _revive(self, deaths: int) -> bool:
@@ -225,8 +268,8 @@ class Keeper:
         self, state: State, error: str | None = None, *, restarts: int | None = None
     ) -> None:
         before = self.health
-        self.health = EngineHealth(
-            name=before.name,
+        self.health = replace(
+            before,
             state=state,
             pid=self._child.pid if self._child is not None and state == "up" else None,
             port=self._site.ports.get(self._engine.ports[0]),

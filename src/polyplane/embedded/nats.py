@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
+from polyplane.embedded.process import tail
 
 USER = "polyplane"
+ROOM_BYTES_MIN = 32 << 20
+_FAILED = "JetStream failed to store a msg"  # not said when a stream is full, by its own bounds
 
 SETTINGS = """\
 # Written at every start. The monitoring port is off.
@@ -49,6 +53,23 @@ class Nats(Engine):
             store=_quote(str(site.folder / "jetstream")),
         )
         return {"nats.conf": settings}
+
+    async def lame(self, site: Site, log_start: int) -> str:
+        """Once a write to its disk has failed, a stream takes nothing any more, whatever room there
+        is; or JetStream is off altogether.
+        """
+        free = os.statvfs(site.folder)
+        if free.f_bavail * free.f_frsize < ROOM_BYTES_MIN:
+            return ""  # it would be no better
+        if _FAILED in tail(site.log, log_start):
+            return "a write to its disk has failed"
+        try:
+            await self.ready(site)
+        except NotReady as error:
+            return str(error)
+        except (OSError, ValueError):
+            return ""  # it is busy, or about to end
+        return ""
 
     async def ready(self, site: Site) -> None:
         """It greets with the name that only our server has, and has JetStream."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from signal import SIGINT, SIGQUIT
-from typing import ClassVar, LiteralString
+from typing import Any, ClassVar, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -15,11 +16,36 @@ from psycopg.pq import PGconn, Ping
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
 from polyplane.embedded.files import sync_folder, write_file
 from polyplane.embedded.process import run
+from polyplane.embedded.seal import path_of, told
+from polyplane.errors import EngineFailed
 
 ADMIN = "postgres"
 OWNER = "polyplane"
 INITDB_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 5
+
+RESTORE = (
+    "Restore a backup: polyplane backup restore FOLDER. PostgreSQL holds the truth; nothing else"
+    " can tell what is missing."
+)
+_BROKEN = re.compile(
+    "PANIC|invalid|checksum|corrupt|incorrect|incompatible|not exist"
+    "|could not (read|open|access|locate|fsync)"
+)
+# Tables that are shorter, or have an index that is, than was counted when they were last vacuumed.
+_SHORT = """\
+SELECT DISTINCT t.oid::regclass::text, a.attname::text, c.relname::text,
+       pg_relation_size(c.oid), c.relpages::bigint * 8192
+FROM pg_class c
+LEFT JOIN pg_index i ON i.indexrelid = c.oid
+JOIN pg_class t ON t.oid = coalesce(i.indrelid, c.oid)
+JOIN pg_index k ON k.indrelid = t.oid AND k.indisprimary AND k.indisvalid
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.indkey[0]
+WHERE c.relkind IN ('r', 'm', 't', 'i') AND c.relpersistence = 'p'
+  AND pg_relation_size(c.oid) < c.relpages::bigint * 8192
+"""
+# Every row by way of an index: one that points behind the end of the table is an error.
+_BY_INDEX = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_indexonlyscan = off"
 
 SETTINGS = """\
 # Written at every start; what ALTER SYSTEM sets is kept, in data/postgresql.auto.conf.
@@ -79,6 +105,8 @@ class Postgres(Engine):
         (site.sockets / f".s.PGSQL.{site.ports['client']}.lock").unlink(missing_ok=True)
         if data.exists():
             return
+        if not clean:
+            raise EngineFailed(self.name, f"{data} is gone.", fix=RESTORE)
         unfinished = site.folder / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         password = site.folder / "password"
@@ -89,6 +117,48 @@ class Postgres(Engine):
             password.unlink()
         unfinished.rename(data)
         sync_folder(site.folder)
+
+    async def broken(self, site: Site, what: str) -> str:
+        """It is the truth: what it would say on such files may be wrong."""
+        path = path_of(site.folder)
+        raise EngineFailed(
+            self.name,
+            f"its files are not what it left: {what}.",
+            fix=f"{RESTORE} If you changed them on purpose, delete {path}.",
+        )
+
+    async def mended(self, site: Site, why: str) -> str:
+        """Nobody mends the truth by guessing; a server that cannot start says why."""
+        if _BROKEN.search(why):
+            said = why.removeprefix(f"The engine {self.name} failed: ")
+            raise EngineFailed(self.name, said, fix="" if RESTORE in said else RESTORE)
+        return ""
+
+    async def proven(self, site: Site, *, clean: bool) -> None:
+        """After an unclean stop no table is shorter than PostgreSQL has counted it to be.
+
+        It recovers what it had not yet written; to a file that has become shorter it is blind.
+        """
+        if clean:
+            return
+        try:
+            async with await self._connected(site, OWNER) as connection:
+                found = [await _cut_off(connection, *it) async for it in await _short(connection)]
+        except psycopg.Error as error:
+            raise EngineFailed(self.name, f"cannot be read: {error}", fix=RESTORE) from error
+        if damaged := [words for words in found if words]:
+            raise EngineFailed(self.name, f"it has lost rows: {told(damaged)}.", fix=RESTORE)
+
+    async def _connected(self, site: Site, database: str) -> psycopg.AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(
+            host=HOST,
+            port=site.ports["client"],
+            user=ADMIN,
+            password=site.secrets["admin"],
+            dbname=database,
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_S,
+        )
 
     def _initdb(self, data: Path, password: Path) -> list[str | Path]:
         return [
@@ -107,16 +177,7 @@ class Postgres(Engine):
     async def ready(self, site: Site) -> None:
         """It answers to both passwords; the owner and the database are there."""
         try:
-            connection = await psycopg.AsyncConnection.connect(
-                host=HOST,
-                port=site.ports["client"],
-                user=ADMIN,
-                password=site.secrets["admin"],
-                dbname="postgres",
-                autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT_S,
-            )
-            async with connection:
+            async with await self._connected(site, "postgres") as connection:
                 await _ensure_database(connection, site.secrets["owner"])
         except psycopg.Error as error:
             raise NotReady(str(error)) from error
@@ -146,3 +207,25 @@ async def _ensure_database(connection: psycopg.AsyncConnection, password: str) -
         await connection.execute(sql.SQL("ALTER ROLE {} SET search_path = public").format(owner))
     if not await exists("SELECT FROM pg_database WHERE datname = %s"):
         await connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(owner, owner))
+
+
+async def _short(connection: psycopg.AsyncConnection[Any]) -> psycopg.AsyncCursor[Any]:
+    await connection.execute(_BY_INDEX)
+    return await connection.execute(_SHORT)
+
+
+async def _cut_off(
+    connection: psycopg.AsyncConnection[Any], table: str, key: str, name: str, have: int, want: int
+) -> str:
+    """Why a table that is shorter than it was cannot be read; nothing when all of it is there.
+
+    A VACUUM that was cut short may have made it shorter, too: then nothing points behind its end.
+    """
+    rows = f"SELECT xmin AS x FROM {table} ORDER BY "  # a name as regclass gives it: quoted
+    query = sql.SQL("SELECT count(x) FROM ({}{}) AS t")
+    try:
+        ordered = query.format(sql.SQL(rows), sql.Identifier(key))
+        await connection.execute(ordered)
+    except psycopg.Error as error:
+        return f"{name} has {have:,} bytes, not {want:,} ({error})"
+    return ""

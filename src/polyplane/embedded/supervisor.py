@@ -58,6 +58,10 @@ class Engines:
         """What is known of each engine now."""
         return {name: keeper.health for name, keeper in self._keepers.items()}
 
+    def folder(self, name: str) -> Path:
+        """Where the files of an engine are."""
+        return self._home.engines / name
+
     async def start(self, progress: Callable[[str], None] | None = None) -> None:
         """Hold the home, start or adopt every engine, and wait until all serve.
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
+
+_BROKEN = re.compile("append only|AOF|aof|RDB|rdb|manifest|checksum|short read|signature", re.I)
 
 SETTINGS = """\
 # Written at every start.
@@ -45,6 +49,23 @@ class Valkey(Engine):
             data=str(site.folder).replace("\\", "\\\\").replace('"', '\\"'),
         )
         return {"valkey.conf": settings}
+
+    async def broken(self, site: Site, what: str) -> str:
+        """A cache is right when it is empty, and perhaps not on such files."""
+        return self._emptied(site)
+
+    async def mended(self, site: Site, why: str) -> str:
+        """As above, when it is the files that it does not like."""
+        return self._emptied(site) if _BROKEN.search(why) else ""
+
+    def _emptied(self, site: Site) -> str:
+        for kept in (site.folder / "appendonlydir", site.folder / "dump.rdb"):
+            if kept.exists():
+                aside = kept.with_name(f"{kept.name}.broken")
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.unlink(missing_ok=True)
+                kept.rename(aside)
+        return "It begins empty: sessions have ended, the rest is derived again."
 
     async def ready(self, site: Site) -> None:
         """It takes the password and answers a PING, which it refuses while it loads."""

@@ -60,6 +60,7 @@ class Ingest:
         self._incarnation = self._name
         self.stored_points = 0
         self.rejected_messages = 0
+        self.lost_messages = 0
         self.last_error = ""
 
     async def run(self) -> None:
@@ -74,11 +75,16 @@ class Ingest:
                 if done >= bounds.first:  # stored, and died before it let go of them
                     await self._feed.let_go(self._name, done)
                 start = max(bounds.first, done + 1)
+                if done:
+                    self._missed(done + 1, start)
                 reader = self._feed.reader(self._name, [self._subject], start)
                 try:
                     while True:
                         messages = await reader.batch(BATCH_MESSAGES, wait_s=_WAIT_S)
                         if messages:
+                            for message in messages:
+                                self._missed(start, message.sequence)
+                                start = message.sequence + 1
                             await self._store_all(messages)
                             failures, self.last_error = 0, ""
                 finally:
@@ -88,6 +94,12 @@ class Ingest:
                 _log.warning("ingest.waiting", stream=self.stream.name, error=self.last_error)
                 await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
                 failures += 1
+
+    def _missed(self, expected: int, sequence: int) -> None:
+        """Say so, when messages that nobody has stored are gone: NATS held the only copy."""
+        if sequence > expected:
+            self.lost_messages += sequence - expected
+            _log.error("ingest.lost", stream=self.stream.name, first=expected, last=sequence - 1)
 
     async def _finish_begun(self) -> None:
         """Insert again what was begun before a crash, exactly the same ranges."""

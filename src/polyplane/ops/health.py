@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, Literal, TypeVar
 
@@ -12,12 +14,15 @@ from polyplane.errors import PolyplaneError
 
 Status = Literal["healthy", "degraded", "failed"]
 
-State = Literal["waiting", "filling", "proving", "switching", "begun", "stuck"]
+State = Literal["waiting", "filling", "proving", "switching", "begun", "lost", "stuck"]
 
 WAITS_S_MAX: Final = 10.0
 """A collection that nothing could be applied to for longer is no passing fault."""
 PING_TIMEOUT_S: Final = 0.8
 """Below the second that probes usually wait: a hanging engine must not make us look dead."""
+
+ROOM_BYTES_MIN: Final = 32 << 20
+"""With less on its disk an engine is about to refuse writes."""
 
 T = TypeVar("T")
 
@@ -28,7 +33,8 @@ class Check:
 
     Without an `essential` engine nothing works; without another, a part does not. An engine that
     is not `durable` may lose items by design (a cache) or can give no barrier. `note` says what
-    else is known of it, as that it was restarted.
+    else is known of it, as that it was restarted. `folder` is where its files are, when they are
+    ours.
     """
 
     engine: str
@@ -37,6 +43,7 @@ class Check:
     essential: bool = False
     durable: bool = True
     note: str = ""
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,8 @@ class Work:
     """What this process does that is more, or less, than to follow the changes.
 
     A collection (`what`) is filled, proven, switched to or, since `waits_s` seconds, waits for a
-    fault to pass; an epoch was begun; or sagas are stuck, until somebody looks at them. `detail`
-    says how far it is, or why.
+    fault to pass; a stream waits, or has lost messages; an epoch was begun; or sagas are stuck,
+    until somebody looks at them. `detail` says how far it is, or why.
     """
 
     what: str
@@ -68,8 +75,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The whole: failed without an essential engine; degraded without another one, or when a
-    collection has waited for longer than WAITS_S_MAX, or a saga is stuck.
+    """The whole: failed without an essential engine; degraded without another one, when one has
+    no room left on its disk, when a collection has waited for longer than WAITS_S_MAX, or a saga is
+    stuck.
     """
 
     status: Status
@@ -83,7 +91,8 @@ async def examine(
     """Ask every engine at once. Never raises for an engine that is down: that is the answer."""
     engines = await asyncio.gather(*(_ask(check, timeout_s) for check in checks))
     down = [check for check, it in zip(checks, engines, strict=True) if it.status == "failed"]
-    status: Status = "degraded" if down or _stand_still(work) else "healthy"
+    narrow = any(it.status == "degraded" for it in engines)
+    status: Status = "degraded" if down or narrow or _stand_still(work) else "healthy"
     if any(check.essential for check in down):
         status = "failed"
     return Health(status, tuple(engines), tuple(work))
@@ -128,4 +137,16 @@ async def _ask(check: Check, timeout_s: float) -> EngineHealth:
     except (PolyplaneError, OSError) as error:
         status, detail = "failed", str(error)
     latency_ms = (perf_counter() - started) * 1e3
+    if status == "healthy" and (narrow := _without_room(check.folder)):
+        status, detail = "degraded", " ".join(filter(None, (narrow, detail)))
     return EngineHealth(check.engine, check.role, status, latency_ms, check.durable, detail)
+
+
+def _without_room(folder: Path | None) -> str:
+    """What is wrong with the disk below `folder`, or nothing."""
+    try:
+        found = os.statvfs(folder) if folder is not None else None
+    except OSError as error:
+        return f"Its disk does not answer: {error}."
+    free = found.f_bavail * found.f_frsize if found else ROOM_BYTES_MIN
+    return "" if free >= ROOM_BYTES_MIN else f"No room: {free >> 20} MB are free in {folder}."

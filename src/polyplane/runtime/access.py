@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, Generic
@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 from typing_extensions import TypeVar
 
-from polyplane.errors import Misconfigured, Refused
+from polyplane.errors import Misconfigured, Refused, StoreDown
 from polyplane.feed.protocol import Ack, Feed, Outgoing, Subjects
 from polyplane.flow.projector import Target
 from polyplane.model import points
@@ -39,8 +39,15 @@ MESSAGE_BYTES: Final = 512 << 10
 class VectorReader(Generic[P]):
     """Search in the collection of one `Vectors` projection."""
 
-    def __init__(self, reading: Callable[[], Reading], store: VectorStore) -> None:
+    def __init__(
+        self,
+        reading: Callable[[], Reading],
+        refresh: Callable[[], Awaitable[None]],
+        store: VectorStore,
+    ) -> None:
+        """`refresh` has `reading` give what the journal knows."""
         self._reading = reading
+        self._refresh = refresh
         self._store = store
 
     async def search(
@@ -48,11 +55,12 @@ class VectorReader(Generic[P]):
     ) -> list[Hit]:
         """The items nearest to `query` (a text, or an embedding) that satisfy `tags`, best first.
 
-        Raises Refused for an unknown tag or a limit outside 1 to 1,000.
+        Raises Refused for an unknown tag or a limit outside 1 to 1,000, StoreDown while the
+        collection is being filled: what it lacks would be no answer.
         """
         if not 1 <= limit <= 1_000:
             raise Refused("limit must be from 1 to 1,000.", field="limit")
-        reading = self._reading()  # one collection throughout, whatever is switched meanwhile
+        reading = await self._whole()  # throughout, whatever is switched meanwhile
         if isinstance(query, str):
             if reading.embedder is None:
                 raise Misconfigured("A text cannot be searched for without an embedder.")
@@ -63,7 +71,18 @@ class VectorReader(Generic[P]):
 
     async def get(self, keys: Sequence[Any]) -> list[Hit]:
         """The items under `keys` that exist, in the order of `keys`."""
-        return await self._store.get(self._reading().collection, [str(key) for key in keys])
+        return await self._store.get((await self._whole()).collection, [str(key) for key in keys])
+
+    async def _whole(self) -> Reading:
+        """The collection to read, which holds all of truth; else StoreDown."""
+        if not (reading := self._reading()).filled:
+            await self._refresh()
+            if not (reading := self._reading()).filled:
+                raise StoreDown(
+                    f"{reading.collection.target} is being filled.",
+                    fix="Try again in a moment; `polyplane status` shows how far it is.",
+                )
+        return reading
 
 
 class CacheReader(Generic[P]):
@@ -93,10 +112,10 @@ class CacheReader(Generic[P]):
 
         On a miss truth is read and the value stored; the order of the feed is taken first, so
         that a change that comes meanwhile is newer and wins. While readers read what other code
-        derives, the value comes from truth alone.
+        derives, or what has lost its tail is filled again, the value comes from truth alone.
         """
         reading = self._reading()
-        if reading.derived:
+        if reading.derived and reading.filled:
             value = await self._store.get(reading.collection, str(key))
             if value is not None:
                 return value
@@ -109,7 +128,7 @@ class CacheReader(Generic[P]):
             return None
         if reading.derived:
             position = Position(epoch, bounds.last)
-            await self._store.apply(reading.collection, puts, [], position.packed())
+            await self._store.offer(reading.collection, puts, position.packed())
         return orjson.loads(canonical(puts[0].content.value))
 
 

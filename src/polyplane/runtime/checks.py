@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
 
 from polyplane.embedded import EngineHealth
-from polyplane.errors import PolyplaneError
+from polyplane.errors import PolyplaneError, StoreDown
 from polyplane.ops.health import PING_TIMEOUT_S, Check, Work, promptly
 from polyplane.runtime.opening import Open
 from polyplane.stores.catalog import engine_of
@@ -18,9 +18,20 @@ SAGA_DUE_S: Final = 30.0
 def checks_of(opened: Open) -> list[Check]:
     """One check per engine that is in use; embedded ones tell of their restarts too."""
     kept = opened.engines.health() if opened.engines else {}
+    engines = opened.engines
+
+    def check(
+        name: str, role: str, ping: Callable[[], Awaitable[None]], kept_as: str = "", **how: Any
+    ) -> Check:
+        known = kept.get(kept_as or name)
+        if engines is not None and known is not None:
+            how["folder"] = engines.folder(known.name)
+        note = " ".join(filter(None, (_note(known), *opened.damage.get(name, ()))))
+        return Check(name, role, ping, note=note, **how)
+
     checks = [
-        Check("postgresql", "truth", opened.database.ping, True, note=_note(kept, "postgres")),
-        Check("nats", "feed", opened.feed.ping, True, note=_note(kept, "nats")),
+        check("postgresql", "truth", opened.database.ping, "postgres", essential=True),
+        check("nats", "feed", opened.feed.ping, essential=True),
     ]
     for role, store in (
         ("vector", opened.stores.vector),
@@ -28,13 +39,15 @@ def checks_of(opened: Open) -> list[Check]:
         ("cache", opened.stores.cache),
     ):
         if store is not None:
-            name = engine_of(store)
             durable = getattr(store, "durable", True)
-            checks.append(Check(name, role, store.ping, durable=durable, note=_note(kept, name)))
+            folder = getattr(store, "folder", None)
+            name = engine_of(store)
+            checks.append(check(name, role, store.ping, durable=durable, folder=folder))
     if opened.stores.objects is not None:
         name = "seaweedfs" if "seaweedfs" in kept else "s3"
-        ping = opened.stores.objects.ping
-        checks.append(Check(name, "objects", ping, note=_note(kept, name)))
+        checks.append(check(name, "objects", opened.stores.objects.ping))
+    elif "seaweedfs" in kept:
+        checks.append(check("seaweedfs", "objects", _supervised(kept["seaweedfs"])))
     return checks
 
 
@@ -51,6 +64,14 @@ def work_of(opened: Open) -> Iterator[Work]:
         fault = opened.crew.faults.get(f"rebuild {name}", "")
         done = _of(rebuild.rows, rebuild.of_rows)
         yield Work(name, rebuild.phase, "; ".join(filter(None, (done, fault))))
+    for name, ingest in opened.ingests.items():
+        if ingest.lost_messages:
+            lost = (
+                f"{ingest.lost_messages:,} messages are gone from the feed, and nobody had stored"
+            )
+            yield Work(f"stream {name}", "lost", f"{lost} them.")
+        if ingest.last_error:
+            yield Work(f"stream {name}", "waiting", ingest.last_error)
     if opened.epochs_ended:
         yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
 
@@ -78,8 +99,18 @@ def _of(rows: int, of_rows: int) -> str:
     return f"{rows:,} of {of_rows:,} rows" if of_rows else ""
 
 
-def _note(kept: Mapping[str, EngineHealth], name: str) -> str:
-    known = kept.get(name)
-    if known is None or not known.restarts:
+def _note(known: EngineHealth | None) -> str:
+    if known is None:
         return ""
-    return f"Restarted {known.restarts} times; last: {known.last_error}"
+    restarts = known.restarts and f"Restarted {known.restarts} times; last: {known.last_error}"
+    return " ".join(filter(None, (restarts or "", known.note)))
+
+
+def _supervised(known: EngineHealth) -> Callable[[], Awaitable[None]]:
+    """What its supervisor knows, for an engine that this plane does not speak to."""
+
+    async def ping() -> None:
+        if known.state != "up":
+            raise StoreDown(f"{known.name} is {known.state}: {known.last_error}")
+
+    return ping

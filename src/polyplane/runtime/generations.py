@@ -53,6 +53,8 @@ class Reading:
     collection: Collection
     embedder: Embedder | None
     derived: bool
+    filled: bool = True
+    """Whether it holds all of truth; not when it is new, or was found lost or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,8 @@ class Generations:
             embedder = self._stores.embedder
         else:
             collection, embedder = await self._foreign(active)
-        self.readings[name] = Reading(collection, embedder, self._is_own(active))
+        own = self._is_own(active)
+        self.readings[name] = Reading(collection, embedder, own, active.filled)
 
     async def _foreign(self, row: CollectionRow) -> tuple[Collection, Embedder | None]:
         """A collection as its row describes it, and what embedded its texts, if that opens."""

@@ -13,6 +13,7 @@ import structlog
 from polyplane.errors import PolyplaneError, StoreDown
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
+from polyplane.flow.projector import Target
 from polyplane.flow.relay import Over, Relay
 from polyplane.flow.tenure import Tenure
 from polyplane.flow.witness import went_back
@@ -23,6 +24,7 @@ from polyplane.runtime.generations import REFRESH_S, Generations
 from polyplane.runtime.keeping import Keeper
 from polyplane.runtime.opening import Open
 from polyplane.runtime.sagas import start_sagas
+from polyplane.stores.catalog import engine_of
 
 _log = structlog.get_logger(__name__)
 
@@ -122,11 +124,11 @@ async def _when_over(declared: Declared, opened: Open) -> Over:
             return Over(why, went_back=False)
         if loop.time() - looked > _LOOK_AT_STORES_EVERY_S:
             looked = loop.time()
-            if lost := await _lost(opened):
+            if lost := [it.collection.target for it in await _lost(opened)]:
                 return Over(f"{', '.join(lost)} went back", went_back=False, within=True)
 
 
-async def _lost(opened: Open) -> list[str]:
+async def _lost(opened: Open) -> list[Target]:
     """The filled collections that are gone or an older copy; a store that is down is neither.
 
     A worker leaves that to `up`, which fills them again.
@@ -140,7 +142,7 @@ async def _lost(opened: Open) -> list[str]:
             with suppress(StoreDown, TimeoutError):
                 await target.store.prepare(target.collection)
                 if await went_back(target, opened.journal):
-                    lost.append(target.collection.target)
+                    lost.append(target)
     return lost
 
 
@@ -159,9 +161,12 @@ async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
     opened.tenure = Tenure(journal.leases, epoch=opened.epoch)
     opened.crew.add("tenure", opened.tenure.run)
     await opened.generations.refresh()
-    for name in await _lost(opened):
+    for target in await _lost(opened):
+        name = target.collection.target
         _log.warning("collection.went_back", collection=name)
         await journal.unfill(name)
+        said = f"{name}: was gone, or an older copy; it is filled again."
+        opened.damage.setdefault(engine_of(target.store), []).append(said)
     await opened.generations.refresh()
     await keeper.adjust()
     opened.crew.add("generations", keeper.run)

@@ -37,7 +37,7 @@ from polyplane.runtime.targets import Stores
 from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
-from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
+from polyplane.stores.catalog import ONE_PROCESS, adapter, engine_of, open_store
 from polyplane.stores.protocol import Embedder, ObjectStore
 from polyplane.truth.capture import Triggers, install, remove_dangling
 from polyplane.truth.database import Database
@@ -89,6 +89,8 @@ class Open:
     tenure: Tenure | None = None
     runner: Runner | None = None
     crew: Crew = field(default_factory=Crew)
+    damage: dict[str, list[str]] = field(default_factory=dict)
+    """Engine -> what was found damaged when this plane opened."""
     epochs_ended: list[str] = field(default_factory=list)
     """Why epochs ended while this plane was open."""
     proofs: dict[str, Far] = field(default_factory=dict)
@@ -123,11 +125,18 @@ async def open_all(
         await adapters
     loop = asyncio.get_running_loop()
     until = loop.time() + (RESTARTED_S if engines else 0)
+    damage: dict[str, list[str]] = {}
     while True:
         async with AsyncExitStack() as attempt:
             try:
                 opened = await _open_on(
-                    urls, declared, settings, attempt, moves=moves, is_worker=is_worker
+                    urls,
+                    declared,
+                    settings,
+                    attempt,
+                    moves=moves,
+                    is_worker=is_worker,
+                    damage=damage,
                 )
             except Unavailable as error:
                 if loop.time() > until:
@@ -148,6 +157,7 @@ async def _open_on(
     *,
     moves: bool,
     is_worker: bool,
+    damage: dict[str, list[str]],
 ) -> Open:
     """Open truth, feed and stores on engines that run. Safe to repeat."""
     database = Database(
@@ -166,6 +176,8 @@ async def _open_on(
     journal = Journal(database)
     epoch = await settle_epoch(declared, journal, feed, settings.home)
     stores = await _open_stores(declared, settings, urls, stack)
+    if moves and not is_worker:
+        await _inspect(stores, damage)
     generations = Generations(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
@@ -173,8 +185,16 @@ async def _open_on(
     sagas = Sagas(declared.sagas, database, lambda: opened.runner)
     opened = Open(urls, database, journal, feed, epoch, stores, generations, sagas)
     opened.is_worker = is_worker
+    opened.damage = damage
     await _prepare_generations(declared, opened, moves=moves and not is_worker)
     return opened
+
+
+async def _inspect(stores: Stores, damage: dict[str, list[str]]) -> None:
+    """Have stores look at their files before anybody reads them; note what they find."""
+    for store in (stores.vector, stores.series):
+        if store is not None and (found := await store.inspect()):
+            damage.setdefault(engine_of(store), []).extend(found)
 
 
 async def _start_engines(

@@ -32,6 +32,14 @@ class Store(Protocol):
         """Return when all that was applied before this call survives a power cut."""
         ...
 
+    async def inspect(self) -> list[str]:
+        """Look whether the files, where they are ours, are what was written; what is not, in words.
+
+        Called once, before anybody reads, by the one process that moves data. What is derived and
+        damaged is taken away, to be filled again; what is owned is not read any more.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of files and connections. Safe to call twice."""
         ...
@@ -171,7 +179,18 @@ class CacheStore(ItemStore, Protocol):
         ...
 
     async def get(self, collection: Collection, key: str) -> Any | None:
-        """The JSON value under `key`, or None."""
+        """The JSON value under `key`; None when there is none, or it is not as it was put."""
+        ...
+
+    async def offer(self, collection: Collection, puts: Sequence[Item], position: int) -> None:
+        """As `apply`, by a reader that has read truth: it leaves no mark."""
+        ...
+
+    async def marks(self, collection: Collection) -> dict[int, int]:
+        """Bucket of keys -> the newest position that was applied in it, as the store remembers.
+
+        Older than what was applied: the cache has lost its tail, and may hold what is stale.
+        """
         ...
 
 

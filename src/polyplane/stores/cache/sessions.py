@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, Final
+from zlib import crc32
 
 import orjson
 
@@ -28,22 +29,22 @@ class Sessions:
         """Keep `session`; the token that opens it (256 random bits)."""
         token = token_urlsafe(_TOKEN_BYTES)
         async with self._server.calls() as client:
-            await client.set(self._key(token), orjson.dumps(session), ex=SESSION_TTL_S)
+            key = self._key(token)
+            await client.set(key, _sealed(key, session), ex=SESSION_TTL_S)
         return token
 
     async def get(self, token: str) -> dict[str, Any] | None:
         """The session, whose hour begins anew, or None."""
         async with self._server.calls() as client:
-            found = await client.getex(self._key(token), ex=SESSION_TTL_S)
-        session: dict[str, Any] | None = None if found is None else orjson.loads(found)
-        return session
+            key = self._key(token)
+            found: Any = await client.getex(key, ex=SESSION_TTL_S)
+        return None if found is None else _opened(key, found)
 
     async def replace(self, token: str, session: dict[str, Any]) -> bool:
         """Keep `session` under `token` if that has not ended; whether it had not."""
         async with self._server.calls() as client:
-            kept = await client.set(
-                self._key(token), orjson.dumps(session), ex=SESSION_TTL_S, xx=True
-            )
+            key = self._key(token)
+            kept = await client.set(key, _sealed(key, session), ex=SESSION_TTL_S, xx=True)
         return bool(kept)
 
     async def delete(self, token: str) -> None:
@@ -53,3 +54,18 @@ class Sessions:
 
     def _key(self, token: str) -> str:
         return f"{self._server.prefix}session:{sha256(token.encode()).hexdigest()}"
+
+
+def _sealed(key: str, session: dict[str, Any]) -> bytes:
+    """The session behind a checksum: whoever has another one must not be let in by a bit."""
+    body = orjson.dumps(session)
+    return b"%08x" % crc32(key.encode() + body) + body
+
+
+def _opened(key: str, sealed: bytes) -> dict[str, Any] | None:
+    """The session, or None when it is not as it was kept: it has ended."""
+    body = sealed[8:]
+    if sealed[:8] != b"%08x" % crc32(key.encode() + body):
+        return None
+    session: dict[str, Any] = orjson.loads(body)
+    return session

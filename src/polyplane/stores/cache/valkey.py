@@ -1,7 +1,11 @@
 """Valkey and Redis: gated cache entries, sessions and rate limits, under the plane's own prefix.
 
-An entry is a hash (`c` collection, `p` position, `d` digest, `v` JSON), so that value and stamp
-cannot be evicted apart. Every key has an expiry, tombstones too.
+An entry is a hash (`c` collection, `p` position, `d` digest, `v` JSON, `s` checksum), so that value
+and stamp cannot be evicted apart. Every key has an expiry, tombstones too.
+
+The server's file has no checksums, and lacks its last second after a power cut. So an entry is
+given only with its checksum; and what projectors apply leaves a mark, which tells a cache that has
+lost its tail, and so may hold what is stale, from one that is merely empty here and there.
 """
 
 from __future__ import annotations
@@ -9,16 +13,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
+from zlib import crc32
 
 import orjson
+import structlog
 
 from polyplane.errors import Misconfigured
 from polyplane.model.collection import Collection
 from polyplane.model.digest import canonical
 from polyplane.model.items import Entry, Held, Item, Stamp
+from polyplane.model.key import bucket_of
 from polyplane.stores.cache.limits import Limits
 from polyplane.stores.cache.server import Server
 from polyplane.stores.cache.sessions import Sessions
+
+_log = structlog.get_logger(__name__)
 
 TOMBSTONE_TTL_S: Final = 24 * 3600
 _SCRIPT_KEYS: Final = 250
@@ -27,20 +36,29 @@ _PIPELINE_CALLS: Final = 8
 _READ_KEYS: Final = 10_000
 
 # KEYS the entries; ARGV the collection, the position, then of each entry: digest ('' for a
-# tombstone), JSON, seconds to live. Packed positions are below 2^53: exact in Lua's doubles.
-# What is there but is no hash is not ours, in a place that is.
+# tombstone), JSON, checksum, seconds to live. Packed positions are below 2^53: exact in Lua's
+# doubles. What is there but is no hash, or has no number, is not ours, in a place that is.
 _APPLY: Final = """
 local position = tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do
   local held = redis.pcall('HGET', key, 'p')
-  local foreign = type(held) == 'table'
+  local foreign = type(held) == 'table' or (held and not tonumber(held))
   if foreign or not held or tonumber(held) < position then
-    local digest, value, ttl_s = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+    local at = 4 * i - 1
+    local digest, value, sum, ttl_s = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
     if foreign or digest == '' then redis.call('DEL', key) end
     redis.call('HSET', key, 'c', ARGV[1], 'p', ARGV[2])
-    if digest ~= '' then redis.call('HSET', key, 'd', digest, 'v', value) end
+    if digest ~= '' then redis.call('HSET', key, 'd', digest, 'v', value, 's', sum) end
     redis.call('EXPIRE', key, ttl_s)
   end
+end
+"""
+
+# KEYS the marks; ARGV the position, then buckets. The server writes its file in the order of calls.
+_MARK: Final = """
+for i = 2, #ARGV do
+  local held = tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '')
+  if not held or held < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[1]) end
 end
 """
 
@@ -90,6 +108,10 @@ class ValkeyCache:
     async def barrier(self) -> None:
         """A cache is not waited for: what a power cut takes from it is derived again."""
 
+    async def inspect(self) -> list[str]:
+        """Its files are the server's own affair."""
+        return []
+
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""
         await self._server.close()
@@ -105,6 +127,20 @@ class ValkeyCache:
         self, collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
     ) -> None:
         """See the protocol. Raises Misconfigured for a time to live below a second."""
+        await self.offer(collection, puts, position, drops)
+        buckets = {bucket_of(key) for key in (*(item.key for item in puts), *drops)}
+        if buckets:
+            async with self._server.calls() as client:
+                await client.eval(_MARK, 1, self._marks(collection), position, *sorted(buckets))
+
+    async def offer(
+        self,
+        collection: Collection,
+        puts: Sequence[Item],
+        position: int,
+        drops: Sequence[str] = (),
+    ) -> None:
+        """See the protocol. Raises Misconfigured for a time to live below a second."""
         entries: list[tuple[str, str, bytes, int]] = []
         for item in puts:
             ttl_s = collection.ttl_s if item.content.ttl_s is None else item.content.ttl_s
@@ -118,16 +154,30 @@ class ValkeyCache:
                 for call in calls[first : first + _PIPELINE_CALLS]:
                     keys = [start + key for key, _, _, _ in call]
                     parts: list[str | bytes | int] = [collection.target, position]
-                    for _, digest, value, ttl_s in call:
-                        parts += (digest, value, ttl_s)
+                    for key, digest, value, ttl_s in call:
+                        parts += (digest, value, _sum(start + key, str(position), value), ttl_s)
                     pipe.eval(_APPLY, len(keys), *keys, *parts)
                 await pipe.execute()
 
-    async def get(self, collection: Collection, key: str) -> Any | None:
-        """The JSON value under `key`, or None."""
+    async def marks(self, collection: Collection) -> dict[int, int]:
+        """See the protocol."""
         async with self._server.calls() as client:
-            value = await client.hget(self._start(collection) + key, "v")
-        return None if value is None else orjson.loads(value)
+            held = await client.hgetall(self._marks(collection))
+        pairs = ((int(bucket), position) for bucket, position in held.items() if bucket.isdigit())
+        return {bucket: int(position) for bucket, position in pairs if position.isdigit()}
+
+    async def get(self, collection: Collection, key: str) -> Any | None:
+        """The JSON value under `key`; None when there is none, or not as it was put."""
+        name = self._start(collection) + key
+        async with self._server.calls() as client:
+            found: list[Any] = await client.hmget(name, ["p", "v", "s"])
+        position, value, held = found
+        if position is None or value is None:
+            return None
+        if held != _sum(name, position.decode(errors="replace"), value):
+            _log.warning("cache.damaged", collection=collection.target, key=key)
+            return None
+        return orjson.loads(value)
 
     async def scan(
         self, collection: Collection, *, after: str | None = None, batch_size: int = 10_000
@@ -154,8 +204,7 @@ class ValkeyCache:
             some = keys[index : index + _READ_KEYS]
             for key, held in zip(some, await self._fields(start, some, "cpdv"), strict=True):
                 if _is_of(collection, held):
-                    content = None if held[3] is None else Entry(orjson.loads(held[3]))
-                    found.append(Held(_stamp(key, held), content))
+                    found.append(Held(_stamp(key, held), _entry(held[3])))
         return found
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
@@ -200,6 +249,12 @@ class ValkeyCache:
             keys = names[first : first + _SCRIPT_KEYS]
             async with self._server.calls() as client:
                 await client.eval(_FORGET, len(keys), *keys, collection.target)
+        async with self._server.calls() as client:
+            await client.delete(self._marks(collection))
+
+    def _marks(self, collection: Collection) -> str:
+        """Where the marks are: bucket -> the newest position that was applied in it."""
+        return f"{self._server.prefix}:marks:{collection.target}"
 
     def _start(self, collection: Collection) -> str:
         """What the keys of `collection` begin with: two generations may stand side by side."""
@@ -210,11 +265,28 @@ class ValkeyCache:
 
 def _is_of(collection: Collection, held: Any) -> bool:
     """Whether it is there; else it has expired, is of a longer prefix, or is no entry at all."""
-    return isinstance(held, list) and held[0] == collection.target.encode()
+    if not isinstance(held, list) or held[0] != collection.target.encode():
+        return False
+    return held[1] is not None and bool(held[1].isdigit())
 
 
 def _stamp(key: str, held: list[Any]) -> Stamp:
-    return Stamp(key, int(held[1]), held[2].decode() if held[2] else None)
+    return Stamp(key, int(held[1]), held[2].decode(errors="replace") if held[2] else None)
+
+
+def _entry(value: bytes | None) -> Entry | None:
+    """What is held, damaged or not; None in a tombstone."""
+    if value is None:
+        return None
+    try:
+        return Entry(orjson.loads(value))
+    except orjson.JSONDecodeError:
+        return Entry(value.hex())
+
+
+def _sum(name: str, position: str, value: bytes) -> bytes:
+    """A checksum of an entry, its name included, so that a flipped bit is never an answer."""
+    return b"%08x" % crc32(b"\0".join((name.encode(), position.encode(), value)))
 
 
 def _check_ttl(name: str, ttl_s: int) -> None:

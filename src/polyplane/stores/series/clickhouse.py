@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 
-from polyplane.errors import Misconfigured, Refused, TooLarge
+from polyplane.errors import Misconfigured, PolyplaneError, Refused, TooLarge
 from polyplane.model.drift import Partition
 from polyplane.model.items import Where
 from polyplane.model.points import EVENT_ID, EVENT_ID_TYPE, arrow_schema
@@ -31,6 +32,7 @@ from polyplane.stores import disk
 from polyplane.stores.protocol import HeldBatch
 from polyplane.stores.series import clickhouse_ddl as ddl
 from polyplane.stores.series import clickhouse_queries as queries
+from polyplane.stores.series.clickhouse_custody import Custody
 from polyplane.stores.series.clickhouse_lane import RESULT_ROWS_MAX, Lane
 from polyplane.stores.series.clickhouse_queries import Query
 
@@ -144,6 +146,12 @@ class ClickHouseSeries:
         self._open_prover = open_prover
         self._opening = asyncio.Lock()
         self._folder = folder
+        self._custody = Custody(database, folder)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files are; None when they are not ours."""
+        return self._folder
 
     async def ping(self) -> None:
         """Return when the engine answers; StoreDown when it does not."""
@@ -152,10 +160,22 @@ class ClickHouseSeries:
     async def barrier(self) -> None:
         """chdb: sync the folder. A server syncs every insert itself (`fsync_after_insert`)."""
         if self._folder is not None:
-            await self._writer.within_deadline(asyncio.to_thread(disk.sync, self._folder))
+            synced = self._writer.within_deadline(asyncio.to_thread(disk.sync, self._folder))
+            await self._custody.kept(self._writer, synced)
+
+    async def inspect(self) -> list[str]:
+        """chdb: look whether all parts are there and well; what is not, in words.
+
+        Streams that have lost points are not read any more.
+        """
+        return await self._custody.taken(self._writer) if self._folder is not None else []
 
     async def close(self) -> None:
         """Let running calls end, then let go. Safe to call twice."""
+        with suppress(PolyplaneError):
+            if self._custody.is_taken:
+                self._custody.leave()
+                await self.barrier()
         for lane in (self._prover, self._guest, self._reader, self._writer):
             if lane is not None:
                 await lane.close()
@@ -239,6 +259,7 @@ class ClickHouseSeries:
         def checked(client: Client) -> pa.Table:
             canonical = client.query(parse, {"sql": sql}).result_rows[0][0]
             queries.check_reading(canonical, parameters)
+            self._custody.check(*re.findall(r"\w+", canonical))
             return _arrow(client, Query(canonical, plain))
 
         return await self._guest.run(checked, sql_is_callers=True)
@@ -255,6 +276,7 @@ class ClickHouseSeries:
         limit: int = 10_000,
     ) -> pa.Table:
         """Per time bucket, from `start` up to but without `end`: see the protocol."""
+        self._custody.check(stream.name)
         return await self._read(
             queries.window(
                 self._table(stream),
@@ -272,6 +294,7 @@ class ClickHouseSeries:
         self, stream: type[Stream], *, by: str, where: Where, limit: int = 1_000
     ) -> pa.Table:
         """The newest point for each value of column `by`, in the order of `by`."""
+        self._custody.check(stream.name)
         found = await self._read(
             queries.latest(self._table(stream), stream, by=by, where=where, limit=limit)
         )
@@ -279,6 +302,7 @@ class ClickHouseSeries:
 
     async def count(self, stream: type[Stream], where: Where | None = None) -> int:
         """How many different points there are."""
+        self._custody.check(stream.name)
         found = await self._read(queries.count(self._table(stream), stream, where))
         return int(found["n"][0].as_py())
 

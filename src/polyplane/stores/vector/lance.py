@@ -8,6 +8,7 @@ optimistically. Every apply makes a small fragment; `maintain` folds them before
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -23,8 +24,10 @@ from polyplane.errors import Misconfigured, NotFound, StoreDown
 from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Where
+from polyplane.stores import disk
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import lance_disk, lance_table
+from polyplane.stores.vector.lance_inspection import Watch, inspect
 from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge, overrule
 from polyplane.stores.vector.where import check_names, check_query, check_tags
 
@@ -50,10 +53,11 @@ async def connect(
     """
     location = url.removeprefix("lancedb://")
     folder = None if "://" in location else Path(location).absolute()
+    healed: list[Path] = []
     try:
         if folder is not None:
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-            await asyncio.to_thread(lance_disk.heal, folder)
+            healed = await asyncio.to_thread(lance_disk.heal, folder)
         # A zero interval makes each read see what other processes have committed before it.
         async with asyncio.timeout(timeout_s):
             database = await lancedb.connect_async(
@@ -64,7 +68,7 @@ async def connect(
             )
     except (OSError, RuntimeError, ValueError, TimeoutError) as error:
         raise StoreDown(f"LanceDB at {location} does not open: {error}") from error
-    return LanceStore(database, folder, durable=durable, timeout_s=timeout_s)
+    return LanceStore(database, folder, durable=durable, timeout_s=timeout_s, healed=healed)
 
 
 class LanceStore(VectorStore):
@@ -79,13 +83,22 @@ class LanceStore(VectorStore):
         *,
         durable: bool,
         timeout_s: float,
+        healed: Sequence[Path] = (),
     ) -> None:
+        """`healed` are the torn manifests that were dropped when it was opened."""
         self.durable = durable
         self._database = database
         self._folder = folder
         self._timeout_s = timeout_s
         self._tables: dict[str, lancedb.AsyncTable] = {}
         self._upkeep: dict[str, Upkeep] = {}
+        self._watch: Watch | None = None
+        self._healed = healed
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files are; None when they are not ours."""
+        return self._folder
 
     async def ping(self) -> None:
         async with self._answering("list its tables"):
@@ -94,9 +107,28 @@ class LanceStore(VectorStore):
     async def barrier(self) -> None:
         if self.durable and self._folder is not None:
             async with self._answering("write its files to disk"):
-                await asyncio.to_thread(lance_disk.sync, self._folder)
+                began_ns = time.time_ns()
+                await asyncio.to_thread(disk.sync, self._folder)
+            if self._watch is not None:
+                self._watch.synced(began_ns)
+
+    async def inspect(self) -> list[str]:
+        """Read again what was noted of every file, and all there is after an unclean stop.
+
+        A table that is damaged is deleted, and so is the newest version of one that only lacks
+        what a power cut took. From now on what becomes durable is noted.
+        """
+        if self._folder is None:
+            return []
+        async with self._answering("read its files", MAINTAIN_TIMEOUT_S):
+            self._watch, found = await inspect(self._database, self._folder)
+        torn = (f"{it.parents[1].stem}: {it.name} was torn and is dropped." for it in self._healed)
+        return [*torn, *found]
 
     async def close(self) -> None:
+        if self._watch is not None:
+            await self._watch.close()
+            self._watch = None
         for table in self._tables.values():
             table.close()  # type: ignore[no-untyped-call]
         self._tables.clear()

@@ -8,9 +8,7 @@ has confirmed can be in them, so they are dropped and the version before becomes
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,21 +20,6 @@ LOCK_POLL_S: Final = 0.002
 
 _MAGIC: Final = b"LANC"
 _log = structlog.get_logger(__name__)
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def sync(folder: Path) -> None:
-    """Return when all written so far to the file system of `folder` survives a power cut."""
-    if not hasattr(_libc, "syncfs"):  # not Linux
-        os.sync()
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if _libc.syncfs(handle) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(folder))
-    finally:
-        os.close(handle)
 
 
 @asynccontextmanager
@@ -73,6 +56,20 @@ def heal(folder: Path) -> list[Path]:
             manifest.unlink(missing_ok=True)
             dropped.append(manifest)
     return dropped
+
+
+def drop_head(table: Path) -> bool:
+    """Let the version before the newest be the newest; whether there is one.
+
+    For a table that does not open or cannot be read whole: the newest version may be that of an
+    apply which a power cut has interrupted, whose manifest lasted and whose rows did not.
+    """
+    found = sorted((table / "_versions").glob("*.manifest"), key=_version)
+    if len(found) < 2:
+        return False
+    _log.warning("unreadable_version_dropped", table=table.stem, file=found[-1].name)
+    found[-1].unlink(missing_ok=True)
+    return True
 
 
 def _version(manifest: Path) -> int:

@@ -88,6 +88,10 @@ class QdrantStore(VectorStore):
     async def barrier(self) -> None:
         """Nothing to do: on a server `apply` has waited for it, local mode has none."""
 
+    async def inspect(self) -> list[str]:
+        """Its files are the server's own affair."""
+        return []
+
     async def close(self) -> None:
         await self._client.close()
 
