@@ -32,7 +32,7 @@ from polyplane.stores import disk
 from polyplane.stores.protocol import HeldBatch
 from polyplane.stores.series import clickhouse_ddl as ddl
 from polyplane.stores.series import clickhouse_queries as queries
-from polyplane.stores.series.clickhouse_custody import Custody
+from polyplane.stores.series.clickhouse_custody import Custody, set_torn_aside
 from polyplane.stores.series.clickhouse_lane import RESULT_ROWS_MAX, Lane
 from polyplane.stores.series.clickhouse_queries import Query
 
@@ -80,6 +80,7 @@ async def connect(
     database = database or named
     if not re.fullmatch(r"\w{1,100}", database):
         raise Misconfigured(f"{database!r} is no name for a database.")
+    torn = await asyncio.to_thread(set_torn_aside, folder) if folder is not None else []
     writer = await Lane.open(target, _WRITE_SETTINGS, threads=1, timeout_s=timeout_s)
     lanes = [writer]
     try:
@@ -97,7 +98,7 @@ async def connect(
     slow = {"max_execution_time": PROVE_S} | _READ_SETTINGS
     patient = target if folder is not None else target | {"send_receive_timeout": PROVE_S}
     prover = partial(Lane.open, patient, slow, threads=1, timeout_s=PROVE_S)
-    return ClickHouseSeries(*lanes, database=database, folder=folder, open_prover=prover)
+    return ClickHouseSeries(*lanes, database=database, folder=folder, open_prover=prover, torn=torn)
 
 
 def _target(url: str, timeout_s: float) -> tuple[dict[str, Any], Path | None, str]:
@@ -136,7 +137,9 @@ class ClickHouseSeries:
         database: str,
         folder: Path | None,
         open_prover: Callable[[], Awaitable[Lane]],
+        torn: list[str] | None = None,
     ) -> None:
+        """`torn` is what was set aside of the folder before it was opened."""
         self.multi_process = folder is None
         self.database = database
         self._writer = writer
@@ -146,7 +149,7 @@ class ClickHouseSeries:
         self._open_prover = open_prover
         self._opening = asyncio.Lock()
         self._folder = folder
-        self._custody = Custody(database, folder)
+        self._custody = Custody(database, folder, torn or [])
 
     @property
     def folder(self) -> Path | None:

@@ -43,6 +43,21 @@ _ONE: Final = {"check_query_single_value_result": 1}
 _RETENTION: Final = re.compile(r"toIntervalDay\((\d+)\)(?! RECOMPRESS)")
 
 
+def set_torn_aside(folder: Path) -> list[str]:
+    """Move definitions of tables that hold nothing any more to `torn` beside the folder; in words.
+
+    The engine does not open with one of them. What the table held is missed afterwards.
+    """
+    found = []
+    for path in sorted(folder.glob("metadata/*/*.sql")):
+        if not path.read_bytes().strip(b"\0 \n"):
+            aside = folder.with_name(f"{folder.name}.torn")
+            aside.mkdir(exist_ok=True)
+            path.replace(aside / f"{path.parent.name}.{path.name}")
+            found.append(f"{path.stem}: its definition was torn, and is set aside.")
+    return found
+
+
 class Part(NamedTuple):
     """An immutable piece of a table: the blocks `first` to `last` of a partition."""
 
@@ -92,18 +107,20 @@ class Custody:
     Does nothing until they are `taken`: a reader beside the one who writes notes nothing.
     """
 
-    def __init__(self, database: str, folder: Path | None) -> None:
+    def __init__(self, database: str, folder: Path | None, torn: list[str]) -> None:
+        """`torn` is what was set aside before the engine opened."""
         self._database = database
         self._where = {"database": database}
         self._path = folder and folder.with_name(f"{folder.name}.{database}.parts.json")
         self._lost: dict[str, str] = {}
         self._due_at = 0.0
+        self._torn = torn
         self.is_taken = False
 
     async def taken(self, lane: Lane) -> list[str]:
         """Look for what is damaged, in words; note from now on what is durable."""
         self._lost = await lane.run(self._missing)
-        found = await lane.run(self._set_aside)
+        found = [*self._torn, *await lane.run(self._set_aside)]
         found += await lane.run(self._damaged)
         found += [f"{table}: {what}." for table, what in self._lost.items()]
         for said in found:
