@@ -221,15 +221,15 @@ class Plane:
             return StreamAccess(declared, opened.stores.series, opened.feed, opened.feed.subjects)
         if declared not in self.declared.projections:
             raise NotFound(f"This plane does not declare {declared.__name__}.")
-        readings, name = opened.generations.readings, declared.name
+        known, name = opened.generations, declared.name
+        reading = partial(known.readings.__getitem__, name)
         if issubclass(declared, Vectors):
             assert opened.stores.vector is not None
-            refresh = opened.generations.refresh
-            return VectorReader(lambda: readings[name], refresh, opened.stores.vector)
+            return VectorReader(reading, known.refresh, opened.stores.vector)
         assert opened.stores.cache is not None
         return CacheReader(
-            opened.generations.own[name],
-            lambda: readings[name],
+            known.own[name],
+            reading,
             opened.stores.cache,
             opened.database,
             opened.feed,
