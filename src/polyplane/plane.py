@@ -78,10 +78,9 @@ class Plane:
 
         A `worker` only takes a share of what another plane projects, and of its sagas. Files are
         kept with `blobs`, or where an application or a `Blob.reference()` needs them."""
-        declared = Declared.of(applications, models, projections, streams, sagas, blobs)
-        declared = with_uploads(declared)
         self.settings = settings or Settings.load(home=Path(home) if home else None)
-        self.declared = for_worker(declared, self.settings) if worker else declared
+        given = with_uploads(Declared.of(applications, models, projections, streams, sagas, blobs))
+        self.declared = for_worker(given, self.settings) if worker else given
         self._flows, self._is_worker = flows, worker
         self._stack: AsyncExitStack | None = None
         self._open: Open | None = None
@@ -92,8 +91,8 @@ class Plane:
         """Open everything; `tell` hears what happens. On failure nothing is left open."""
         if self._stack is not None:
             raise Misconfigured("This plane is open already.")
+        how = {"moves": self._flows, "is_worker": self._is_worker}
         async with AsyncExitStack() as stack:
-            how = {"moves": self._flows, "is_worker": self._is_worker}
             opened = await open_all(self.declared, self.settings, stack, tell or _silently, **how)
             if self._flows:
                 await start_flow(self.declared, opened, self, self.settings.home, stack)
