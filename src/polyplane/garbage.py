@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -32,15 +32,27 @@ def seldom_collected() -> Iterator[Callable[[], None]]:
     """As `uncollected`, for work in batches that waits, and may take long.
 
     Gives what is to be called between batches: it searches, when that is COLLECT_EVERY_S ago.
-    Automatic searches were a third of what projecting takes of the processor.
+    Automatic searches were a third of what projecting takes of the processor. Work that stands
+    still, or that nobody ends, keeps them off for as long at most.
     """
-    searched_at = time.monotonic()
-
-    def between() -> None:
-        nonlocal searched_at
-        if time.monotonic() - searched_at >= COLLECT_EVERY_S:
-            gc.collect()
-            searched_at = time.monotonic()
-
+    if not gc.isenabled():  # another work sees to it; or somebody wants it off
+        yield lambda: None
+        return
+    loop = asyncio.get_running_loop()
+    searched_at = loop.time()
     with uncollected():
-        yield between
+        limit = loop.call_later(COLLECT_EVERY_S, gc.enable)
+
+        def between() -> None:
+            nonlocal searched_at, limit
+            if loop.time() - searched_at >= COLLECT_EVERY_S:
+                gc.collect()
+                searched_at = loop.time()
+                limit.cancel()
+                limit = loop.call_later(COLLECT_EVERY_S, gc.enable)
+                gc.disable()
+
+        try:
+            yield between
+        finally:
+            limit.cancel()

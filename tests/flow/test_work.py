@@ -13,6 +13,7 @@ import pytest
 import polyplane as pp
 from polyplane.errors import StoreDown
 from polyplane.flow import backfill as backfill_module
+from polyplane.flow.rebuild import Rebuild
 from polyplane.ops import health as health_module
 from polyplane.ops.lag import ProjectionLag
 from polyplane.runtime import moving
@@ -63,6 +64,15 @@ async def test_how_far_a_fill_and_a_rebuild_are(
                     return
                 await asyncio.sleep(0.02)
 
+    catch_up = Rebuild._caught_up
+
+    async def seen_in_each_phase(self: Rebuild) -> None:
+        async with asyncio.timeout(20):
+            while not any(state == self.phase for _, state, _ in work):
+                await asyncio.sleep(0.01)
+        await catch_up(self)
+
+    monkeypatch.setattr(Rebuild, "_caught_up", seen_in_each_phase)
     await look("slow")
     halfway = [it for it in seen if it[0] == "filling" and 0 < it[1] < ROWS == it[2]]
     assert halfway[0][3] == f"filling {halfway[0][1]:,} of 1,000 rows"

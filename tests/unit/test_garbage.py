@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +19,15 @@ class Knot:
         self.itself = self
 
 
-def test_long_work_searches_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def searching() -> Iterator[None]:
+    """It is on before, whatever others do, and after."""
+    gc.enable()
+    yield
+    gc.enable()
+
+
+async def test_long_work_searches_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     with garbage.seldom_collected() as between:
         assert not gc.isenabled()
         knot = weakref.ref(Knot())
@@ -25,11 +35,24 @@ def test_long_work_searches_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
         assert knot() is not None
         monkeypatch.setattr(garbage, "COLLECT_EVERY_S", 0.0)
         between()
-        assert knot() is None
+        assert knot() is None and not gc.isenabled()
     assert gc.isenabled()
 
 
-def test_whoever_ends_first_lets_it_search_again() -> None:
+async def test_work_that_stands_still_keeps_it_off_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(garbage, "COLLECT_EVERY_S", 0.01)
+    work = garbage.seldom_collected()
+    work.__enter__()
+    assert not gc.isenabled()
+    async with asyncio.timeout(5):
+        while not gc.isenabled():
+            await asyncio.sleep(0.001)
+    work.__exit__(None, None, None)
+
+
+async def test_whoever_ends_first_lets_it_search_again() -> None:
     """Two works of one process: none leaves it off for good."""
     first, second = garbage.seldom_collected(), garbage.seldom_collected()
     first.__enter__()
@@ -40,11 +63,8 @@ def test_whoever_ends_first_lets_it_search_again() -> None:
     assert gc.isenabled()
 
 
-def test_it_stays_off_where_it_was_off() -> None:
+async def test_it_stays_off_where_it_was_off() -> None:
     gc.disable()
-    try:
-        with garbage.seldom_collected():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
+    with garbage.seldom_collected() as between:
+        between()
+    assert not gc.isenabled()

@@ -211,6 +211,10 @@ def _run(context: MigrationContext, step: RevisionStep) -> None:
 def _check_removable(url: str) -> None:
     with _engine(url) as engine, engine.connect() as connection, _in_words("Removing core"):
         _check_applications(connection)
+        for own in ("saga", "blob"):  # these go before it does
+            connection.exec_driver_sql(
+                f"ALTER TABLE IF EXISTS polyplane.{own} ALTER COLUMN id DROP DEFAULT"
+            )
         connection.exec_driver_sql("DROP FUNCTION polyplane.new_key()")
         connection.rollback()
 
