@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.errors import Fenced, TruthDown
 from polyplane.steps import step
@@ -34,7 +34,7 @@ class Desk:
         self._database = database
         self._who = {"actor": actor, "tenant": tenant}
         self._stack = AsyncExitStack()
-        self._connection: AsyncConnection | None = None
+        self._session: AsyncSession | None = None
         self._driver: psycopg.AsyncConnection[Any] | None = None
         self._has_begun = False
 
@@ -45,16 +45,13 @@ class Desk:
         raises; what `write` raises besides. Then the desk is to be closed.
         """
         with in_our_words(), constraints_in_our_words():
-            connection, driver = await self._begin()
-            # It does not know of the transaction, which is begun and ended past it.
-            async with AsyncSession(
-                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
-            ) as session:
-                tx = Write(session, epoch=epoch, **self._who)
-                note = await work(tx)
-                await tx.send()
-                step("saga.local_done")
-                row = await self._commit(driver, note, more)
+            session, driver = await self._begin()
+            tx = Write(session, epoch=epoch, **self._who)
+            note = await work(tx)
+            await tx.send()
+            step("saga.local_done")
+            row = await self._commit(driver, note, more)
+            session.expunge_all()  # what the next one reads, it reads anew
         for call in tx.afterwards:
             call()
         return row
@@ -63,21 +60,26 @@ class Desk:
         """Give the connection back; a transaction that was only begun is gone."""
         with in_our_words():
             await self._stack.aclose()
-        self._connection, self._driver, self._has_begun = None, None, False
+        self._session, self._driver, self._has_begun = None, None, False
 
-    async def _begin(self) -> tuple[AsyncConnection, psycopg.AsyncConnection[Any]]:
-        if self._connection is None or self._driver is None:
+    async def _begin(self) -> tuple[AsyncSession, psycopg.AsyncConnection[Any]]:
+        if self._session is None or self._driver is None:
             connection = await self._stack.enter_async_context(self._database.engine.connect())
             await connection.begin()  # to be rolled back when it is closed, never committed
             pooled = await connection.get_raw_connection()
             driver = pooled.driver_connection
             assert isinstance(driver, psycopg.AsyncConnection)
-            self._connection, self._driver = connection, driver
+            # It does not know of the transactions, which are begun and ended past it.
+            session = AsyncSession(
+                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+            )
+            await self._stack.enter_async_context(session)
+            self._session, self._driver = session, driver
         if not self._has_begun:
             async with self._driver.pipeline():  # with BEGIN, which psycopg sends first
                 await self._driver.execute(_WHO, self._who)
             self._has_begun = True
-        return self._connection, self._driver
+        return self._session, self._driver
 
     async def _commit(
         self, driver: psycopg.AsyncConnection[Any], note: Note, more: bool
