@@ -42,6 +42,7 @@ class Reader:
         self._pieces = pieces
         self._digest = sha256()
         self._number = 0
+        self._back: Content | None = None
 
     @property
     def sha256(self) -> str:
@@ -53,11 +54,18 @@ class Reader:
 
         Raises Refused when the file cannot be read, TooLarge when there is no end to it.
         """
+        if self._back is not None:
+            back, self._back = self._back, None
+            return back
         self._number += 1
         found = await self._pieces.take(part_bytes(self._number))
         await asyncio.to_thread(self._digest.update, found)
         self.size += len(found)
         return Content(self._number, found, self.sha256)
+
+    def put_back(self, content: Content) -> None:
+        """Let `next` give the last part once more: who only looks at it need not hold it."""
+        self._back = content
 
 
 @asynccontextmanager

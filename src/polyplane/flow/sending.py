@@ -64,13 +64,13 @@ class Sending:
         self._in_flight = 0
         self._room = asyncio.Condition()
 
-    async def run(self, first: Content, reader: Reader) -> Sent:
-        """Send all from `first` on that is not there yet.
+    async def run(self, reader: Reader) -> Sent:
+        """Send all that is not there yet.
 
         Raises Conflict when the content is not the one that the upload was begun with, StoreDown
         when the store does not answer for AGAIN_S seconds.
         """
-        parts, this = 0, first
+        parts, this = 0, await reader.next()
         unreadable: Exception | None = None
         try:
             async with asyncio.TaskGroup() as sending:
@@ -83,6 +83,7 @@ class Sending:
                         sending.create_task(self._send(this))
                     if len(this.bytes) < part_bytes(this.number):
                         break
+                    del this  # it need not be held while the next one is read
                     try:
                         this = await reader.next()
                     except Exception as error:  # what is on its way arrives first

@@ -88,7 +88,9 @@ class Putting:
             first = await reader.next()
             blob_id = await self._rows.new_id()
             if len(first.bytes) == part_bytes(1):
-                return await self._in_parts(blob_id, first, reader, wanted, key)
+                reader.put_back(first)
+                del first
+                return await self._in_parts(blob_id, reader, wanted, key)
             check_digest(reader.sha256, wanted.sha256)
             is_new = await self._rows.reserve(
                 blob_id,
@@ -116,7 +118,9 @@ class Putting:
         async with reading(source) as reader:
             first = await reader.next()
             if len(first.bytes) == part_bytes(1):
-                return await self._in_parts(known.id, first, reader, wanted, None)
+                reader.put_back(first)
+                del first
+                return await self._in_parts(known.id, reader, wanted, None)
             if await self._rows.upload(known.id) is not None:
                 raise Conflict("This content is shorter than what the upload was begun with.")
             check_digest(reader.sha256, wanted.sha256)
@@ -154,7 +158,7 @@ class Putting:
         return blob
 
     async def _in_parts(
-        self, blob_id: UUID, first: Content, reader: Reader, wanted: Wanted, key: str | None
+        self, blob_id: UUID, reader: Reader, wanted: Wanted, key: str | None
     ) -> Blob:
         """Put a large one, through the saga; or go on with it."""
         saga = await self._saga(blob_id, wanted, key)
@@ -175,7 +179,7 @@ class Putting:
             held=held,
             progress=wanted.progress,
         )
-        sent = await sending.run(first, reader)
+        sent = await sending.run(reader)
         if wanted.sha256 not in (None, sent.sha256):
             await self._sagas.cancel(saga, "It had another digest than was said.")
         check_digest(sent.sha256, wanted.sha256)
