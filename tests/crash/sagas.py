@@ -52,7 +52,7 @@ async def run(
         cache_url=urls["valkey"],
     )
     plane = pp.Plane(settings=settings, models=[trips.Effect], sagas=[trips.Trip], flows=False)
-    steps = [step for step in named_steps() if step.startswith("saga.") and step != "saga.started"]
+    steps = [it for it in named_steps() if it.startswith("saga.") and it != "saga.started"]
     killed, share = 0, 0.0
 
     def is_due() -> bool:
@@ -61,14 +61,8 @@ async def run(
 
     def order() -> dict[str, Any]:
         armed = chance.choice(steps) if is_due() and chance.random() < 0.7 else ""
-        return {
-            "home": str(home),
-            "role": "sagas",
-            "namespace": name,
-            "urls": dict(urls),
-            "step": armed,
-            "nth": chance.choice((3, 10, 30)),
-        }
+        where = {"home": str(home), "role": "sagas", "namespace": name, "urls": dict(urls)}
+        return where | {"step": armed, "nth": chance.choice((3, 10, 30))}
 
     async with plane:
         nursery = Nursery(home)
@@ -124,7 +118,8 @@ async def _start(plane: pp.Plane, sagas: int) -> None:
 
 async def _open(plane: pp.Plane, sagas: int) -> int:
     """How many have not ended; of `sagas`, or of all that are begun by now."""
-    [[begun, ended]] = await by_hand(plane, "SELECT count(*), count(ended_at) FROM polyplane.saga")
+    [row] = await by_hand(plane, "SELECT count(*), count(ended_at) FROM polyplane.saga")
+    begun, ended = map(int, row)
     return max(begun, sagas) - ended
 
 
