@@ -26,7 +26,8 @@ import psycopg
 from tests.crash.children import Child, Died
 from tests.crash.golden import MESSAGES, OBJECTS, POINTS, Homes, Stage, expected, golden
 from tests.crash.harm import HARMS
-from tests.crash.objects import BUCKET, client_of, content_of
+from tests.crash.objects import BUCKET, content_of
+from tests.flow.embedded_s3 import client_of
 
 RECOVERY_MAX_S: Final = 60.0
 SAMPLE: Final = 40

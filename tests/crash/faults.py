@@ -130,15 +130,15 @@ async def _wiped(ring: Ring, stream: str, *, delete: bool) -> bool:
         return False
 
 
-def wipe_transport(*kinds: str) -> Fault:
-    """Purge or delete `changes`, `events`: while nobody runs, or under everybody's feet.
-
-    In the latter case all are killed soon after.
+def wipe_transport(*kinds: str, deleted: bool = False) -> Fault:
+    """Purge or delete (`deleted`: for certain) `changes`, `events`: while nobody runs, or under
+    everybody's feet. In the latter case all are killed soon after.
     """
 
     async def fault(ring: Ring) -> str | None:
         chance = ring.chance
         under, delete, wait_s = chance.random() < 0.5, chance.random() < 0.5, chance.random()
+        delete |= deleted
         lives = (ring.owner, ring.worker)
         done = False
         for life in lives:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from time import monotonic
@@ -31,8 +32,9 @@ from tests.crash.ground import empty, fill, small_disk
 from tests.crash.journal import read
 from tests.crash.judge import Verdict
 from tests.crash.loop import users_of
-from tests.crash.objects import BUCKET, client_of
+from tests.crash.objects import BUCKET
 from tests.crash.power import ANSWER_S, Power, Say
+from tests.flow.embedded_s3 import client_of
 
 DISKS: Final = {
     "postgres": ("engines/postgres", 1024),
@@ -247,7 +249,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     engines = asked.engines or list(DISKS)
-    say = lambda line: print(line, flush=True)  # noqa: E731
+    say = partial(print, flush=True)
     report = asyncio.run(play(asked.seed, asked.rounds, engines, say))
     text = json.dumps(report, indent=1)
     print(text)

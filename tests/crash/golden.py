@@ -19,7 +19,8 @@ from tests.crash.children import Child
 from tests.crash.declared import NAMESPACE
 from tests.crash.loop import users_of
 from tests.crash.nursery import Nursery
-from tests.crash.objects import BUCKET, client_of, content_of
+from tests.crash.objects import BUCKET, content_of
+from tests.flow.embedded_s3 import client_of
 
 ENGINES: Final = ("postgres", "nats", "valkey", "seaweedfs")
 ROWS: Final = 400

@@ -6,33 +6,18 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from polyplane.stores.disk import sync
 from tests.crash.journal import Journal, read
+from tests.flow.embedded_s3 import client_of
 
 BUCKET: Final = "ring-objects"
 PUTS: Final = 4
 """Objects under one barrier."""
 _AWAY = (BotoCoreError, ClientError, OSError)
-
-
-def client_of(url: str) -> Any:
-    """A client with the keys in the URL, that neither waits nor retries for long."""
-    where = urlsplit(url)
-    return boto3.client(
-        "s3",
-        endpoint_url=f"http://{where.hostname}:{where.port}",
-        aws_access_key_id=where.username,
-        aws_secret_access_key=where.password,
-        region_name="us-east-1",
-        config=Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=5),
-    )
 
 
 def content_of(number: int) -> bytes:

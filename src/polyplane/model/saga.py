@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 from polyplane.errors import Misconfigured, Refused, TooLarge
 from polyplane.model.projection import snake
 
-I = TypeVar("I", bound=Mapping[str, object], default=dict[str, Any])  # noqa: E741
+In = TypeVar("In", bound=Mapping[str, object], default=dict[str, Any])
 
 DOCUMENT_BYTES_MAX: Final = 256 << 10
 """Of an input, a result or a signal's payload, as JSON."""
@@ -46,11 +46,11 @@ UNDO_RETRIES: Final = Retries(attempts_max=100, first_wait_s=0.2, last_wait_s=60
 
 
 @dataclass(frozen=True, slots=True)
-class Context(Generic[I]):
+class Context(Generic[In]):
     """What a step is told. It is the same at every try, but for `attempt` and `deadline`."""
 
     saga_id: UUID
-    input: I
+    input: In
     results: Mapping[str, Any]
     """By name, of the steps that are done. An undo finds its own step's here, unless nobody knows
     whether that was done."""
@@ -220,10 +220,10 @@ def settled(
     return Step(name, Kind.SETTLED, version, deadline_s=deadline_s, after=after, projections=names)
 
 
-class Saga(Generic[I]):
+class Saga(Generic[In]):
     """Steps in several stores, all done or all undone. Subclass and declare; never instantiated.
 
-    `I` is the type of the input, a TypedDict or `dict[str, Any]`. `name` is how its journal knows
+    `In` is the type of the input, a TypedDict or `dict[str, Any]`. `name` is how its journal knows
     it (default: the class name in snake case). `deadline_s`: seconds from its start, after which
     it is undone. `steps` are done in order.
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from polyplane.errors import Conflict, NotFound, NotSettled, Refused
-from polyplane.model.saga import I, Saga, SagaRecord, document
+from polyplane.model.saga import In, Saga, SagaRecord, document
 from polyplane.saga.runner import Runner
 from polyplane.steps import step
 from polyplane.truth.database import Database
@@ -38,8 +38,8 @@ class Sagas:
 
     async def start(
         self,
-        saga: type[Saga[I]],
-        input: I,
+        saga: type[Saga[In]],
+        input: In,
         *,
         actor: str = "",
         tenant: str = "default",
