@@ -163,6 +163,8 @@ class Putting:
         """Put a large one, through the saga; or go on with it."""
         saga = await self._saga(blob_id, wanted, key)
         upload = await self._begun(saga, blob_id)
+        if upload is None:
+            return await self._finished(saga, blob_id, wanted.tenant)
         object_key = key_of(wanted.tenant, blob_id)
         noted = {it.number: it for it in await self._rows.parts(blob_id)}
         try:
@@ -204,12 +206,16 @@ class Putting:
             BlobUpload, begun, actor=wanted.actor, tenant=wanted.tenant, key=name
         )
 
-    async def _begun(self, saga: UUID, blob_id: UUID) -> str:
-        """Wait until the object store takes parts."""
+    async def _begun(self, saga: UUID, blob_id: UUID) -> str | None:
+        """Wait until the object store takes parts; None when there is nothing left to send: another
+        process has gone on with an upload whose parts were all sent.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + _BEGIN_TIMEOUT_S
         while (upload := await self._rows.upload(blob_id)) is None:
             record = await self._sagas.show(saga)
+            if record.state == "done":
+                return None
             if record.state != "running":
                 raise Conflict(record.error or _GIVEN_UP, fix=_ANEW)
             if loop.time() > until:
