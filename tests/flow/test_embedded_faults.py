@@ -325,10 +325,12 @@ async def test_objects_outlive_a_killed_server(home: Path) -> None:
             s3.put_object(Bucket="kept", Key=str(n), Body=str(n).encode() * 1_000)
         # As after a power cut that took the index: it is made anew from the volumes.
         data = home / "engines" / "seaweedfs" / "data"
-        os.kill(pids(engines)["seaweedfs"] or 0, signal.SIGKILL)
-        await until(lambda: engines.health()["seaweedfs"].state == "restarting")
+        server = pids(engines)["seaweedfs"] or 0
+        os.kill(server, signal.SIGSTOP)
         for index in data.glob("kept_*.idx"):
             os.truncate(index, 0)
+        os.kill(server, signal.SIGKILL)
+        await until(lambda: engines.health()["seaweedfs"].state == "restarting")
         await until(lambda: engines.health()["seaweedfs"].state == "up")
         for n in range(30):
             assert (
