@@ -17,7 +17,7 @@ demo: $(INSTALLED) ## start every engine, run the laboratory end to end, print t
 	$(BIN)/polyplane demo
 
 test: $(INSTALLED) ## run the tests, by two processes with engines of their own
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## style, types, import contracts, tidiness
 	$(BIN)/ruff check

@@ -190,7 +190,8 @@ class Life:
             self._say(f"{opening.result()['role']} is open")
 
     def kill(self) -> bool:
-        """kill -9; whether there was anything to kill."""
+        """kill -9; whether there was anything to kill. Who waits for it waits for the next."""
+        self.open.clear()
         return self.now is not None and self.now.send(signal.SIGKILL)
 
     async def stop(self, line: str = "stop") -> int | None:

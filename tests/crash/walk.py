@@ -39,6 +39,7 @@ async def walk(ring: Ring) -> list[str]:
                 await _logged(ring, "reader.begins_again")
         # Purged streams that all have read end no epoch; deleted ones, which begin at 1 again, do.
         ring.tell(f"wipe both: {await wipe_transport('changes', 'events', deleted=True)(ring)}")
+        await _at_work(ring)
         await _logged(ring, "epoch.bumped")
         for _ in range(OVERTAKEN_MAX):
             await _overtake(ring)
@@ -116,20 +117,32 @@ async def _die_rebuilding(ring: Ring) -> None:
 
 async def _overtake(ring: Ring) -> None:
     """The relay that leads is paused while it publishes; another leads; then it wakes."""
-    for life in (ring.owner, ring.worker):
-        await ring.alive(life)
-        found = await _ask(life, "leading")
-        if found["leading"]:
-            ring.pause_s = OVERTAKEN_S
-            await _ask(life, 'arm {"step": "relay.read", "by": "SIGSTOP"}')
-            before = life.paused["relay.read"]
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STEP_S):
-                    while life.paused["relay.read"] == before:
-                        await asyncio.sleep(0.02)
-            await asyncio.sleep(OVERTAKEN_S + 1)
-            ring.pause_s = None
-            return
+    leader = await _leader(ring)
+    if leader is None:
+        return
+    ring.pause_s = OVERTAKEN_S
+    with suppress(Died, TimeoutError):
+        await _ask(leader, 'arm {"step": "relay.read", "by": "SIGSTOP"}')
+        before = leader.paused["relay.read"]
+        async with asyncio.timeout(STEP_S):
+            while leader.paused["relay.read"] == before:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(OVERTAKEN_S + 1)
+    ring.pause_s = None
+
+
+async def _leader(ring: Ring) -> Life | None:
+    """Who relays; None if nobody has begun to in time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STEP_S):
+            while True:
+                for life in (ring.owner, ring.worker):
+                    with suppress(Died):
+                        await ring.alive(life)
+                        if (await _ask(life, "leading"))["leading"]:
+                            return life
+                await asyncio.sleep(0.1)
+    return None
 
 
 async def _ask(life: Life, question: str) -> dict[str, Any]:
