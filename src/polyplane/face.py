@@ -9,11 +9,11 @@ from polyplane.errors import (
     PolyplaneError,
     PreconditionFailed,
     Refused,
-    TooLarge,
     Unavailable,
 )
 from polyplane.model.application import Application
 from polyplane.model.blob import Blob
+from polyplane.model.caller import Caller
 from polyplane.model.drift import Drift
 from polyplane.model.items import Entry, Hit, Range, Vector
 from polyplane.model.message import Inbound, Message
@@ -30,6 +30,7 @@ __all__ = [
     "Application",
     "Blob",
     "Cached",
+    "Caller",
     "Conflict",
     "Drift",
     "Entry",
@@ -49,7 +50,6 @@ __all__ = [
     "Settings",
     "Stream",
     "Token",
-    "TooLarge",
     "Unavailable",
     "Vector",
     "Vectors",
