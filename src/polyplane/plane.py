@@ -19,6 +19,7 @@ from polyplane.feed.protocol import Ack, Outgoing
 from polyplane.flow.settling import caught_up, settled
 from polyplane.model.application import Application
 from polyplane.model.blob import Blob
+from polyplane.model.caller import Caller
 from polyplane.model.drift import Drift, Far, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
@@ -144,15 +145,14 @@ class Plane:
         answer.
         """
         opened = self.opened
-        async with session.write(
-            opened.database, actor=actor, tenant=tenant, epoch=opened.epoch
-        ) as tx:
+        caller = Caller(actor, tenant)
+        async with session.write(opened.database, caller=caller, epoch=opened.epoch) as tx:
             yield tx
         await opened.feed.hint()
 
     def read(self, *, tenant: str = "default") -> AbstractAsyncContextManager[AsyncSession]:
         """A read-only session on one snapshot of truth."""
-        return session.read(self.opened.database, tenant=tenant)
+        return session.read(self.opened.database, caller=Caller("", tenant))
 
     async def settled(
         self,

@@ -9,9 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-import polyplane as pp
 from polyplane.embedded import Engines
-from polyplane.errors import FeedDown, Fenced
+from polyplane.errors import FeedDown, Fenced, TooLarge
 from polyplane.feed import jetstream
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.feed.protocol import Outgoing
@@ -70,9 +69,9 @@ async def test_what_was_purged_can_be_published_again_at_once(feed: JetStream) -
 async def test_what_is_too_large_for_the_server_is_said_so(feed: JetStream) -> None:
     """It is no fault of the server's, and will never pass."""
     huge = Outgoing(f"{feed.subjects.namespace}.a", b"x" * (9 << 20), "huge")
-    with pytest.raises(pp.TooLarge):
+    with pytest.raises(TooLarge):
         await feed.publish(huge)
-    with pytest.raises(pp.TooLarge):
+    with pytest.raises(TooLarge):
         await feed.publish_fenced(name_of(feed), [huge], 0)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import polyplane as pp
 from polyplane import saga
+from polyplane.errors import TooLarge
 from tests.conftest import PlaneOf
 from tests.flow.things import Thing, ThingSearch, becomes, by_hand
 from tests.flow.trips import Line, Outside, declared, failing, flaky, lines, refusing, writes
@@ -236,7 +237,7 @@ async def test_what_is_too_large_or_no_json_is_refused(plane_of: PlaneOf) -> Non
 
     trip = declared(writes("a", then=large))
     plane = await plane_of(models=[Line], sagas=[trip])
-    with pytest.raises(pp.TooLarge):
+    with pytest.raises(TooLarge):
         await plane.sagas.start(trip, {"x": "y" * 300_000})
     with pytest.raises(pp.Refused):
         await plane.sagas.start(trip, {"x": object()})

@@ -52,7 +52,7 @@ async def test_a_step_of_a_stale_owner_is_refused_with_its_effect(plane_of: Plan
             mark = Mark("a", 1, "local", True)
             return step_note(live, 0, mark, 1, "null", epoch=1, following="b")
 
-        await write_noted(database, work, actor="", tenant="default", epoch=1)
+        await write_noted(database, work, caller=pp.Caller(""), epoch=1)
 
     with pytest.raises(Fenced):
         await write(old)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
 from polyplane.embedded import Engines
-from polyplane.errors import TruthDown
+from polyplane.errors import TooLarge, TruthDown
 from polyplane.truth import session
 from polyplane.truth.database import Database
 from tests.conftest import PlaneOf
@@ -273,7 +273,7 @@ async def test_events_that_could_not_be_published_are_refused(plane: pp.Plane) -
         ("Accounts.made", {}, "", pp.Refused),
         ("accounts." + "x" * 300, {}, "", pp.Refused),
         ("accounts.made", {}, "x" * 300, pp.Refused),
-        ("accounts.made", {"x": "x" * 600_000}, "", pp.TooLarge),
+        ("accounts.made", {"x": "x" * 600_000}, "", TooLarge),
         ("accounts.made", {"x": object()}, "", pp.Refused),
         ("accounts.made", {"x": 2**70}, "", pp.Refused),
         ("accounts.made", {"x": "nul\0"}, "", pp.Refused),
@@ -313,10 +313,10 @@ async def test_no_postgres_is_truth_down_at_once() -> None:
         with pytest.raises(TruthDown):
             await database.ping()
         with pytest.raises(TruthDown):
-            async with session.write(database, actor="a", tenant="t", epoch=1):
+            async with session.write(database, caller=pp.Caller("a", "t"), epoch=1):
                 raise AssertionError("never gets here")
         with pytest.raises(TruthDown):
-            async with session.read(database, tenant="t"):
+            async with session.read(database, caller=pp.Caller("a", "t")):
                 raise AssertionError("never gets here")
         assert perf_counter() - began < 5
     await database.close()
@@ -346,12 +346,12 @@ async def test_a_postgres_that_stands_still_is_truth_down_in_bounded_time(
     )
     await database.ping()
     try:
-        async with session.write(database, actor="a", tenant="t", epoch=1) as kept:
+        async with session.write(database, caller=pp.Caller("a", "t"), epoch=1) as kept:
             await kept.execute(sa.text("SELECT 1"))
             async with paused(engines):
 
                 async def use() -> None:
-                    async with session.write(database, actor="a", tenant="t", epoch=1) as tx:
+                    async with session.write(database, caller=pp.Caller("a", "t"), epoch=1) as tx:
                         await tx.execute(sa.text("SELECT 1"))
 
                 async def go_on() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import polyplane as pp
 from polyplane import saga
-from polyplane.errors import Misconfigured
+from polyplane.errors import Misconfigured, TooLarge
 from polyplane.model.saga import Kind, document
 from polyplane.saga.plan import Adopt, Aside, Do, End, Turn, Undo, plan, turned
 from polyplane.truth.sagas import Live, Past
@@ -276,7 +276,7 @@ def test_a_document_is_read_back_as_it_was_kept() -> None:
     for odd in (object(), {1: 2}, 2**70, "\x00"):
         with pytest.raises(pp.Refused):
             document(odd, "x")
-    with pytest.raises(pp.TooLarge):
+    with pytest.raises(TooLarge):
         document("x" * 300_000, "x")
 
 

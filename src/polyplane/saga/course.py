@@ -14,6 +14,7 @@ import orjson
 import structlog
 
 from polyplane.errors import Fenced, NotSettled, PolyplaneError, SagaRefused, TruthDown
+from polyplane.model.caller import Caller
 from polyplane.model.position import Token
 from polyplane.model.saga import Context, Kind, Saga, Step, document, key_of
 from polyplane.saga.plan import Adopt, Aside, Do, End, Turn, Undo, plan, turned
@@ -190,7 +191,7 @@ class Course:
         more = kinds.get(then) is Kind.LOCAL and not means.is_stopping
         if self._desk is None:
             await means.local.acquire()
-            self._desk = Desk(means.database, actor=live.actor, tenant=live.tenant)
+            self._desk = Desk(means.database, caller=Caller(live.actor, live.tenant))
         return await self._desk.write(work, epoch=means.epoch(), more=more)
 
     async def _leave_desk(self) -> None:

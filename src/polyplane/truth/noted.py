@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.errors import Fenced, TruthDown
+from polyplane.model.caller import Caller
 from polyplane.steps import step
+from polyplane.truth.context import SET, settings_of
 from polyplane.truth.database import Database, in_our_words
 from polyplane.truth.sagas import Note, is_fenced
 from polyplane.truth.session import Write, constraints_in_our_words, refusal
-
-_WHO: Final = (
-    "SELECT set_config('polyplane.actor', %(actor)s, true),"
-    " set_config('polyplane.tenant', %(tenant)s, true)"
-)
 
 Work = Callable[[Write], Awaitable[Note]]
 
 
 class Desk:
-    """A connection on which one transaction follows the other, for one actor of one tenant.
+    """A connection on which one transaction follows the other, for one caller.
 
     What begins a transaction and what ends one cost no round trip of their own: BEGIN goes with its
     first statement, or with the end of the one before; COMMIT with the note.
     """
 
-    def __init__(self, database: Database, *, actor: str, tenant: str) -> None:
+    def __init__(self, database: Database, *, caller: Caller) -> None:
         self._database = database
-        self._who = {"actor": actor, "tenant": tenant}
+        self._caller = caller
+        self._who = settings_of(caller)
         self._stack = AsyncExitStack()
         self._session: AsyncSession | None = None
         self._driver: psycopg.AsyncConnection[Any] | None = None
@@ -46,7 +44,7 @@ class Desk:
         """
         with in_our_words(), constraints_in_our_words():
             session, driver = await self._begin()
-            tx = Write(session, epoch=epoch, **self._who)
+            tx = Write(session, caller=self._caller, epoch=epoch)
             note = await work(tx)
             await tx.send()
             step("saga.local_done")
@@ -77,7 +75,7 @@ class Desk:
             self._session, self._driver = session, driver
         if not self._has_begun:
             async with self._driver.pipeline():  # with BEGIN, which psycopg sends first
-                await self._driver.execute(_WHO, self._who)
+                await self._driver.execute(SET, self._who)
             self._has_begun = True
         return self._session, self._driver
 
@@ -91,7 +89,7 @@ class Desk:
                 await cursor.execute(note.statement, note.parameters)
                 await others.execute("COMMIT AND CHAIN" if more else "COMMIT", prepare=False)
                 if more:
-                    await others.execute(_WHO, self._who)
+                    await others.execute(SET, self._who)
             row = await cursor.fetchone()
         except psycopg.Error as error:
             if is_fenced(error):
@@ -107,10 +105,10 @@ class Desk:
 
 
 async def write_noted(
-    database: Database, work: Work, *, actor: str, tenant: str, epoch: int
+    database: Database, work: Work, *, caller: Caller, epoch: int
 ) -> tuple[Any, ...]:
     """One transaction as a `Desk` makes it."""
-    desk = Desk(database, actor=actor, tenant=tenant)
+    desk = Desk(database, caller=caller)
     try:
         return await desk.write(work, epoch=epoch)
     finally:

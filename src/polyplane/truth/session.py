@@ -17,8 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from polyplane.errors import Conflict, PolyplaneError, Refused, TooLarge
+from polyplane.model.caller import Caller
 from polyplane.model.position import Token
 from polyplane.model.table import Model
+from polyplane.truth.context import SET_IN_SESSION, settings_of
 from polyplane.truth.database import Database, in_our_words
 from polyplane.truth.statements import statement
 
@@ -45,15 +47,24 @@ class Write:
     until the block has ended, and after a transaction that wrote nothing.
     """
 
-    def __init__(self, session: AsyncSession, *, actor: str, tenant: str, epoch: int) -> None:
+    def __init__(self, session: AsyncSession, *, caller: Caller, epoch: int) -> None:
         self.session = session
-        self.actor = actor
-        self.tenant = tenant
+        self.caller = caller
         self.token: Token | None = None
         self.afterwards: list[Callable[[], None]] = []
         """To be called when it is committed."""
         self._epoch = epoch
         self._events: list[tuple[str, str]] = []
+
+    @property
+    def actor(self) -> str:
+        """Who acts, as events and audit name them."""
+        return self.caller.actor
+
+    @property
+    def tenant(self) -> str:
+        """The tenant they act for."""
+        return self.caller.tenant
 
     def add(self, row: Model) -> None:
         """Add one row."""
@@ -136,7 +147,7 @@ class Write:
 
 
 @asynccontextmanager
-async def write(database: Database, *, actor: str, tenant: str, epoch: int) -> AsyncIterator[Write]:
+async def write(database: Database, *, caller: Caller, epoch: int) -> AsyncIterator[Write]:
     """A write transaction, committed when the block ends and rolled back when it raises.
 
     Raises Conflict or Refused, naming the column, for what the database's constraints refuse;
@@ -144,15 +155,9 @@ async def write(database: Database, *, actor: str, tenant: str, epoch: int) -> A
     """
     with in_our_words(), constraints_in_our_words():
         async with AsyncSession(database.engine, expire_on_commit=False) as session:
-            tx = Write(session, actor=actor, tenant=tenant, epoch=epoch)
+            tx = Write(session, caller=caller, epoch=epoch)
             try:
-                await session.execute(
-                    sa.text(
-                        "SELECT set_config('polyplane.actor', :actor, true),"
-                        " set_config('polyplane.tenant', :tenant, true)"
-                    ),
-                    {"actor": actor, "tenant": tenant},
-                )
+                await session.execute(SET_IN_SESSION, settings_of(caller))
                 yield tx
                 await tx.finish()
                 await session.commit()
@@ -164,16 +169,14 @@ async def write(database: Database, *, actor: str, tenant: str, epoch: int) -> A
 
 
 @asynccontextmanager
-async def read(database: Database, *, tenant: str) -> AsyncIterator[AsyncSession]:
+async def read(database: Database, *, caller: Caller) -> AsyncIterator[AsyncSession]:
     """A read-only transaction on one snapshot; Refused for a value that does not fit."""
     with in_our_words(), constraints_in_our_words():
         async with AsyncSession(database.engine, expire_on_commit=False) as session:
             await session.execute(
                 sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             )
-            await session.execute(
-                sa.text("SELECT set_config('polyplane.tenant', :tenant, true)"), {"tenant": tenant}
-            )
+            await session.execute(SET_IN_SESSION, settings_of(caller))
             yield session
 
 
