@@ -1,4 +1,4 @@
-"""A short run of the crash ring: every named step, every engine, then a storm."""
+"""A short run of the crash ring: named steps, every engine, then a storm."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ def home() -> Any:
 
 
 @pytest.mark.timeout(500)
-async def test_nothing_is_lost_or_invented_whatever_dies(home: Path) -> None:
-    """At each step in its turn, and each engine; then anything at any time."""
+@pytest.mark.parametrize("share", [0.4, pytest.param(1.0, marks=pytest.mark.long)])
+async def test_nothing_is_lost_or_invented_whatever_dies(home: Path, share: float) -> None:
+    """At a share of the steps, and each engine; then anything at any time."""
     seed = int(os.environ.get("CRASH_SEED", random.randrange(1 << 30)))
     print(f"CRASH_SEED={seed}")
     ring = Ring(home, seed, print)
     try:
         await ring.start()
-        never = await walk(ring)
+        never = await walk(ring, share)
         found = await ring.check(RECOVERY_MAX_S)
         assert found.wrong == []
         await ring.resume()

@@ -22,15 +22,18 @@ OVERTAKEN_MAX = 5
 """The other program may have nothing to publish just then, and so does not get ahead."""
 
 
-async def walk(ring: Ring) -> list[str]:
-    """Have a program die at each named step; the steps at which none has."""
+async def walk(ring: Ring, share: float = 1.0) -> list[str]:
+    """Have a program die at each named step, or at a random `share` of them; the steps at which
+    none has.
+    """
+    steps = [step for step in ring.steps if ring.chance.random() < share]
     writing = asyncio.create_task(ring.keep_writing())
     ring.armed = False
     try:
-        for step in in_turn(ring.steps, ring.chance):
+        for step in in_turn(steps, ring.chance):
             await _die_at(ring, step)
-        await _die_rebuilding(ring)
-        for step in [it for it in ring.steps if not ring.killed(it)]:
+        await _die_rebuilding(ring, [step for step in ONE_REBUILD if step in steps])
+        for step in [it for it in steps if not ring.killed(it)]:
             await _die_at(ring, step)  # the machine was busy with something else
         for name in (*(f"kill {engine}" for engine in ENGINES), "cut nats"):
             await _at_work(ring)
@@ -49,15 +52,24 @@ async def walk(ring: Ring) -> list[str]:
         ring.armed = True
         writing.cancel()
         await asyncio.wait([writing])
-    return [step for step in ring.steps if not ring.killed(step)]
+    return [step for step in steps if not ring.killed(step)]
 
 
 async def _at_work(ring: Ring) -> None:
     """Give both programs the time to be done with the last fault, so that the next one hits."""
     for life in (ring.owner, ring.worker):
-        with suppress(Died, TimeoutError):
-            await ring.alive(life)
-            await _ask(life, 'caught_up {"timeout_s": 20}')
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STEP_S):
+                while not await _is_at_work(ring, life):
+                    await asyncio.sleep(0.1)
+
+
+async def _is_at_work(ring: Ring, life: Life) -> bool:
+    await ring.alive(life)
+    try:
+        return "error" not in await _ask(life, 'caught_up {"timeout_s": 20}')
+    except Died:
+        return False
 
 
 async def _logged(ring: Ring, event: str) -> None:
@@ -94,19 +106,21 @@ async def _die_at(ring: Ring, step: str) -> None:
             await _ask(life, "arm")
 
 
-async def _die_rebuilding(ring: Ring) -> None:
+async def _die_rebuilding(ring: Ring, steps: list[str]) -> None:
     """One rebuild, begun by one owner and gone on with by the next, each of which dies in it."""
+    if not steps:
+        return
     ring.worker.may_start.clear()  # it would do the owner's work
     ring.worker.kill()
     try:
         await ring.alive(ring.owner)
-        first, *ring.forced = ONE_REBUILD
+        first, *ring.forced = steps
         await _ask(ring.owner, f"arm {json.dumps({'step': first})}")
         with suppress(Died, TimeoutError):
             await _ask(ring.owner, "rebuild")
         with suppress(TimeoutError):
             async with asyncio.timeout(REBUILD_S):
-                while not all(ring.killed(step) for step in ONE_REBUILD):
+                while not all(ring.killed(step) for step in steps):
                     await asyncio.sleep(0.02)
     finally:
         ring.forced = []

@@ -40,6 +40,7 @@ async def plane(
         series_url=chdb_url,
     )
     async with pp.Plane(applications=[application], settings=settings) as plane:
+        await plane.caught_up()  # what is being filled is not read
         yield plane
 
 
