@@ -34,6 +34,10 @@ _AWAKE_POLL_S = 0.1
 _TURN_S = 0.005
 """For how long one answer may keep the event loop from others."""
 _FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
+_DAMAGED = (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted)
+_MEND = (
+    "An index can be made anew (REINDEX); a table comes from a backup: polyplane backup restore."
+)
 
 
 def alchemy_url(url: str) -> sa.URL:
@@ -49,16 +53,20 @@ def alchemy_url(url: str) -> sa.URL:
 
 @contextmanager
 def in_our_words() -> Iterator[None]:
-    """Connection faults of psycopg and SQLAlchemy become `TruthDown`; the rest passes."""
+    """Connection faults, and damage that PostgreSQL finds, become `TruthDown`; the rest passes."""
     try:
         yield
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise TruthDown(f"PostgreSQL does not answer ({_short(error)}).", fix=_FIX) from error
+    except _DAMAGED as error:
+        raise TruthDown(f"PostgreSQL is damaged ({_short(error)}).", fix=_MEND) from error
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.OperationalError):
             raise TruthDown(
                 f"PostgreSQL does not answer ({_short(error.orig)}).", fix=_FIX
             ) from error
+        if isinstance(error.orig, _DAMAGED):
+            raise TruthDown(f"PostgreSQL is damaged ({_short(error.orig)}).", fix=_MEND) from error
         raise
 
 
