@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from polyplane.errors import Misconfigured, TruthDown
+from polyplane.truth.lending import Lender
 
 RV = TypeVar("RV")
 Connection = psycopg.AsyncConnection[TupleRow]
@@ -147,7 +148,7 @@ class Database:
                 "async_creator_fn": self._connect,
             },
         )
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lender = Lender(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     async def _connect(self, *args: Any, **kwargs: Any) -> _Answering:
         connection = await _Answering.connect(*args, **kwargs)
@@ -162,19 +163,17 @@ class Database:
         when it breaks inside the block.
         """
         with in_our_words():
-            async with self._autocommit.connect() as pooled:
-                raw = await pooled.get_raw_connection()
-                driver = raw.driver_connection
-                assert isinstance(driver, _Answering)
-                driver.row_factory = tuple_row
-                driver.deadline_s = deadline_s or self.statement_timeout_s
-                try:
-                    yield driver
-                finally:
-                    driver.deadline_s = self.statement_timeout_s
-                    # A cancelled or broken call must not hand its connection to the next caller.
-                    if driver.pgconn.transaction_status != TransactionStatus.IDLE:
-                        await pooled.invalidate()
+            lent = await self._lender.lend()
+            driver = lent.driver
+            assert isinstance(driver, _Answering)
+            driver.row_factory = tuple_row
+            driver.deadline_s = deadline_s or self.statement_timeout_s
+            try:
+                yield driver
+            finally:
+                driver.deadline_s = self.statement_timeout_s
+                # A cancelled or broken call must not hand its connection to the next caller.
+                await self._lender.take(lent)
 
     async def rows(
         self, statement: LiteralString, parameters: Any = None, *, timeout_s: float | None = None
@@ -216,4 +215,6 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        with in_our_words():
+            await self._lender.close()
         await self.engine.dispose()

@@ -1,0 +1,79 @@
+"""Connections in autocommit, kept out of the pool for whoever comes next.
+
+To take a connection from SQLAlchemy's asynchronous pool and to give it back costs more of the
+processor than a short statement does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+KEPT_MAX: Final = 3
+"""They count as taken from the pool; the others are for sessions."""
+KEPT_S: Final = 1800.0
+
+
+@dataclass(slots=True)
+class Lent:
+    """A connection that was taken from the pool, and its driver's own."""
+
+    pooled: AsyncConnection
+    driver: psycopg.AsyncConnection[Any]
+    since: float
+
+    async def back(self) -> None:
+        """To the pool, or closed when something is still under way on it."""
+        if self.driver.pgconn.transaction_status != TransactionStatus.IDLE:
+            await self.pooled.invalidate()
+        await self.pooled.close()
+
+
+class Lender:
+    """Lends connections of `engine`, which is in autocommit."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._kept: list[Lent] = []
+        self._is_closed = False
+
+    async def lend(self) -> Lent:
+        """One that was kept, else one of the pool. Raises what the pool and the driver raise."""
+        while self._kept:
+            lent = self._kept.pop()
+            is_idle = lent.driver.pgconn.transaction_status == TransactionStatus.IDLE
+            if is_idle and monotonic() - lent.since < KEPT_S:
+                return lent
+            await lent.back()
+        pooled = await self._engine.connect()
+        try:
+            driver = (await pooled.get_raw_connection()).driver_connection
+            assert isinstance(driver, psycopg.AsyncConnection)
+        except BaseException:
+            await pooled.close()
+            raise
+        return Lent(pooled, driver, monotonic())
+
+    async def take(self, lent: Lent) -> None:
+        """Take one back, whatever became of it; to be called once, also when cancelled."""
+        status = lent.driver.pgconn.transaction_status
+        if status == TransactionStatus.IDLE and len(self._kept) < KEPT_MAX and not self._is_closed:
+            self._kept.append(lent)
+            return
+        given = [lent]
+        if status == TransactionStatus.UNKNOWN:  # it is broken, and so are, most likely, the others
+            given += self._kept
+            self._kept.clear()
+        await asyncio.shield(asyncio.gather(*(it.back() for it in given)))
+
+    async def close(self) -> None:
+        """Give all that is kept back, and keep none any more."""
+        self._is_closed = True
+        while self._kept:
+            await self._kept.pop().back()
