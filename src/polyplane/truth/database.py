@@ -32,6 +32,8 @@ _SESSION = (
     " -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex"
 )
 _AWAKE_POLL_S = 0.1
+_KEPT = 12
+"""Connections that stay open when nobody needs them: a new one costs as much as many transactions."""
 _TURN_S = 0.005
 """For how long one answer may keep the event loop from others."""
 _FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
@@ -136,8 +138,8 @@ class Database:
         self.statement_timeout_s = statement_timeout_s
         self.engine: AsyncEngine = create_async_engine(
             self.url,
-            pool_size=min(5, max_connections),
-            max_overflow=max(0, max_connections - 5),
+            pool_size=min(_KEPT, max_connections),
+            max_overflow=max(0, max_connections - _KEPT),
             pool_timeout=pool_timeout_s,
             pool_pre_ping=False,
             pool_recycle=1800,
