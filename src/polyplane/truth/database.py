@@ -33,7 +33,7 @@ _SESSION = (
 )
 _AWAKE_POLL_S = 0.1
 _KEPT = 12
-"""Connections that stay open when nobody needs them: a new one costs as much as many transactions."""
+"""Connections that stay open when nobody needs them: a new one costs as much as a lot of work."""
 _TURN_S = 0.005
 """For how long one answer may keep the event loop from others."""
 _FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
@@ -150,7 +150,7 @@ class Database:
                 "async_creator_fn": self._connect,
             },
         )
-        self._lender = Lender(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self.lender = Lender(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     async def _connect(self, *args: Any, **kwargs: Any) -> _Answering:
         connection = await _Answering.connect(*args, **kwargs)
@@ -165,7 +165,7 @@ class Database:
         when it breaks inside the block.
         """
         with in_our_words():
-            lent = await self._lender.lend()
+            lent = await self.lender.lend()
             driver = lent.driver
             assert isinstance(driver, _Answering)
             driver.row_factory = tuple_row
@@ -175,7 +175,7 @@ class Database:
             finally:
                 driver.deadline_s = self.statement_timeout_s
                 # A cancelled or broken call must not hand its connection to the next caller.
-                await self._lender.take(lent)
+                await self.lender.take(lent)
 
     async def rows(
         self, statement: LiteralString, parameters: Any = None, *, timeout_s: float | None = None
@@ -218,5 +218,5 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         with in_our_words():
-            await self._lender.close()
+            await self.lender.close()
         await self.engine.dispose()

@@ -23,8 +23,8 @@ Work = Callable[[Write], Awaitable[Note]]
 class Desk:
     """A connection on which one transaction follows the other, for one caller.
 
-    What begins a transaction and what ends one cost no round trip of their own: BEGIN goes with its
-    first statement, or with the end of the one before; COMMIT with the note.
+    What begins a transaction and what ends one cost no round trip of their own: BEGIN goes with who
+    it is for, or with the end of the one before; COMMIT with the note.
     """
 
     def __init__(self, database: Database, *, caller: Caller) -> None:
@@ -62,19 +62,19 @@ class Desk:
 
     async def _begin(self) -> tuple[AsyncSession, psycopg.AsyncConnection[Any]]:
         if self._session is None or self._driver is None:
-            connection = await self._stack.enter_async_context(self._database.engine.connect())
-            await connection.begin()  # to be rolled back when it is closed, never committed
-            pooled = await connection.get_raw_connection()
-            driver = pooled.driver_connection
-            assert isinstance(driver, psycopg.AsyncConnection)
+            lent = await self._database.lender.lend()
+            self._stack.push_async_callback(self._database.lender.take, lent)
+            all_of_it = await lent.pooled.begin()
+            self._stack.push_async_callback(all_of_it.rollback)  # what was not committed
             # It does not know of the transactions, which are begun and ended past it.
             session = AsyncSession(
-                connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+                lent.pooled, expire_on_commit=False, join_transaction_mode="rollback_only"
             )
             await self._stack.enter_async_context(session)
-            self._session, self._driver = session, driver
+            self._session, self._driver = session, lent.driver
         if not self._has_begun:
-            async with self._driver.pipeline():  # with BEGIN, which psycopg sends first
+            async with self._driver.pipeline():
+                await self._driver.execute("BEGIN", prepare=False)
                 await self._driver.execute(SET, self._who)
             self._has_begun = True
         return self._session, self._driver
