@@ -6,7 +6,6 @@ Time never fails a measurement; what it measures must be right, and exits 1 when
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import sys
@@ -16,6 +15,7 @@ from time import perf_counter
 from typing import Final
 
 import structlog
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -132,7 +132,7 @@ def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     size = Size(1 if asked.quick else max(1, asked.runs), asked.quick)
-    asyncio.run(run(asked.names or list(MEASUREMENTS), size, Console()))
+    uvloop.run(run(asked.names or list(MEASUREMENTS), size, Console()))
 
 
 if __name__ == "__main__":

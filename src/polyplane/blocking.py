@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
+import uvloop
+
 from polyplane.plane import Plane
 
 
@@ -109,7 +111,7 @@ def blocking(plane: Plane) -> Iterator[Any]:
         await stop.wait()
 
     thread = threading.Thread(
-        target=lambda: asyncio.run(until_stopped()), name="polyplane", daemon=True
+        target=lambda: uvloop.run(until_stopped()), name="polyplane", daemon=True
     )
     thread.start()
     loop, stop = started.result()

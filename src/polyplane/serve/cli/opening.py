@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, astuple
 from typing import Any, TypeVar
 
+import uvloop
 from rich.text import Text
 
 from polyplane.model.drift import Far
@@ -140,7 +140,7 @@ class OwnPlane:
             finally:
                 await plane.close()
 
-        return asyncio.run(run())
+        return uvloop.run(run())
 
 
 def _heard(tell: Tell) -> Callable[[Far], None]:

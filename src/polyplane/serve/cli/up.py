@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
+import uvloop
 from rich.table import Table
 from rich.text import Text
 
@@ -53,7 +54,7 @@ def up(
     with Report("up", as_json) as report:
         settings = Settings.load(home=home, api_port=port)
         logs.configure(logging.INFO)
-        asyncio.run(_Run(report, ctx.obj, settings).until_stopped(port is None, with_stdin))
+        uvloop.run(_Run(report, ctx.obj, settings).until_stopped(port is None, with_stdin))
         report.show("Stopped.")
 
 

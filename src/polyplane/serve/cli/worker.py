@@ -7,6 +7,7 @@ import logging
 from typing import Any, Final
 
 import typer
+import uvloop
 from rich.text import Text
 
 from polyplane.errors import HomeBusy, Misconfigured
@@ -38,7 +39,7 @@ def worker(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     with Report("worker", as_json) as report:
         settings = _settings(home)
         logs.configure(logging.INFO)
-        asyncio.run(_until_stopped(report, ctx.obj, settings))
+        uvloop.run(_until_stopped(report, ctx.obj, settings))
         report.show("Stopped.")
 
 
