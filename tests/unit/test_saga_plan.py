@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import polyplane as pp
 from polyplane import saga
-from polyplane.errors import Misconfigured, TooLarge
+from polyplane.errors import Misconfigured, Refused, TooLarge
 from polyplane.model.saga import Kind, document
 from polyplane.saga.plan import Adopt, Aside, Do, End, Turn, Undo, plan, turned
 from polyplane.truth.sagas import Live, Past
@@ -284,3 +284,14 @@ def test_pauses_grow_to_a_bound() -> None:
     retries = saga.Retries(first_wait_s=1, last_wait_s=10)
     assert [retries.wait_s(n, 1.0) for n in (1, 2, 3, 5, 5000)] == [1, 2, 4, 10, 10]
     assert retries.wait_s(3, 0.0) == 0
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\\\0", "\\\\\0"])
+def test_a_zero_character_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match="zero character"):
+        document({"said": [text]}, "The result")
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "\x01"])
+def test_what_only_looks_like_one_is_kept(text: str) -> None:
+    assert document({"said": text}, "The result")[1] == {"said": text}

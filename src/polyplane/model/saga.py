@@ -21,6 +21,8 @@ In = TypeVar("In", bound=Mapping[str, object], default=dict[str, Any])
 DOCUMENT_BYTES_MAX: Final = 256 << 10
 """Of an input, a result or a signal's payload, as JSON."""
 STEPS_MAX: Final = 100
+_ZERO: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""A zero character in JSON text, and not the six characters that one is written with."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -283,7 +285,7 @@ def document(value: Any, what: str) -> tuple[str, Any]:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
         raise Refused(f"{what} is no JSON: {error}.", field=what) from error
-    if b"\\u0000" in text:
+    if _ZERO.search(text):
         raise Refused(f"{what} holds a zero character, which PostgreSQL keeps not.", field=what)
     if len(text) > DOCUMENT_BYTES_MAX:
         raise TooLarge(
