@@ -41,6 +41,7 @@ class Lender:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._kept: list[Lent] = []
+        self._taking: set[asyncio.Task[Lent]] = set()
         self._is_closed = False
 
     async def lend(self) -> Lent:
@@ -51,6 +52,17 @@ class Lender:
             if is_idle and monotonic() - lent.since < KEPT_S:
                 return lent
             await lent.back()
+        # Who is cancelled while SQLAlchemy takes a connection from its pool loses that connection.
+        taking = asyncio.create_task(self._from_pool())
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(self._unwanted)
+            raise
+
+    async def _from_pool(self) -> Lent:
         pooled = await self._engine.connect()
         try:
             driver = (await pooled.get_raw_connection()).driver_connection
@@ -59,6 +71,11 @@ class Lender:
             await pooled.close()
             raise
         return Lent(pooled, driver, monotonic())
+
+    def _unwanted(self, taking: asyncio.Task[Lent]) -> None:
+        """Keep what came when nobody waited for it any more."""
+        if not taking.cancelled() and taking.exception() is None:
+            self._kept.append(taking.result())
 
     async def take(self, lent: Lent) -> None:
         """Take one back, whatever became of it; to be called once, also when cancelled."""
@@ -75,5 +92,7 @@ class Lender:
     async def close(self) -> None:
         """Give all that is kept back, and keep none any more."""
         self._is_closed = True
+        if self._taking:
+            await asyncio.wait(self._taking)
         while self._kept:
             await self._kept.pop().back()
