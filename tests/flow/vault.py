@@ -71,6 +71,16 @@ class AccountNames(pp.Cached[Account]):
         return pp.Entry({"name": account.name, "token": account.token is not None})
 
 
+class AccountSearch(pp.Vectors[Account]):
+    """Reads no secret either."""
+
+    dimensions = 2
+
+    def derive(self, account: Account, /) -> pp.Vector | None:
+        """The name."""
+        return pp.Vector(f"{account.name} {account.token}", {}, np.ones(2, "f4"))
+
+
 class AccountHints(pp.Vectors[Account]):
     """Reads them, and says so."""
 

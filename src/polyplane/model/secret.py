@@ -38,7 +38,7 @@ class Secret(Generic[T_co]):
         """Raises TypeError for None and for another Secret: those are no values."""
         if value is None or isinstance(value, Secret):
             raise TypeError(f"A {type(value).__name__} is no value to keep secret.")
-        self._sealed = ""
+        self._sealed: str | None = None
         self._open: Callable[[], T_co] = lambda: value
 
     def reveal(self) -> T_co:
@@ -90,8 +90,8 @@ def bound(secret: Secret[Any], reveal: Callable[[], Any]) -> Secret[Any]:
     return secret
 
 
-def ciphertext_of(secret: Secret[Any]) -> str:
-    """The ciphertext it was read as; empty for one that was not stored yet."""
+def ciphertext_of(secret: Secret[Any]) -> str | None:
+    """The ciphertext it was read as; None for one that was not stored yet."""
     return secret._sealed
 
 
@@ -117,8 +117,8 @@ class SealedText(sa.types.TypeDecorator[Secret[Any]]):
         """The ciphertext; NotSealed for anything else."""
         if value is None:
             return None
-        text = ciphertext_of(value) if isinstance(value, Secret) else ""
-        if not text:
+        text = ciphertext_of(value) if isinstance(value, Secret) else None
+        if text is None:
             raise NotSealed(
                 "A secret column takes, and finds, nothing but what a row gives it.",
                 fix='Write it as an attribute of a row: tx.add(Row(token=Secret("..."))).',

@@ -21,7 +21,7 @@ TEXT_MIN: Final = 32
 _DISTINCT_BYTES, _DISTINCT_CHARACTERS = 12, 10
 _WORDS: Final = re.compile(
     "changeme|change[-_ ]me|your[-_ ]|placeholder|example|password|secret|encryption|replace|"
-    "default|insert|dummy|sample|xxxx|12345678|abcdefgh|qwerty",
+    "default|insert|dummy|sample|xxxxxxxx|12345678|abcdefgh|qwerty",
     re.IGNORECASE,
 )
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

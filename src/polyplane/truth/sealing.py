@@ -51,16 +51,15 @@ class _Open:
         self.tenant = tenant
         self.keys: dict[str, DataKey] = {}
         """Those of this transaction, which may be the only one that knows of them."""
-        self.waiting: list[tuple[Secret[Any], Place]] = []
+        self.waiting: list[tuple[Secret[Any], Place, str]] = []
 
     async def give_keys(self) -> None:
         """Let what was read be revealed: one look-up for all of it."""
         waiting, self.waiting = self.waiting, []
-        parsed = [(secret, place, key_id_of(ciphertext_of(secret))) for secret, place in waiting]
-        wanted = {id_ for _, _, id_ in parsed} - self.keys.keys()
+        wanted = {key_id_of(text) for _, _, text in waiting} - self.keys.keys()
         found = {**self.keys, **await self.ring.keys(wanted)} if wanted else self.keys
-        for secret, place, id_ in parsed:
-            bound(secret, partial(found[id_].unseal, ciphertext_of(secret), place))
+        for secret, place, text in waiting:
+            bound(secret, partial(found[key_id_of(text)].unseal, text, place))
 
 
 class _Session(Session):
@@ -83,9 +82,10 @@ def _refreshed(row: Any, context: Any, names: Any) -> None:
     look = _as_stored(row)
     for name, column in rows.secrets:
         value = row.__dict__.get(name)
-        if isinstance(value, Secret) and ciphertext_of(value) and not is_bound(value):
+        text = ciphertext_of(value) if isinstance(value, Secret) and not is_bound(value) else None
+        if text is not None:
             try:
-                opened.waiting.append((value, rows.place(look, column)))
+                opened.waiting.append((value, rows.place(look, column), text))
             except KeyError:  # without its tenant, say: it stays as it is, and says so
                 continue
 

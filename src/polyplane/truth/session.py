@@ -189,8 +189,8 @@ def constraints_in_our_words() -> Iterator[None]:
         yield
     except StaleDataError as error:
         raise Conflict("A row is gone that was to be changed.", fix=_AGAIN) from error
-    except DBAPIError as error:
-        refused = refusal(error.orig)
+    except (DBAPIError, psycopg.Error) as error:
+        refused = refusal(error.orig if isinstance(error, DBAPIError) else error)
         if refused is None:
             raise
         raise refused from error

@@ -57,7 +57,7 @@ class Unlocker:
         if isinstance(row, Unreadable):
             return []
         named = [(getattr(row, name), column) for name, column in self._rows.secrets]
-        return [(it, column, ciphertext_of(it)) for it, column in named if it is not None]
+        return [(it, column, ciphertext_of(it) or "") for it, column in named if it is not None]
 
     def _unlocked(self, row: Any, keys: dict[str, DataKey]) -> bool:
         """Whether a row can be derived from; then its secrets can be revealed."""
