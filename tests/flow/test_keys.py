@@ -19,7 +19,7 @@ from polyplane.marks import Secret
 from polyplane.model.wrapping import Wrapped
 from polyplane.security.keks import KeySet
 from polyplane.security.key_file import KeyFile
-from polyplane.truth import data_keys
+from polyplane.truth import secret_keys
 from tests.conftest import PlaneOf
 from tests.flow.things import by_hand, connect
 from tests.flow.vault import MODELS, Account
@@ -94,7 +94,7 @@ async def test_an_interrupted_rotation_is_gone_on_with(
 ) -> None:
     plane = await plane_of(models=MODELS, flows=False)
     await write(plane, 250)
-    rewrap, calls = data_keys.rewrap, 0
+    rewrap, calls = secret_keys.rewrap, 0
 
     async def dies(*given: Any) -> None:
         nonlocal calls
@@ -104,7 +104,7 @@ async def test_an_interrupted_rotation_is_gone_on_with(
         await rewrap(*given)
 
     with monkeypatch.context() as patch, pytest.raises(asyncio.CancelledError):
-        patch.setattr(data_keys, "rewrap", dies)
+        patch.setattr(secret_keys, "rewrap", dies)
         await plane.keys.rotate()
     assert len(await tokens(plane)) == 250
     by_key = sorted(key.keys for key in (await plane.keys.list()).keys)
@@ -125,7 +125,7 @@ async def test_old_keys_decrypt_only_and_are_needed_until_nothing_is_wrapped_wit
     await write(plane, 1, "new")
     assert len(await tokens(plane)) == 3
     rows = await by_hand(plane, "SELECT kek, count(*) FROM polyplane.data_keys GROUP BY 1")
-    assert dict(rows) == {"a": 2, "b": 1}  # type: ignore[arg-type]
+    assert dict(rows) == {"a": 2, "b": 1}
     await plane.close()
     plane = await plane_of(models=MODELS, flows=False, settings=keyed(own_settings, f"b:{NEW}"))
     with pytest.raises(Misconfigured, match="'a' is missing"):

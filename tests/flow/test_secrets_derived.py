@@ -133,7 +133,7 @@ async def test_digests_over_secrets_are_keyed(plane_of: PlaneOf) -> None:
         targets["account_hints"].collection, [str(first.id)]
     )
     plain = targets["account_hints"].deriver
-    unkeyed = type(plain)(AccountHints(), None)  # type: ignore[arg-type,call-arg]
+    unkeyed = type(plain)(AccountHints(), None)  # type: ignore[call-arg]
     rows = [(str(first.id), type("Row", (), {"token": Secret("-1111")})())]
     assert [*plain.digests(rows)] == [(str(first.id), stamp.digest)]
     assert [*unkeyed.digests(rows)] != [*plain.digests(rows)]

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 import polyplane as pp
 from polyplane import marks
 from polyplane.marks import Secret
+from polyplane.model.projection import Projection
 
 
 class Base(pp.Model):
@@ -115,4 +116,4 @@ class Prying(pp.Cached[Account]):
 
 
 MODELS: list[type[pp.Model]] = [Account, Note, Diary, Page]
-PROJECTIONS: list[type[pp.Projection[Any]]] = [AccountNames, AccountHints, Diaries]
+PROJECTIONS: list[type[Projection[Any]]] = [AccountNames, AccountHints, Diaries]

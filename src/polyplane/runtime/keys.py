@@ -17,10 +17,10 @@ from polyplane.runtime.opening import Open
 from polyplane.security import ledger
 from polyplane.security.key_file import KeyFile
 from polyplane.settings import Settings
-from polyplane.truth import data_keys
+from polyplane.truth import secret_keys
 from polyplane.truth.capture import Captured
-from polyplane.truth.data_keys import Touched
 from polyplane.truth.keyring import Keyring
+from polyplane.truth.secret_keys import Touched
 from polyplane.truth.touching import Touching
 
 BATCH_KEYS: Final = 200
@@ -87,7 +87,7 @@ class Keys:
         """What there is; nothing of it is a key."""
         wrapping = self._ring.wrapping
         known = getattr(wrapping, "ids", [wrapping.primary])
-        found = {it.kek: it for it in await data_keys.counts(self._opened.database)}
+        found = {it.kek: it for it in await secret_keys.counts(self._opened.database)}
         gone = found.pop(None, None)
         every = dict.fromkeys([*known, *(kek for kek in found if kek is not None)])
         rows = [(kek, found.get(kek)) for kek in every]
@@ -114,17 +114,17 @@ class Keys:
         are not touched. What is interrupted is gone on with by the next call.
         """
         ring, database = self._ring, self._opened.database
-        left = await data_keys.count_left(database, ring.wrapping.primary)
+        left = await secret_keys.count_left(database, ring.wrapping.primary)
         made = not left and isinstance(ring.wrapping, KeyFile)
         if made:
             assert isinstance(ring.wrapping, KeyFile)
             await asyncio.to_thread(ring.wrapping.add)
-            left = await data_keys.count_left(database, ring.wrapping.primary)
+            left = await secret_keys.count_left(database, ring.wrapping.primary)
         primary, done = ring.wrapping.primary, 0
         while True:
             if progress is not None:
                 progress(done, max(left, done))
-            rows = await data_keys.rows_in(
+            rows = await secret_keys.rows_in(
                 database.rows, "to_wrap", primary=primary, limit=BATCH_KEYS
             )
             if not rows:
@@ -134,7 +134,7 @@ class Keys:
                 raise Misconfigured(
                     "The primary encryption key changed meanwhile.", fix="Rotate once more."
                 )
-            await data_keys.rewrap(database, [*zip(rows, new, strict=True)])
+            await secret_keys.rewrap(database, [*zip(rows, new, strict=True)])
             done += len(rows)
 
     async def destroy(
@@ -151,7 +151,7 @@ class Keys:
             raise Refused("Name a person, or a tenant.", field="person")
         ring, database = self._ring, self._opened.database
         if dry:
-            keys, rows = await data_keys.encrypted_with(database, chosen, self._declared.secrets)
+            keys, rows = await secret_keys.encrypted_with(database, chosen, self._declared.secrets)
             return Destroyed(keys, rows)
         path = self._settings.home / ledger.NAME
 
@@ -159,7 +159,7 @@ class Keys:
             await asyncio.to_thread(ledger.note, path, ids)
             ring.forget(ids)
 
-        ids, rows = await data_keys.destroy(database, chosen, _touched(self._declared), note)
+        ids, rows = await secret_keys.destroy(database, chosen, _touched(self._declared), note)
         ring.forget(ids)
         if not ids:
             raise NotFound("There is no data key of theirs.", field="person")

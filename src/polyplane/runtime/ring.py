@@ -15,10 +15,10 @@ from polyplane.runtime.declared import Declared
 from polyplane.security import key_file, ledger
 from polyplane.security.keks import keys_in
 from polyplane.settings import Settings
-from polyplane.truth.data_keys import destroy_again, is_any
 from polyplane.truth.database import Database
 from polyplane.truth.keyring import Keyring
 from polyplane.truth.sealing import Sealing
+from polyplane.truth.secret_keys import destroy_again, is_any
 
 _log = structlog.get_logger(__name__)
 

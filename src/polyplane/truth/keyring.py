@@ -20,8 +20,8 @@ from polyplane.errors import PolyplaneError, SecretDamaged, SecretDestroyed, Una
 from polyplane.model.secret_rows import Place, Scope
 from polyplane.model.wrapping import KeyWrapping, Wrapped
 from polyplane.security.cipher import KEY_BYTES, parse, seal, unseal
-from polyplane.truth.data_keys import DIGESTS, SECRETS, Execute, KeyRow, add, rows_in
 from polyplane.truth.database import Database
+from polyplane.truth.secret_keys import DIGESTS, SECRETS, Execute, KeyRow, add, rows_in
 
 FRESH_S: Final = 0.5
 """For how long a reader takes a key that truth had for one it has."""
@@ -31,7 +31,7 @@ WRAP_S: Final = 10.0
 """Deadline of one call to what wraps."""
 
 
-class DataKey:
+class SecretKey:
     """A data key, or why there is none. Who holds one loses it when it is destroyed."""
 
     __slots__ = ("__weakref__", "_error", "_material", "confirmed", "id", "wrapped")
@@ -83,10 +83,10 @@ class Keyring:
         """`database` is the keyring's own, and closed by it."""
         self.wrapping = wrapping
         self.database = database
-        self._held: OrderedDict[str, DataKey] = OrderedDict()
-        self._known: WeakValueDictionary[str, DataKey] = WeakValueDictionary()
+        self._held: OrderedDict[str, SecretKey] = OrderedDict()
+        self._known: WeakValueDictionary[str, SecretKey] = WeakValueDictionary()
 
-    async def keys(self, ids: Collection[str], *, fresh: bool = False) -> dict[str, DataKey]:
+    async def keys(self, ids: Collection[str], *, fresh: bool = False) -> dict[str, SecretKey]:
         """The data keys of `ids`, alive or not, as truth has them: now, if `fresh`, or lately.
 
         In one statement. Raises TruthDown, and Unavailable when what wraps does not answer.
@@ -103,14 +103,14 @@ class Keyring:
 
     async def for_writing(
         self, execute: Execute, scopes: Collection[Scope]
-    ) -> dict[Scope, DataKey]:
+    ) -> dict[Scope, SecretKey]:
         """The data keys of `scopes`, made where there are none.
 
         Within the transaction of `execute`: none of them can be destroyed before that ends.
         """
         return await self._ensured(execute, SECRETS, sorted(scopes))
 
-    async def for_digests(self) -> DataKey:
+    async def for_digests(self) -> SecretKey:
         """The data key of digests over secrets; it is never another one, whatever is rotated."""
         (key,) = (await self._ensured(self._execute, DIGESTS, [Scope("")])).values()
         return key
@@ -154,9 +154,9 @@ class Keyring:
     async def _execute(self, query: Any, given: Any) -> Sequence[Sequence[Any]]:
         return await self.database.rows(query, given)
 
-    async def _learn(self, id_: str, row: KeyRow | None, asked: float) -> DataKey:
+    async def _learn(self, id_: str, row: KeyRow | None, asked: float) -> SecretKey:
         """What truth said of one, when it was asked."""
-        key = self._known.get(id_) or DataKey(id_)
+        key = self._known.get(id_) or SecretKey(id_)
         if row is None:
             key.is_not(SecretDamaged("A ciphertext names a data key that is none."))
         elif row.wrapped is None:
@@ -172,7 +172,7 @@ class Keyring:
         self._hold(key)
         return key
 
-    def _hold(self, key: DataKey) -> None:
+    def _hold(self, key: SecretKey) -> None:
         """Keep one for a while, and those no longer that were kept for too long."""
         self._known[key.id] = key
         self._held[key.id] = key
@@ -184,7 +184,7 @@ class Keyring:
 
     async def _ensured(
         self, execute: Execute, purpose: str, scopes: Sequence[Scope]
-    ) -> dict[Scope, DataKey]:
+    ) -> dict[Scope, SecretKey]:
         given = {
             "purpose": purpose,
             "tenants": [scope.tenant for scope in scopes],

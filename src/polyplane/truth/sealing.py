@@ -21,7 +21,7 @@ from polyplane.model.caller import Caller
 from polyplane.model.secret import Secret, bound, ciphertext_of, is_bound, sealed
 from polyplane.model.secret_rows import Look, Place, Scope, SecretRows
 from polyplane.security.cipher import key_id_of
-from polyplane.truth.keyring import DataKey, Keyring
+from polyplane.truth.keyring import Keyring, SecretKey
 
 _SEALING: Final = "polyplane.sealing"
 
@@ -49,7 +49,7 @@ class _Open:
         self.ring = sealing.ring
         self.rows = sealing.rows
         self.tenant = tenant
-        self.keys: dict[str, DataKey] = {}
+        self.keys: dict[str, SecretKey] = {}
         """Those of this transaction, which may be the only one that knows of them."""
         self.waiting: list[tuple[Secret[Any], Place, str]] = []
 
@@ -203,7 +203,7 @@ def _encrypt(
             setattr(row, name, bound(sealed(text), partial(keys[scope].unseal, text, place)))
 
 
-def _keys(session: Session, opened: _Open, scopes: set[Scope]) -> Mapping[Scope, DataKey]:
+def _keys(session: Session, opened: _Open, scopes: set[Scope]) -> Mapping[Scope, SecretKey]:
     """The data keys of `scopes`, within the session's transaction."""
 
     driver: Any = session.connection().connection.driver_connection
@@ -212,7 +212,7 @@ def _keys(session: Session, opened: _Open, scopes: set[Scope]) -> Mapping[Scope,
         cursor = await driver.execute(query, given)
         return await cursor.fetchall() if cursor.description else []
 
-    found: dict[Scope, DataKey] = await_only(opened.ring.for_writing(execute, scopes))
+    found: dict[Scope, SecretKey] = await_only(opened.ring.for_writing(execute, scopes))
     opened.keys |= {key.id: key for key in found.values()}
     return found
 

@@ -13,7 +13,7 @@ from polyplane.model.secret import Secret, bound, ciphertext_of, locked
 from polyplane.model.secret_rows import SecretRows, secrets_of
 from polyplane.model.table import Model, table_name
 from polyplane.security.cipher import key_id_of
-from polyplane.truth.keyring import DataKey, Keyring
+from polyplane.truth.keyring import Keyring, SecretKey
 from polyplane.truth.rows import Row, Unreadable
 
 
@@ -48,7 +48,7 @@ class Unlocker:
         for key, rows in owned.items():
             owned[key] = [row for row in rows if self._unlocked(row, keys)]
 
-    async def _keys(self, rows: Iterable[Any]) -> dict[str, DataKey]:
+    async def _keys(self, rows: Iterable[Any]) -> dict[str, SecretKey]:
         ids = {key_id_of(text) for row in rows for _, _, text in self._ciphertexts(row)}
         return await self._ring.keys(ids, fresh=True) if ids else {}
 
@@ -59,7 +59,7 @@ class Unlocker:
         named = [(getattr(row, name), column) for name, column in self._rows.secrets]
         return [(it, column, ciphertext_of(it) or "") for it, column in named if it is not None]
 
-    def _unlocked(self, row: Any, keys: dict[str, DataKey]) -> bool:
+    def _unlocked(self, row: Any, keys: dict[str, SecretKey]) -> bool:
         """Whether a row can be derived from; then its secrets can be revealed."""
         for secret, column, text in self._ciphertexts(row):
             key = keys[key_id_of(text)]
