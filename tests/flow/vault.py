@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import sqlalchemy as sa
@@ -56,7 +56,7 @@ class Page(Base):
     """A secret that belongs to a diary."""
 
     __tablename__ = "page"
-    id: Mapped[UUID] = pp.key()
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     owner_id: Mapped[str | None] = marks.owner(sa.String(64))
     diary_id: Mapped[UUID | None] = mapped_column(index=True)
     text: Mapped[Secret[str]] = marks.secret()
