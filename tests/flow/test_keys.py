@@ -303,6 +303,8 @@ async def test_a_key_file_is_shared_by_processes_that_know_an_older_one(tmp_path
     await asyncio.gather(*[asyncio.to_thread(make, path) for _ in range(8)])
     one, two = KeyFile(path), KeyFile(path)
     assert one.primary == two.primary and len(json.loads(path.read_text())["keys"]) == 1
+    await asyncio.gather(*[asyncio.to_thread(KeyFile(path).add) for _ in range(16)])
+    assert len(json.loads(path.read_text())["keys"]) == 17  # none of them is lost
     added = one.add()
     wrapped = await one.wrap(b"k" * 32, b"about")
     assert wrapped.kek == added == two.primary

@@ -18,7 +18,7 @@ from polyplane.settings import Settings
 from polyplane.truth.database import Database
 from polyplane.truth.keyring import Keyring
 from polyplane.truth.sealing import Sealing
-from polyplane.truth.secret_keys import destroy_again, is_any
+from polyplane.truth.secret_keys import counts, destroy_again, is_any
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +49,9 @@ async def open_ring(declared: Declared, settings: Settings, database: Database) 
     )
     if again := await destroy_again(database, ledger.noted(settings.home / ledger.NAME)):
         _log.warning("keys.destroyed_again", keys=len(again))
+    used = {it.kek for it in await counts(database) if it.kek is not None}
+    if missing := sorted(used - set(getattr(wrapping, "ids", used))):
+        _log.warning("keys.missing", keys=missing)
     database.session_of = Sealing(ring, declared.secrets).session_of
     return ring
 

@@ -6,10 +6,12 @@ meets a key that it does not know, and before it wraps.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from base64 import b64decode, b64encode
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_bytes, token_hex
@@ -55,9 +57,10 @@ class KeyFile:
 
     def add(self) -> str:
         """Add a new key, which is the primary one from now on; its id."""
-        now = json.loads(self.path.read_text(encoding="utf-8"))
-        name = _new_id()
-        _write(self.path, {"primary": name, "keys": {**now["keys"], name: _new_key()}})
+        with _alone(self.path.parent):  # or of two who add one the first would be lost
+            now = json.loads(self.path.read_text(encoding="utf-8"))
+            name = _new_id()
+            _write(self.path, {"primary": name, "keys": {**now["keys"], name: _new_key()}})
         return name
 
     def _current(self) -> KeySet:
@@ -78,6 +81,17 @@ def make(path: Path) -> None:
     finally:
         draft.unlink()
     _sync(path.parent)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process, or thread, at a time; who dies lets the next one in."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _new_id() -> str:
