@@ -20,6 +20,8 @@ PolyplaneError                 500  exit 1   anything of ours; catch this one to
 │   └── NotSettled             504  exit 4   a store has not caught up within the deadline
 ├── DeriveFailed               500  exit 1   a projection's derive raised on a row
 ├── ObjectLost                 410  exit 1   a blob's object is gone, or not what was put
+├── SecretDestroyed            410  exit 1   a secret's data key is destroyed: nobody can read it
+├── SecretDamaged              500  exit 1   a ciphertext is not what was written in this place
 ├── HomeBusy                   409  exit 5   another process runs this home
 ├── EngineFailed               500  exit 6   an embedded engine did not start or died
 └── Fenced                     500  exit 7   another process took over; this one must stop
@@ -165,6 +167,16 @@ class ObjectLost(PolyplaneError):
     """A blob was acknowledged, and its object is gone or not what was put any more."""
 
     status = 410
+
+
+class SecretDestroyed(PolyplaneError):
+    """A secret's data key was destroyed: nobody can read it any more, on purpose."""
+
+    status = 410
+
+
+class SecretDamaged(PolyplaneError):
+    """A ciphertext, or a wrapped key, is not what was written in this place."""
 
 
 class HomeBusy(PolyplaneError):

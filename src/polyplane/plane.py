@@ -34,6 +34,7 @@ from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.keeping import prune
+from polyplane.runtime.keys import Keys
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import Proving, mend
@@ -271,6 +272,11 @@ class Plane:
         """The files; each call raises Misconfigured when the plane keeps none."""
         return Blobs(self.opened, self.sagas)
 
+    @property
+    def keys(self) -> Keys:
+        """The keys of secrets."""
+        return Keys(self.declared, self.opened, self.settings)
+
     # Proof and state
 
     async def verify(
@@ -336,14 +342,8 @@ class Plane:
 
     async def lag(self) -> list[ProjectionLag]:
         """How far each projection is behind what is committed."""
-        opened = self.opened
-        return await lags(
-            opened.journal,
-            opened.epoch,
-            opened.generations.own,
-            opened.projectors,
-            opened.rebuilds,
-        )
+        opened, known = self.opened, self.opened.generations.own
+        return await lags(opened.journal, opened.epoch, known, opened.projectors, opened.rebuilds)
 
     # Change without downtime
 

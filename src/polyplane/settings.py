@@ -37,6 +37,7 @@ USUAL_NAMES: Final[dict[str, str]] = {
     "OPENAI_BASE_URL": "embedder_url",
     "OPENAI_API_KEY": "embedder_api_key",
     "QDRANT_API_KEY": "vector_api_key",
+    "ATOM_OAUTH_ENCRYPTION_KEY": "encryption_keys",
 }
 """Variables people already have, and the setting each one fills."""
 
@@ -62,6 +63,13 @@ class Settings(BaseModel):
     )
     nats_url: SecretStr | None = Field(default=None, description="NATS with JetStream, the feed.")
     cache_url: SecretStr | None = Field(default=None, description="Redis or Valkey.")
+    encryption_keys: SecretStr | None = Field(
+        default=None,
+        description="Keys that wrap data keys, `id:key` by commas, the primary one first.",
+    )
+    encryption_keys_file: Path | None = Field(
+        default=None, description="Their file without that; `keys.json` in the home if none."
+    )
     vector_url: SecretStr | None = Field(
         default=None, description="lancedb:// or qdrant:// or http(s)://."
     )

@@ -24,6 +24,7 @@ from polyplane.errors import PreconditionFailed, Refused
 from polyplane.model.digest import canonical, digest
 from polyplane.model.position import Token
 from polyplane.model.projection import Projection
+from polyplane.model.secret import Secret, ciphertext_of
 from polyplane.model.table import Model
 from polyplane.plane import Plane
 
@@ -146,8 +147,13 @@ def etag_of(row: Model) -> str:
     The row must be loaded: `await session.refresh(row)` after a flush that lets the server fill
     columns.
     """
-    columns = {c.key: getattr(row, c.key) for c in inspect(type(row)).column_attrs}
+    columns = {c.key: _shown(getattr(row, c.key)) for c in inspect(type(row)).column_attrs}
     return f'"{digest(columns)}"'
+
+
+def _shown(value: object) -> object:
+    """What of a value may be digested for anybody: of a secret, its ciphertext."""
+    return ciphertext_of(value) if isinstance(value, Secret) else value
 
 
 def check_if_match(request: Request, row: Model) -> None:

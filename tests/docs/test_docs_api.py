@@ -67,7 +67,10 @@ def test_every_kind_of_problem_is_on_the_page() -> None:
         (cls.status, problems.kind_of(cls))
         for cls in vars(errors).values()
         if isinstance(cls, type)
-        and issubclass(cls, errors.Refused | errors.Unavailable | errors.ObjectLost)
+        and issubclass(
+            cls,
+            errors.Refused | errors.Unavailable | errors.ObjectLost | errors.SecretDestroyed,
+        )
     }
     assert told == ours | {(status, kind) for status, (kind, _) in problems.KINDS.items()}
 

@@ -79,3 +79,21 @@ async def test_a_damaged_copy_is_refused(place: Path) -> None:
         backup.check(folder, lambda *_: None)
     with pytest.raises(NotFound):
         backup.check(home, lambda *_: None)
+
+
+def test_keys_are_in_no_copy_and_outlive_a_restore(place: Path) -> None:
+    home, folder = place / "home", place / "copy"
+    (home / "engines" / "some").mkdir(parents=True)
+    (home / "engines" / "some" / "keys.json").write_text("an engine's own")
+    for name in ("keys.json", "keys.destroyed"):
+        (home / name).write_text(name)
+        (home / name).chmod(0o600)
+    backup.create(home, folder, lambda *_: None)
+    copy = folder / "home"
+    assert [it.relative_to(copy) for it in copy.rglob("keys*")] == [Path("engines/some/keys.json")]
+    backup.check(folder, lambda *_: None)
+    (home / "keys.destroyed").write_text("more")
+    backup.restore(folder, home, lambda *_: None)
+    assert (home / "keys.json").read_text() == "keys.json"
+    assert (home / "keys.destroyed").read_text() == "more"
+    assert (home / "keys.json").stat().st_mode & 0o777 == 0o600

@@ -9,6 +9,8 @@ from uuid import UUID
 from sqlalchemy.orm import Mapped
 
 import polyplane as pp
+from polyplane import marks
+from polyplane.marks import Secret
 
 
 class Base(pp.Model):
@@ -28,6 +30,13 @@ class Comment(Base):
     id: Mapped[UUID] = pp.key()
     note_id: Mapped[UUID | None]
     body: Mapped[str]
+
+
+class Login(Base):
+    __tablename__ = "login"
+    id: Mapped[UUID] = pp.key()
+    token: Mapped[Secret[str]] = marks.secret()
+    codes: Mapped[Secret[list[int]] | None] = marks.secret()
 
 
 class Tags(TypedDict):
@@ -86,6 +95,32 @@ class TouchingByName(pp.Cached[Note]):
 
     def derive(self, note: Note, /, comments: Sequence[Comment] = ()) -> pp.Entry:
         return pp.Entry(len(comments))
+
+
+class ReadingASecret(pp.Vectors[Login]):
+    def derive(self, login: Login, /) -> pp.Vector | None:
+        return pp.Vector(login.token)  # E: arg-type
+
+
+class TaggedWithASecret(pp.Vectors[Login, Tags]):
+    def derive(self, login: Login, /) -> pp.Vector[Tags] | None:
+        return pp.Vector("", {"owner": login.token, "stars": 1})  # E: typeddict-item
+
+
+class SayingSo(pp.Vectors[Login]):
+    secrets = True
+
+    def derive(self, login: Login, /) -> pp.Vector | None:
+        if login.codes is None:
+            return pp.Vector(login.token.reveal())
+        return pp.Vector(login.codes.reveal())  # E: arg-type
+
+
+def wrong_secrets() -> None:
+    login = Login(token=Secret("kettle"))
+    login.token = "kettle"  # E: assignment
+    login.token = Secret(1)  # E: arg-type
+    login.codes = Secret([1])
 
 
 async def wrong_verbs(plane: pp.Plane) -> None:

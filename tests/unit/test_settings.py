@@ -53,11 +53,11 @@ def test_every_variable_of_the_assistant_is_honoured_or_left_alone() -> None:
     assert settings.db_max_connections == 20
     assert settings.db_pool_timeout_s == 30
     assert settings.url("vector_url") == "lancedb://data/lancedb"
+    assert settings.url("encryption_keys") == ATOM["ATOM_OAUTH_ENCRYPTION_KEY"]
     later = {name for name in ATOM if name not in USUAL_NAMES}
     assert later == {
         "LANCEDB_TABLE_NAME",
         "LANCEDB_CHUNKS_TABLE_NAME",
-        "ATOM_OAUTH_ENCRYPTION_KEY",
     }
     without = {name: value for name, value in ATOM.items() if name not in later}
     assert Settings.load(environ=without) == settings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from polyplane.model.digest import digest
 from polyplane.model.items import Entry, Item, Vector
 from polyplane.model.projection import Projection, Vectors
 from polyplane.stores.protocol import Embedder
-from polyplane.truth.scan import Joined, Row
+from polyplane.truth.rows import Joined, Row
 
 
 @dataclass(slots=True)
@@ -115,16 +115,38 @@ def _derive_joined(projection: Any, key: str, joined: Joined) -> Any:
         raise DeriveFailed(projection.name, key, error) from error
 
 
+def _version(projection: Projection[Any], keyed: Keyed) -> str:
+    """The part of a definition that the code decides, and what keys digests."""
+    named = f"{projection.name}/{projection.version}"
+    return f"{named}/keyed by {keyed.name}" if keyed.key else named
+
+
+class Keyed(NamedTuple):
+    """What digests over secrets are keyed with: whoever sees one cannot try what it is of."""
+
+    name: str
+    key: bytes
+
+
+NO_KEY: Final = Keyed("", b"")
+
+
 class VectorDeriver:
     """Vectors: the text is embedded unless `derive` brings its own embedding."""
 
-    def __init__(self, projection: Vectors[Any, Any], embedder: Embedder | None) -> None:
+    def __init__(
+        self,
+        projection: Vectors[Any, Any],
+        embedder: Embedder | None,
+        keyed: Keyed = NO_KEY,
+    ) -> None:
         self._projection = projection
+        self._key = keyed.key
         self._derive = _derive_joined if projection.touches else _derive
         self._embedder = embedder
         self._dimensions = embedder.dimensions if embedder else projection.dimensions
         self._by = embedder.identity if embedder else "own"
-        self.definition = f"vector/{projection.name}/{projection.version}/{self._by}"
+        self.definition = f"vector/{_version(projection, keyed)}/{self._by}"
 
     def _one(self, key: str, row: Any) -> tuple[Vector[Any], str] | None:
         """(content, digest) of one row, or None."""
@@ -134,7 +156,7 @@ class VectorDeriver:
         own = vector.embedding
         try:
             by = self._by if own is None else np.asarray(own, "<f4").tobytes().hex()
-            return vector, digest([vector.text, vector.tags, by])
+            return vector, digest([vector.text, vector.tags, by], self._key)
         except (TypeError, ValueError) as error:
             raise DeriveFailed(self._projection.name, key, error) from error
 
@@ -177,16 +199,17 @@ class VectorDeriver:
 class EntryDeriver:
     """Cache entries."""
 
-    def __init__(self, projection: Projection[Any]) -> None:
+    def __init__(self, projection: Projection[Any], keyed: Keyed = NO_KEY) -> None:
         self._projection = projection
+        self._key = keyed.key
         self._derive = _derive_joined if projection.touches else _derive
-        self.definition = f"cache/{projection.name}/{projection.version}"
+        self.definition = f"cache/{_version(projection, keyed)}"
 
     def _one(self, key: str, row: Any) -> tuple[Entry, str] | None:
         """(content, digest) of one row, or None."""
         entry = self._derive(self._projection, key, row)
         try:
-            return None if entry is None else (entry, digest(entry.value))
+            return None if entry is None else (entry, digest(entry.value, self._key))
         except (TypeError, ValueError) as error:
             raise DeriveFailed(self._projection.name, key, error) from error
 

@@ -27,7 +27,8 @@ from polyplane.flow.deriving import Derived, Deriver
 from polyplane.model.collection import Collection
 from polyplane.stores.protocol import ItemStore
 from polyplane.truth.database import Database
-from polyplane.truth.scan import Row, Source, rows_by_key
+from polyplane.truth.rows import Row
+from polyplane.truth.scan import Source, rows_by_key
 
 ENGINE_FAULTS: Final = (Unavailable, EngineFailed, Fenced, NotFound, TimeoutError, OSError)
 """What does not depend on the row. NotFound: the collection itself is gone."""

@@ -11,12 +11,14 @@ from polyplane.model.projection import Projection
 from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
+from polyplane.model.wrapping import KeyWrapping
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
     """The table of contents of an application on the plane.
 
+    `keys` wraps data keys in the place of the settings' encryption keys, as a key service does.
     `schema` is the PostgreSQL schema of its tables; `migrations` the dotted package of its
     Alembic versions; `routes` builds its FastAPI router (called only when an API is served).
     """
@@ -30,3 +32,4 @@ class Application:
     sagas: Sequence[type[Saga[Any]]] = ()
     migrations: str | None = None
     routes: Callable[[], Any] | None = None
+    keys: KeyWrapping | None = None

@@ -60,6 +60,9 @@ def canonical(value: Any) -> bytes:
     return text.encode()
 
 
-def digest(value: Any) -> str:
-    """128-bit BLAKE2b of the canonical form, as 32 hexadecimal digits."""
-    return blake2b(canonical(value), digest_size=_DIGEST_BYTES).hexdigest()
+def digest(value: Any, key: bytes = b"") -> str:
+    """128-bit BLAKE2b of the canonical form, as 32 hexadecimal digits.
+
+    With a `key` of at most 64 bytes it is a MAC: nobody without it can try what the value may be.
+    """
+    return blake2b(canonical(value), digest_size=_DIGEST_BYTES, key=key).hexdigest()

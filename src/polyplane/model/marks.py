@@ -11,6 +11,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
+from polyplane.model.secret import SealedText
+
 MARK: Final = "polyplane.mark"
 TENANT: Final = "tenant"
 OWNER: Final = "owner"
@@ -37,6 +39,20 @@ def owner(*arguments: Any, **options: Any) -> Mapped[Any]:
 def personal(*arguments: Any, **options: Any) -> Mapped[Any]:
     """A column, as `mapped_column` makes it, about a person: masked in audit, erased with them."""
     return mapped_column(*arguments, **options, info={MARK: PERSONAL})
+
+
+def secret(
+    name: str | None = None, *, nullable: bool | None = None, deferred: bool = False
+) -> Mapped[Any]:
+    """A column of which the database, and all that follows from it, has ciphertext only.
+
+    Its attribute holds a `Secret`: `token: Mapped[Secret[str]] = marks.secret()`. It cannot be
+    searched for, sorted by or indexed. A row's secrets are encrypted with the data key of its owner
+    (see `owner`), else of its tenant.
+    """
+    names = () if name is None else (name,)
+    options: dict[str, Any] = {} if nullable is None else {"nullable": nullable}
+    return mapped_column(*names, SealedText(), deferred=deferred, info={MARK: SECRET}, **options)
 
 
 def marked(table: sa.Table, mark: str) -> list[sa.Column[Any]]:

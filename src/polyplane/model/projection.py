@@ -33,6 +33,9 @@ class Projection(Generic[M]):
     of a row of this projection's model: `touches = {"comments": Comment.note_id}`. `derive` then
     has a parameter of each name, the rows in the order of their own keys, and a change of one
     projects the row it belongs to again.
+
+    With `secrets` `derive` may reveal the secrets of its rows: what it makes of them is then in the
+    store as it is. Digests are keyed, and nothing follows from a row whose data key is destroyed.
     """
 
     name: ClassVar[str] = ""
@@ -40,6 +43,7 @@ class Projection(Generic[M]):
     kind: ClassVar[str] = ""
     model: ClassVar[type[Model]]
     touches: ClassVar[Mapping[str, InstrumentedAttribute[Any]]] = {}
+    secrets: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

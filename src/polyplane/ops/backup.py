@@ -24,11 +24,14 @@ from polyplane.embedded import Engines
 from polyplane.embedded.files import read_json, sync_folder, write_file
 from polyplane.embedded.home import EPOCH_FILE
 from polyplane.errors import Conflict, NotFound, Refused
+from polyplane.security import key_file, ledger
 
 MANIFEST: Final = "backup.json"
 FORMAT: Final = 1
 _PASSING: Final = frozenset({"owner.json", ".gate", "run", "postmaster.pid", "postmaster.opts"})
 """What belongs to a running process and not to its data."""
+_APART: Final = frozenset({key_file.NAME, ledger.NAME})
+"""What is never in a backup: with both in hand, nobody's key would ever be destroyed."""
 _CHUNK_BYTES: Final = 1 << 20
 
 Progress = Callable[[int, int], None]
@@ -112,8 +115,9 @@ def check(folder: Path, progress: Progress) -> Backup:
 def restore(folder: Path, home: Path, progress: Progress) -> Path | None:
     """Put the backup in `folder`, which has been checked, in the place of `home`, at rest.
 
-    What was there is kept beside it, under the name that is returned. The next start begins a new
-    epoch and fills every derived store again.
+    What was there is kept beside it, under the name that is returned; its encryption keys are taken
+    over, since no backup holds any. The next start begins a new epoch and fills every derived store
+    again.
     """
     home = home.resolve()
     unfinished = home.with_name(f"{home.name}.unfinished")
@@ -124,6 +128,10 @@ def restore(folder: Path, home: Path, progress: Progress) -> Path | None:
         epochs[name] = max(epoch, epochs.get(name, 0))
     later = {name: epoch + 1 for name, epoch in epochs.items()}
     write_file(unfinished / EPOCH_FILE, orjson.dumps(later).decode())
+    for name in _APART:
+        if (home / name).is_file():
+            shutil.copy2(home / name, unfinished / name)
+            _same_owner(home / name, unfinished / name)
     kept = None
     if any(_files(home)):
         kept = home.with_name(f"{home.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S}")
@@ -141,6 +149,8 @@ def _files(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if name not in _PASSING]
         for name in files:
             path = Path(at, name)
+            if path.parent == folder and name in _APART:
+                continue
             if name not in _PASSING and path.is_file() and not path.is_symlink():
                 yield path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from polyplane.errors import Misconfigured
@@ -12,9 +12,11 @@ from polyplane.model.application import Application
 from polyplane.model.blob import refers_to_blobs
 from polyplane.model.projection import Cached, Projection
 from polyplane.model.saga import Saga
+from polyplane.model.secret_rows import SecretRows, secrets_of
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.model.touches import touches_of
+from polyplane.model.wrapping import KeyWrapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Declared:
     """The projections that only other processes do."""
     blobs: bool = False
     """Whether files are kept."""
+    keys: KeyWrapping | None = None
+    """What wraps data keys, if an application brings it."""
+    secrets: tuple[SecretRows, ...] = ()
+    """The models that have secrets."""
 
     @classmethod
     def of(
@@ -52,6 +58,8 @@ class Declared:
             (*streams, *(s for a in applications for s in a.streams)),
             (*sagas, *(s for a in applications for s in a.sagas)),
             blobs=blobs or bool(applications) or any(map(refers_to_blobs, listed)),
+            keys=_wrapping_of(applications),
+            secrets=tuple(rows for model in dict.fromkeys(listed) if (rows := secrets_of(model))),
         )
         for kind in (every.projections, every.streams, every.applications, every.sagas):
             names = [it.name for it in kind]
@@ -90,7 +98,14 @@ class Declared:
         models = dict.fromkeys(it.model for it in projections)
         models |= dict.fromkeys(touch.model for it in projections for touch in touches_of(it))
         elsewhere = frozenset(it.name for it in self.projections if it not in projections)
-        return Declared((), tuple(models), projections, (), self.sagas, elsewhere, self.blobs)
+        return replace(
+            self,
+            applications=(),
+            models=tuple(models),
+            projections=projections,
+            streams=(),
+            elsewhere=elsewhere,
+        )
 
     def of_kind(self, kind: type[Projection[Any]]) -> list[type[Projection[Any]]]:
         """The projections of one kind."""
@@ -104,3 +119,11 @@ class Declared:
         if self.blobs:
             needed.append("seaweedfs")
         return needed
+
+
+def _wrapping_of(applications: Sequence[Application]) -> KeyWrapping | None:
+    """What wraps data keys; Misconfigured when two applications say so."""
+    found = [it for it in applications if it.keys is not None]
+    if len(found) > 1:
+        raise Misconfigured(f"{found[0].name} and {found[1].name} both wrap data keys.")
+    return found[0].keys if found else None

@@ -33,6 +33,7 @@ from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
+from polyplane.runtime.ring import keyed, open_ring
 from polyplane.runtime.targets import Stores
 from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
@@ -176,6 +177,11 @@ async def _open_on(
     journal = Journal(database)
     epoch = await settle_epoch(declared, journal, feed, settings.home)
     stores = await _open_stores(declared, settings, urls, stack)
+    stores.ring = await open_ring(declared, settings, database)
+    if stores.ring is not None:
+        stack.push_async_callback(stores.ring.close)
+        if any(projection.secrets for projection in declared.projections):
+            stores.keyed = await keyed(stores.ring)
     if moves and not is_worker:
         await _inspect(stores, damage)
     generations = Generations(

@@ -15,7 +15,8 @@ from polyplane.model.position import Position
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Batch, Journal
 from polyplane.truth.outbox import touch
-from polyplane.truth.scan import Row, all_rows, rows_about, rows_by_key, some_keys
+from polyplane.truth.rows import Row
+from polyplane.truth.scan import all_rows, rows_about, rows_by_key, some_keys
 
 _KEYS: Final = 10_000
 """Keys per look-up."""

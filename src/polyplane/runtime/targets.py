@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyplane.errors import Misconfigured
-from polyplane.flow.deriving import Deriver, EntryDeriver, VectorDeriver
+from polyplane.flow.deriving import NO_KEY, Deriver, EntryDeriver, Keyed, VectorDeriver
 from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
 from polyplane.model.projection import Cached, Projection, Vectors
@@ -18,6 +18,7 @@ from polyplane.stores.protocol import (
     SeriesStore,
     VectorStore,
 )
+from polyplane.truth.keyring import Keyring
 from polyplane.truth.scan import source_of
 
 
@@ -33,16 +34,21 @@ class Stores:
     """Whether this process has seen that the bucket is as it must be."""
     embedder: Embedder | None = None
     embedder_url: str = ""
+    ring: Keyring | None = None
+    """Data keys; None where no model has secrets."""
+    keyed: Keyed = NO_KEY
+    """What digests over secrets are keyed with."""
 
 
 def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
     """What is derived, and where it goes, as a first generation. Raises Misconfigured."""
-    source = source_of(projection.model, touches_of(projection))
+    ring, keyed = (stores.ring, stores.keyed) if projection.secrets else (None, NO_KEY)
+    source = source_of(projection.model, touches_of(projection), ring)
     deriver: Deriver
     if issubclass(projection, Vectors):
         embedder = None if projection.dimensions else stores.embedder
         assert stores.vector is not None
-        deriver = VectorDeriver(projection(), embedder)
+        deriver = VectorDeriver(projection(), embedder, keyed)
         collection = Collection(
             name=projection.name,
             generation=1,
@@ -62,5 +68,6 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
             key_prefix=projection.key_prefix,
             ttl_s=projection.ttl_s,
         )
-        return Target(projection.name, source, EntryDeriver(projection()), stores.cache, collection)
+        deriver = EntryDeriver(projection(), keyed)
+        return Target(projection.name, source, deriver, stores.cache, collection)
     raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any, LiteralString, TypeVar
@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from polyplane.errors import Misconfigured, TruthDown
+from polyplane.model.caller import Caller
 from polyplane.truth.lending import Lender
 
 RV = TypeVar("RV")
@@ -151,6 +152,8 @@ class Database:
             },
         )
         self.lender = Lender(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self.session_of: Callable[[Caller], Mapping[str, Any]] = lambda _: {}
+        """How a session for somebody is to be made; another where rows have secrets."""
 
     async def _connect(self, *args: Any, **kwargs: Any) -> _Answering:
         connection = await _Answering.connect(*args, **kwargs)

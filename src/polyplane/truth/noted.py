@@ -68,7 +68,10 @@ class Desk:
             self._stack.push_async_callback(all_of_it.rollback)  # what was not committed
             # It does not know of the transactions, which are begun and ended past it.
             session = AsyncSession(
-                lent.pooled, expire_on_commit=False, join_transaction_mode="rollback_only"
+                lent.pooled,
+                expire_on_commit=False,
+                join_transaction_mode="rollback_only",
+                **self._database.session_of(self._caller),
             )
             await self._stack.enter_async_context(session)
             self._session, self._driver = session, lent.driver

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import namedtuple
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
 import psycopg
 import sqlalchemy as sa
@@ -18,14 +18,18 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 from sqlalchemy.dialects import postgresql
 
-from polyplane.errors import Misconfigured, Refused
+from polyplane.errors import Misconfigured
 from polyplane.garbage import uncollected
 from polyplane.model.key import can_be_told
+from polyplane.model.secret import SealedText
 from polyplane.model.table import Model, table_of
 from polyplane.model.touches import Touch
 from polyplane.truth.capture import Captured, text_of
 from polyplane.truth.database import Connection, Database, in_our_words
+from polyplane.truth.keyring import Keyring
+from polyplane.truth.rows import Joined, Row, Unreadable
 from polyplane.truth.statements import statement
+from polyplane.truth.unlocking import Unlocker, lock_of, unlocker_of
 
 _SORT_S = 900.0
 """How long the first row of a scan may take: all are sorted before it comes."""
@@ -49,34 +53,6 @@ SCAN_ROWS: Final = 2_000
 """Rows of a scan to work on at a time: few enough to stay in the processor's caches, and for the
 event loop to serve others in between."""
 
-Row = tuple[str, Any]
-"""(canonical key, the row as an object with one attribute per column, or an `Unreadable`).
-
-Of a source with touches the second is a `Joined`."""
-
-
-class Joined(NamedTuple):
-    """A row, and by name the rows of other tables that belong to it, in the order of their keys."""
-
-    row: Any
-    related: Mapping[str, Sequence[Any]]
-
-
-class Unreadable:
-    """In the place of a row of which a value has no Python form, as the date 'infinity' has none.
-
-    Whoever looks into it, as every `derive` does, hears which column that is.
-    """
-
-    __slots__ = ("_column", "_kind")
-
-    def __init__(self, column: str, error: Exception) -> None:
-        self._column = column
-        self._kind = type(error).__name__
-
-    def __getattr__(self, attribute: str) -> NoReturn:
-        raise Refused(f"{self._column} has no Python value ({self._kind}).", field=self._column)
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -91,6 +67,8 @@ class Source:
     names: tuple[str, ...]
     """The columns, in the order of the values behind the key."""
     related: tuple[Related, ...] = ()
+    unlock: Unlocker | None = None
+    """Has secrets revealed, where whoever derives may read them."""
 
     def row(self, values: Sequence[Any]) -> Row:
         """(key, row object) of one fetched tuple, whose first value is the key."""
@@ -140,19 +118,21 @@ class Related:
     query: sql.Composed
 
 
-def source_of(model: type[Model], touches: Sequence[Touch] = ()) -> Source:
-    """The reader of `model`'s rows, and of those it `touches`.
+def source_of(
+    model: type[Model], touches: Sequence[Touch] = (), ring: Keyring | None = None
+) -> Source:
+    """The reader of `model`'s rows, and of those it `touches`; with `ring`, of their secrets too.
 
     A row has the model's column attributes and nothing else: a relation, which would need
     another query for each row, raises AttributeError that says so.
     """
     captured = Captured(table_of(model))
-    related = tuple(_related(captured, touch) for touch in touches)
-    return replace(_rows_of(model, captured.key()), related=related)
+    related = tuple(_related(captured, touch, ring) for touch in touches)
+    return replace(_rows_of(model, captured.key(), ring), related=related)
 
 
-def _related(parent: Captured, touch: Touch) -> Related:
-    source = _rows_of(touch.model, text_of(touch.column))
+def _related(parent: Captured, touch: Touch, ring: Keyring | None) -> Related:
+    source = _rows_of(touch.model, text_of(touch.column), ring)
     (key_type,) = parent.key_types()
     query = sql.SQL(
         "SELECT {} FROM {} r WHERE {} = ANY(%(keys)s::text[]::{}[]) ORDER BY {}"
@@ -166,7 +146,7 @@ def _related(parent: Captured, touch: Touch) -> Related:
     return Related(touch.name, source, query)
 
 
-def _rows_of(model: type[Model], key: sql.Composed) -> Source:
+def _rows_of(model: type[Model], key: sql.Composed, ring: Keyring | None) -> Source:
     """The reader of `model`'s rows, each with the text `key` before it."""
     mapper = sa.inspect(model)
     captured = Captured(table_of(model))
@@ -178,7 +158,10 @@ def _rows_of(model: type[Model], key: sql.Composed) -> Source:
             raise Misconfigured(f"{model.__name__}.{column} is not a plain column.")
         if _native(column.type):
             continue
+        processor: Callable[[Any], Any] | None
         processor = column.type.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
+        if isinstance(column.type, SealedText) and ring is None:
+            processor = lock_of(column)
         if processor is not None:
             convert.append((index, processor))
     return Source(
@@ -190,6 +173,7 @@ def _rows_of(model: type[Model], key: sql.Composed) -> Source:
         converters=tuple(convert),
         binary=all(_has_binary_form(column.type) for column in columns),
         names=tuple(column.name for column in columns),
+        unlock=None if ring is None else unlocker_of(model, ring),
     )
 
 
@@ -267,10 +251,11 @@ async def _all_of(
 ) -> list[Row]:
     """What a query has found; row by row, when there are some that cannot be read."""
     try:
-        return list(map(source.row, await cursor.fetchall()))
+        rows = list(map(source.row, await cursor.fetchall()))
     except Exception:  # the answer is there, but something in it
         assert cursor.pgresult is not None
-        return list(source.row_by_row(connection, cursor.pgresult))
+        rows = list(source.row_by_row(connection, cursor.pgresult))
+    return rows if source.unlock is None else await source.unlock(rows)
 
 
 async def _joined(connection: Connection, source: Source, rows: list[Row]) -> list[Row]:
@@ -293,6 +278,8 @@ async def _joined(connection: Connection, source: Source, rows: list[Row]) -> li
             owned.clear()
             for key, row in related.source.row_by_row(connection, cursor.pgresult):
                 owned.setdefault(key, []).append(row)
+        if related.source.unlock is not None:
+            await related.source.unlock.related(owned)
     with uncollected():
         return [
             (key, Joined(row, {name: tuple(owned.get(key, ())) for name, owned in found.items()}))
@@ -362,6 +349,8 @@ async def all_rows(
                 cursor.itersize = batch_size
                 await cursor.execute(query, values)
                 while rows := await _fetched(connection, source, cursor, batch_size):
+                    if source.unlock is not None and not (rows := await source.unlock(rows)):
+                        continue
                     if source.related:
                         rows = await _joined(connection, source, rows)
                     yield rows

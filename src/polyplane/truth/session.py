@@ -154,7 +154,8 @@ async def write(database: Database, *, caller: Caller, epoch: int) -> AsyncItera
     TruthDown when PostgreSQL does not answer.
     """
     with in_our_words(), constraints_in_our_words():
-        async with AsyncSession(database.engine, expire_on_commit=False) as session:
+        options = database.session_of(caller)
+        async with AsyncSession(database.engine, expire_on_commit=False, **options) as session:
             tx = Write(session, caller=caller, epoch=epoch)
             try:
                 await session.execute(SET_IN_SESSION, settings_of(caller))
@@ -172,7 +173,8 @@ async def write(database: Database, *, caller: Caller, epoch: int) -> AsyncItera
 async def read(database: Database, *, caller: Caller) -> AsyncIterator[AsyncSession]:
     """A read-only transaction on one snapshot; Refused for a value that does not fit."""
     with in_our_words(), constraints_in_our_words():
-        async with AsyncSession(database.engine, expire_on_commit=False) as session:
+        options = database.session_of(caller)
+        async with AsyncSession(database.engine, expire_on_commit=False, **options) as session:
             await session.execute(
                 sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             )
@@ -187,8 +189,8 @@ def constraints_in_our_words() -> Iterator[None]:
         yield
     except StaleDataError as error:
         raise Conflict("A row is gone that was to be changed.", fix=_AGAIN) from error
-    except DBAPIError as error:
-        refused = refusal(error.orig)
+    except (DBAPIError, psycopg.Error) as error:
+        refused = refusal(error.orig if isinstance(error, DBAPIError) else error)
         if refused is None:
             raise
         raise refused from error

@@ -22,7 +22,7 @@ from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME
-from polyplane.serve.api import sagas
+from polyplane.serve.api import keys, sagas
 from polyplane.serve.token import NAME, ops_token
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, problem_responses, within
@@ -57,6 +57,7 @@ router = APIRouter(
 
 
 router.include_router(sagas.router)
+router.include_router(keys.router)
 
 
 class RelayStatus(BaseModel):

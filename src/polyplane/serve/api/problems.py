@@ -15,7 +15,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from polyplane.errors import NotSettled, ObjectLost, PolyplaneError, Refused, Unavailable
+from polyplane.errors import (
+    NotSettled,
+    ObjectLost,
+    PolyplaneError,
+    Refused,
+    SecretDestroyed,
+    Unavailable,
+)
 from polyplane.web import PROBLEM_TYPE, FieldProblem, Problem
 
 log = structlog.get_logger("polyplane.api")
@@ -107,8 +114,8 @@ async def _of_ours(request: Request, error: Exception) -> Response:
         detail = error.message if isinstance(error, NotSettled) else f"{title}."
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         return respond(request, error.status, detail, kind=kind, title=title, headers=headers)
-    if isinstance(error, ObjectLost):
-        log.error("object_lost", error=str(error))
+    if isinstance(error, ObjectLost | SecretDestroyed):
+        log.error(kind.replace("-", "_"), error=str(error))
         return respond(request, error.status, error.message, kind=kind, title=title, fix=error.fix)
     log.error("request_failed", error=str(error), kind=kind)
     return respond(request, error.status, _UNEXPECTED, kind="unexpected", title=title)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from polyplane.errors import Misconfigured, Refused
 from polyplane.ops import backup
+from polyplane.security.key_file import NAME as KEYS
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
@@ -42,6 +43,8 @@ def create(folder: Folder, home: Home = None, as_json: Json = False) -> None:
 
         report.data = asdict(asyncio.run(work()))
         report.show(_told(report.data))
+        if (settings.home / KEYS).is_file():
+            report.show(f"The encryption keys are not in it: keep a copy of {KEYS} elsewhere.")
         report.next = f"polyplane backup check {folder}"
 
 

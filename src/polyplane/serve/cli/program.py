@@ -37,6 +37,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
     "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
+    "keys": (
+        "polyplane.serve.cli.keys:app",
+        "List, rotate and destroy the keys of secrets.",
+    ),
     "backup": ("polyplane.serve.cli.backup:app", "Copy a home, check a copy, put one back."),
     "adopt": ("polyplane.serve.cli.adopt:adopt", "Project the tables of an existing database."),
 }

@@ -32,6 +32,11 @@ class Watched:
         line = f"{name}: {done / 2**20:,.0f} of {of / 2**20:,.0f} MiB"
         self._bar.update(self._task, description=line, completed=done, total=max(of, done, 1))
 
+    def count(self, name: str, done: int, of: int, unit: str) -> None:
+        """Say how many are done."""
+        line = f"{name}: {done:,} of {of:,} {unit}"
+        self._bar.update(self._task, description=line, completed=done, total=max(of, done, 1))
+
     def far(self, name: str, done: int, about: int | None, unit: str) -> None:
         """Say how far one thing is, of several that come one after the other (see `Far`)."""
         of = f" of about {max(about, done):,}" if about else ""
