@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
-from uuid import uuid4
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from polyplane.errors import Misconfigured, NotFound, NotSettled
-from polyplane.feed.protocol import Ack, Outgoing
+from polyplane.errors import Misconfigured, NotSettled
+from polyplane.feed.protocol import Ack
 from polyplane.flow.settling import caught_up, settled
 from polyplane.model.application import Application
 from polyplane.model.blob import Blob
@@ -29,6 +28,7 @@ from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.acting import Acting, publishing, writing
 from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
@@ -38,6 +38,7 @@ from polyplane.runtime.keys import Keys
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import Proving, mend
+from polyplane.runtime.readers import reader_of
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
@@ -145,11 +146,8 @@ class Plane:
         Raises Conflict or Refused for what constraints refuse, TruthDown when PostgreSQL does not
         answer.
         """
-        opened = self.opened
-        caller = Caller(actor, tenant)
-        async with session.write(opened.database, caller=caller, epoch=opened.epoch) as tx:
+        async with writing(self.opened, Caller(actor, tenant)) as tx:
             yield tx
-        await opened.feed.hint()
 
     def read(self, *, tenant: str = "default") -> AbstractAsyncContextManager[AsyncSession]:
         """A read-only session on one snapshot of truth."""
@@ -213,29 +211,15 @@ class Plane:
     @overload
     def __getitem__(self, declared: type[S]) -> StreamAccess: ...
     def __getitem__(self, declared: Any) -> Any:
-        """The reader of a projection, or the access to a stream, that this plane declares."""
-        opened = self.opened
-        if isinstance(declared, type) and issubclass(declared, Stream):
-            if declared not in self.declared.streams or opened.stores.series is None:
-                raise NotFound(f"This plane does not declare the stream {declared.__name__}.")
-            return StreamAccess(declared, opened.stores.series, opened.feed, opened.feed.subjects)
-        if declared not in self.declared.projections:
-            raise NotFound(f"This plane does not declare {declared.__name__}.")
-        known, name = opened.generations, declared.name
-        reading = partial(known.readings.__getitem__, name)
-        if issubclass(declared, Vectors):
-            assert opened.stores.vector is not None
-            return VectorReader(reading, known.refresh, opened.stores.vector)
-        assert opened.stores.cache is not None
-        return CacheReader(
-            known.own[name],
-            reading,
-            opened.stores.cache,
-            opened.database,
-            opened.feed,
-            opened.feed.subjects.changes,
-            lambda: opened.epoch,
-        )
+        """The reader of a projection, or the access to a stream, that this plane declares.
+
+        Raises Misconfigured for what belongs to tenants or owners: see `acting`.
+        """
+        return reader_of(self.declared, self.opened, declared, None)
+
+    def acting(self, caller: Caller) -> Acting:
+        """The plane as `caller` may see and change it: what belongs to tenants is read so."""
+        return Acting(caller, self.declared, self.opened)
 
     async def publish(
         self, subject: str, body: bytes, headers: Mapping[str, str] | None = None
@@ -245,10 +229,7 @@ class Plane:
         `subject` is `<application>.<inbound>.<rest>`. The header Nats-Msg-Id, when given, lets the
         feed drop a quick repetition. Raises FeedDown when NATS does not answer.
         """
-        feed, named = self.opened.feed, dict(headers or {})
-        message_id = named.pop("Nats-Msg-Id", "") or str(uuid4())
-        full = f"{self.namespace}.inbound.{subject}"
-        return await feed.publish(Outgoing(full, body, message_id, named))
+        return await publishing(self.opened, subject, body, headers)
 
     @property
     def cache(self) -> CacheStore:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 
 import orjson
@@ -21,6 +20,7 @@ from sqlalchemy import Select, inspect, literal, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.errors import PreconditionFailed, Refused
+from polyplane.model import caller
 from polyplane.model.digest import canonical, digest
 from polyplane.model.position import Token
 from polyplane.model.projection import Projection
@@ -49,14 +49,6 @@ PlaneOf = Annotated[Plane, Depends(_plane)]
 # Who calls. A tenant becomes a token of a NATS subject and part of cache keys, hence its alphabet.
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who calls, as far as the request says."""
-
-    actor: str
-    tenant: str
-
-
 async def _caller(
     actor: Annotated[
         str,
@@ -66,12 +58,12 @@ async def _caller(
         str,
         Header(alias="X-Tenant", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="On whose behalf."),
     ] = "default",
-) -> Identity:
-    return Identity(actor, tenant)
+) -> caller.Caller:
+    return caller.Caller(actor, tenant)
 
 
-Caller = Annotated[Identity, Depends(_caller)]
-"""`caller.actor` and `caller.tenant`, from the headers X-Actor and X-Tenant."""
+Caller = Annotated[caller.Caller, Depends(_caller)]
+"""Who calls, from the headers X-Actor and X-Tenant: to be given to `plane.acting`."""
 
 
 # Pages: keyset pagination, newest first, behind an opaque cursor.

@@ -122,7 +122,8 @@ class EdgeClient:
         return SimpleNamespace(config=SimpleNamespace(params=SimpleNamespace(vectors=vectors)))
 
     async def create_payload_index(self, name: str, field: str, field_schema: Any) -> None:
-        kind = getattr(edge.PayloadSchemaType, field_schema.value.capitalize())
+        schema = getattr(field_schema, "type", field_schema)  # the engine is told no more of it
+        kind = getattr(edge.PayloadSchemaType, schema.value.capitalize())
         self.engine.shard(name).update(edge.UpdateOperation.create_field_index(field, kind))
 
     async def upsert(

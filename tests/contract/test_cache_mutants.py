@@ -13,8 +13,9 @@ from _pytest.outcomes import Failed
 
 from polyplane.embedded import Engines
 from polyplane.errors import PolyplaneError
-from polyplane.model.items import Stamp
-from polyplane.stores.cache import valkey
+from polyplane.model.items import Entry, Stamp
+from polyplane.model.scope import OWNER_ID, TENANT_ID, Scope
+from polyplane.stores.cache import tenants, valkey
 from polyplane.stores.cache.valkey import ValkeyCache
 from polyplane.testing.cache import EXPERIMENTS, NESTED, PLAIN
 from tests.contract.test_cache_valkey import TestValkey as Contract
@@ -116,7 +117,74 @@ def _wholly_read(patch: Patch) -> None:
     patch.setattr(valkey, "canonical", lambda value: orjson.dumps(str(value)))
 
 
+def _scope_forgotten(patch: Patch) -> None:
+    original = tenants.Tenants.get
+
+    async def broken(self: Any, collection: Any, scope: Any, key: str) -> Any:
+        return await original(self, collection, Scope.everything, key)
+
+    patch.setattr(tenants.Tenants, "get", broken)
+
+
+def _sees_any_owner(patch: Patch) -> None:
+    original = Scope.sees
+    patch.setattr(
+        Scope,
+        "sees",
+        lambda self, marks, whose: original(self, set(marks) - {OWNER_ID}, whose),
+    )
+
+
+def _of_tenants(name: str, old: str, new: str) -> Breakage:
+    """A script for entries of tenants, with `old` replaced by `new`."""
+
+    def break_it(patch: Patch) -> None:
+        assert old in getattr(tenants, name)
+        patch.setattr(tenants, name, getattr(tenants, name).replace(old, new))
+
+    return break_it
+
+
+def _tenants_share_keys(patch: Patch) -> None:
+    patch.setattr(tenants, "segment", lambda tenant: tenant.lower())
+
+
+def _gate_not_asked(patch: Patch) -> None:
+    """The value alone is the answer."""
+
+    async def broken(self: Any, collection: Any, scope: Any, key: str) -> Any:
+        place = tenants._place(collection, {TENANT_ID: scope.tenant or "acme"})
+        async with self._server.calls() as client:
+            held = await client.hmget(self._name(collection, place, key), list(tenants._VALUE))
+        marks = held[1] and tenants._marks(collection, held)
+        return Entry(orjson.loads(held[1]), marks=marks) if held[1] else None
+
+    patch.setattr(tenants.Tenants, "get", broken)
+
+
 MUTANTS: dict[str, tuple[Breakage, str]] = {
+    "scope forgotten": (_scope_forgotten, "test_a_scope_is_shown_what_it_sees"),
+    "any owner": (_sees_any_owner, "test_an_entry_of_another_owner_is_not_shown"),
+    "tenants share keys": (_tenants_share_keys, "test_a_scope_is_shown_what_it_sees"),
+    "gate not asked": (_gate_not_asked, "test_a_value_without_its_gate_is_no_answer"),
+    "owner not summed": (
+        lambda patch: patch.setattr(
+            tenants, "_sum", lambda n, p, v, _o, right=tenants._sum: right(n, p, v, "")
+        ),
+        "test_an_entry_that_says_another_owner_is_no_answer",
+    ),
+    "the old tenant keeps it": (
+        _of_tenants("_APPLY", "'DEL', ARGV[3] .. held[2]", "'EXISTS', ARGV[3] .. held[2]"),
+        "test_nothing_is_left_of_who_had_it_before",
+    ),
+    "buried at the gate only": (
+        _of_tenants("_BURY", "'DEL', ARGV[3] .. held", "'EXISTS', ARGV[3] .. held"),
+        "test_nothing_is_left_of_who_had_it_before",
+    ),
+    "no gate of tenants": (
+        _of_tenants("_APPLY", "tonumber(held[1]) < position", "true"),
+        "test_nothing_is_left_of_who_had_it_before",
+    ),
     "no gate": (_script("tonumber(held) < position", "true"), "test_the_newer_position_wins"),
     "equal passes": (
         _script("tonumber(held) < position", "tonumber(held) <= position"),

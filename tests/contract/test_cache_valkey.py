@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -14,11 +16,15 @@ from redis.asyncio import Redis
 
 from polyplane.embedded import Engines
 from polyplane.errors import Misconfigured, StoreDown
+from polyplane.model.items import Entry
 from polyplane.model.key import bucket_of
+from polyplane.model.scope import TENANT_ID
 from polyplane.stores.cache import valkey
 from polyplane.stores.cache.valkey import ValkeyCache
 from polyplane.stores.protocol import CacheStore
-from polyplane.testing.cache import EXPERIMENTS, CacheStoreContract, RawEntry, entry
+from polyplane.testing import cache as contract
+from polyplane.testing.cache import EXPERIMENTS, CacheStoreContract, RawEntry, entry, got
+from polyplane.testing.samples import ALL
 
 
 class TestValkey(CacheStoreContract):
@@ -46,6 +52,60 @@ class TestValkey(CacheStoreContract):
     async def raw_spoil(self, name: str) -> None:
         async with Redis.from_url(self.url) as client:
             await client.set(name, "not a hash", ex=60)
+
+    async def raw_names(self, prefix: str) -> list[str]:
+        root = prefix.removesuffix("default:")
+        async with Redis.from_url(self.url, decode_responses=True) as client:
+            return sorted(it for it in map(str, await client.keys("*")) if it.startswith(root))
+
+    async def raw_write(self, name: str, field: str, value: str | None) -> None:
+        async with Redis.from_url(self.url) as client:
+            assert await client.exists(name)
+            if value is None:
+                await client.delete(name)
+            else:
+                await client.hset(name, field, value)
+
+
+class TestValkeyOfTenants(TestValkey):
+    """The whole contract again, with entries that belong to a tenant."""
+
+    @pytest.fixture(autouse=True)
+    def _of_a_tenant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        marks = (TENANT_ID,)
+        for name in ("EXPERIMENTS", "NESTED", "PLAIN"):
+            collection = replace(getattr(contract, name), marks=marks)
+            monkeypatch.setattr(contract, name, collection)
+        plain = contract.entry
+
+        def of_a_tenant(*given: Any, **more: Any) -> Any:
+            item = plain(*given, **more)
+            item.content = replace(item.content, marks={TENANT_ID: "acme"})
+            return item
+
+        monkeypatch.setattr(contract, "entry", of_a_tenant)
+        monkeypatch.setattr(contract, "Entry", partial(Entry, marks={TENANT_ID: "acme"}))
+
+    async def raw_entries(self, prefix: str) -> dict[str, RawEntry]:
+        root, _, rest = prefix.partition(":default:")
+        found = {}
+        async with Redis.from_url(self.url, decode_responses=True) as client:
+            for name in map(str, await client.keys("*")):
+                if name.startswith(f"{root}::{rest}") and ":marks:" not in name:
+                    gate = await client.hgetall(name)
+                    key = name.removeprefix(f"{root}::")
+                    value = await client.hgetall(f"{root}:acme:{key}")
+                    assert value.get("p") == (gate["p"] if "d" in gate else None)
+                    found[f"{root}:default:{key}"] = RawEntry(
+                        int(gate["p"]),
+                        str(gate["d"]) if "d" in gate else None,
+                        orjson.loads(value["v"]) if value else None,
+                        await client.pttl(name) / 1_000,
+                    )
+        return found
+
+    async def raw_spoil(self, name: str) -> None:
+        await super().raw_spoil(name.replace(":default:", "::"))
 
 
 @pytest.fixture
@@ -190,7 +250,7 @@ async def test_a_server_that_hangs_is_down(unused_tcp_port: int) -> None:
         started = time.monotonic()
         for call in (
             cache.ping(),
-            cache.get(EXPERIMENTS, "a"),
+            cache.get(EXPERIMENTS, ALL, "a"),
             cache.apply(EXPERIMENTS, [entry("a")], [], 1),
             cache.sessions.get("token"),
             cache.limits.check("ada", limit=1),
@@ -215,12 +275,12 @@ async def test_an_entry_that_is_damaged_is_none(cache: ValkeyCache, raw: Redis) 
     await raw.hset(f"{start}a", "v", '{"name":"value of z"}')
     await raw.hset(f"{start}b", "p", "8")
     await raw.copy(f"{start}c", f"{start}d")
-    assert [await cache.get(EXPERIMENTS, key) for key in "abd"] == [None, None, None]
-    assert await cache.get(EXPERIMENTS, "c") == {"name": "value of c"}
+    assert [await got(cache, EXPERIMENTS, key) for key in "abd"] == [None, None, None]
+    assert await got(cache, EXPERIMENTS, "c") == {"name": "value of c"}
     await raw.hset(f"{start}b", "p", "x")
     assert {stamp.key for stamp in await cache.stamps(EXPERIMENTS, list("abcd"))} == set("acd")
     await cache.apply(EXPERIMENTS, [entry("a"), entry("b")], [], 9)
-    assert await cache.get(EXPERIMENTS, "b") == {"name": "value of b"}
+    assert await got(cache, EXPERIMENTS, "b") == {"name": "value of b"}
 
 
 async def test_what_is_applied_leaves_a_mark_that_grows(cache: ValkeyCache) -> None:

@@ -10,7 +10,8 @@ import pytest
 from _pytest.outcomes import Failed
 
 from polyplane.embedded import Engines
-from polyplane.errors import PolyplaneError
+from polyplane.errors import PolyplaneError, ScopeViolated
+from polyplane.model.scope import Scope
 from polyplane.stores.objects import s3, s3_bucket
 from polyplane.stores.objects.s3 import S3Objects
 from tests.contract.test_objects_s3 import TestS3 as Contract
@@ -42,23 +43,23 @@ def _rules_of_others_are_lost(patch: Patch) -> None:
     patch.setattr(s3_bucket, "same", lambda held, wanted: False)
 
 
-async def _latest(right: Any, self: Any, key: str, *, version: str | None = None) -> Any:
-    return await right(self, key)
+async def _latest(right: Any, self: Any, scope: Any, key: str, **_: Any) -> Any:
+    return await right(self, scope, key)
 
 
-async def _latest_is_read(right: Any, self: Any, key: str, **how: Any) -> Any:
-    async for piece in right(self, key, **(how | {"version": None})):
+async def _latest_is_read(right: Any, self: Any, scope: Any, key: str, **how: Any) -> Any:
+    async for piece in right(self, scope, key, **(how | {"version": None})):
         yield piece
 
 
-async def _one_byte_more(right: Any, self: Any, key: str, **how: Any) -> Any:
+async def _one_byte_more(right: Any, self: Any, scope: Any, key: str, **how: Any) -> Any:
     end = how.get("end")
-    async for piece in right(self, key, **(how | ({"end": end + 1} if end else {}))):
+    async for piece in right(self, scope, key, **(how | ({"end": end + 1} if end else {}))):
         yield piece
 
 
-async def _all_is_read(right: Any, self: Any, key: str, **how: Any) -> Any:
-    async for piece in right(self, key, version=how.get("version")):
+async def _all_is_read(right: Any, self: Any, scope: Any, key: str, **how: Any) -> Any:
+    async for piece in right(self, scope, key, version=how.get("version")):
         yield piece
 
 
@@ -108,7 +109,32 @@ def _one_page(patch: Patch) -> None:
     patch.setattr(S3Objects, "every", broken)
 
 
+def _key_not_checked(patch: Patch) -> None:
+    patch.setattr(Scope, "check_key", lambda *_: None)
+
+
+def _tenants_that_begin_alike(patch: Patch) -> None:
+    def broken(self: Scope, key: str) -> None:
+        if not key.startswith(str(self.tenant)):
+            raise ScopeViolated(key)
+
+    patch.setattr(Scope, "check_key", broken)
+
+
+def _read_for_everybody(right: Any, self: Any, _scope: Any, key: str, **how: Any) -> Any:
+    return right(self, Scope.everything, key, **how)
+
+
 MUTANTS: dict[str, tuple[Breakage, str]] = {
+    "key not checked": (_key_not_checked, "test_a_scope_opens_its_own_tenant_only"),
+    "tenants alike": (_tenants_that_begin_alike, "test_a_scope_opens_its_own_tenant_only"),
+    **{
+        f"{verb} for everybody": (
+            _verb(verb, _read_for_everybody),
+            "test_a_scope_opens_its_own_tenant_only",
+        )
+        for verb in ("head", "read", "url_to_get", "url_to_put")
+    },
     "no versions": (_not_versioned, "test_a_bucket_keeps_versions_and_has_its_rules"),
     "rules of others": (
         _rules_of_others_are_lost,

@@ -11,9 +11,9 @@ from polyplane.embedded import Engines
 from polyplane.errors import EngineMissing, Misconfigured, StoreDown
 from polyplane.stores import disk
 from polyplane.stores.catalog import open_store
+from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.objects import s3
 from polyplane.stores.objects.lifecycle import Lifecycle, merged, same
-from polyplane.stores.protocol import ObjectStore
 from polyplane.testing.objects import ObjectStoreContract, RawBucket
 from tests.contract.s3_raw import Bucket
 from tests.flow.embedded_s3 import client_of

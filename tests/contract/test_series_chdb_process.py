@@ -15,11 +15,14 @@ import pytest
 
 from polyplane.errors import Misconfigured, StoreDown
 from polyplane.stores.series import clickhouse
+from polyplane.testing.samples import ALL
 
 CHILD = """
 import asyncio, os, signal, sys
 from polyplane.stores.series import clickhouse
 from polyplane.testing.readings import Reading, batch
+from polyplane.testing.samples import ALL
+from polyplane.testing.samples import ALL
 
 async def main():
     store = await clickhouse.connect("chdb://" + sys.argv[1], database="lab")
@@ -72,10 +75,10 @@ def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
         found = answer(
             tmp_path,
             f"""
-            before = await store.count(Reading)
+            before = (await store.count(Reading, ALL)).points
             for i in range({appended} - 3, {appended} + 1):
                 await store.append(Reading, batch(f"b{{i}}", 50), token=f"b{{i}}")
-            print(before, await store.count(Reading))
+            print(before, (await store.count(Reading, ALL)).points)
             await store.close()
             """,
         )
@@ -125,7 +128,8 @@ def test_ctrl_z_stops_the_process(tmp_path: Path) -> None:
 def test_a_process_that_forgets_to_close_ends(tmp_path: Path) -> None:
     points = 'await store.append(Reading, batch("b", 50), token="b"); print("appended")'
     assert answer(tmp_path, points) == "appended"
-    assert answer(tmp_path, "print(await store.count(Reading)); await store.close()") == "50"
+    counted = "print((await store.count(Reading, ALL)).points); await store.close()"
+    assert answer(tmp_path, counted) == "50"
 
 
 def test_a_path_belongs_to_one_process(tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ async def test_the_event_loop_runs_while_the_engine_works(running_chdb_url: str)
     store = await clickhouse.connect(running_chdb_url, database="busy")
     try:
         work = asyncio.create_task(
-            store.query("SELECT sum(sipHash64(number)) AS n FROM numbers(100000000)", {})
+            store.query(ALL, "SELECT sum(sipHash64(number)) AS n FROM numbers(100000000)", {})
         )
         turns, longest, last = 0, 0.0, asyncio.get_running_loop().time()
         while not work.done():
@@ -163,9 +167,9 @@ async def test_a_query_has_a_deadline(running_chdb_url: str) -> None:
     store = await clickhouse.connect(running_chdb_url, database="slow", timeout_s=1)
     try:
         with pytest.raises(StoreDown):
-            await store.query("SELECT sum(sipHash64(number)) FROM numbers(1000000000000)", {})
+            await store.query(ALL, "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)", {})
         await store.ping()
-        assert (await store.query("SELECT 1 AS n", {}))["n"].to_pylist() == [1]
+        assert (await store.query(ALL, "SELECT 1 AS n", {}))["n"].to_pylist() == [1]
     finally:
         await store.close()
 

@@ -14,6 +14,7 @@ from polyplane.model.stream import Stream
 from polyplane.stores.series import clickhouse
 from polyplane.stores.series.clickhouse import ClickHouseSeries
 from polyplane.testing.readings import Reading, batch, readings, rows, table
+from polyplane.testing.samples import ALL
 from tests.contract.test_series_chdb import raw
 
 
@@ -108,7 +109,7 @@ async def test_the_seeds_profile_can_be_asked_in_sql(store: ClickHouseSeries, te
         f"SELECT {text} FROM telemetry WHERE activity_id = {{activity:String}}"
         " AND metric_name = 'temperature' GROUP BY bucket ORDER BY bucket"
     )
-    answer = await store.query(sql, {"activity": "a"})
+    answer = await store.query(ALL, sql, {"activity": "a"})
     assert answer["avg_temp"].to_pylist() == [29.5]
 
 
@@ -153,7 +154,7 @@ async def test_what_retention_ends_does_not_come_back_twice(
         await store.append(Short, old, token="old")
         await store.append(Short, new, token="new")
     raw(running_chdb_url, f"OPTIMIZE TABLE {store.database}.short FINAL")
-    assert await store.count(Short) == 10
+    assert (await store.count(Short, ALL)).points == 10
     found = raw(running_chdb_url, f"SELECT * FROM {store.database}.short").to_pylist()
     assert sorted(found, key=lambda row: bytes(row["event_id"])) == rows(new)
 

@@ -10,6 +10,7 @@ from polyplane.errors import Misconfigured, Refused
 from polyplane.stores.protocol import SeriesStore
 from polyplane.stores.series import clickhouse
 from polyplane.testing.readings import Reading
+from polyplane.testing.samples import ALL
 from tests.contract.clickhouse_http import PASSWORD, ClickHouseHttp
 from tests.contract.test_series_chdb import TestChdb as Contract
 from tests.contract.test_series_chdb import raw
@@ -58,6 +59,6 @@ async def test_a_missing_database_of_a_query_is_refused(server: ClickHouseHttp) 
     store = await clickhouse.connect(server.url, database="server_lab")
     try:
         with pytest.raises(Refused):
-            await store.query("SELECT * FROM nowhere.nothing", {})
+            await store.query(ALL, "SELECT * FROM nowhere.nothing", {})
     finally:
         await store.close()

@@ -15,6 +15,7 @@ import pytest
 from _pytest.outcomes import Failed
 
 from polyplane.errors import PolyplaneError, Refused
+from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
 from polyplane.stores.protocol import SeriesStore
 from polyplane.stores.series import clickhouse
@@ -168,7 +169,32 @@ def _misfits_dropped_in_silence(patch: Patch) -> None:
     patch.setattr(clickhouse, "_checked", broken)
 
 
+def _scope_forgotten(patch: Patch) -> None:
+    patch.setattr(queries, "narrowed", lambda _stream, _scope, where: where)
+
+
+def _tenants_not_told(patch: Patch) -> None:
+    original = ClickHouseSeries.count
+
+    async def broken(self: Any, *args: Any) -> Any:
+        return (await original(self, *args))._replace(tenants=("acme",))
+
+    patch.setattr(ClickHouseSeries, "count", broken)
+
+
+def _free_for_all(patch: Patch) -> None:
+    patch.setattr(Scope, "is_everything", True)
+
+
 MUTANTS: dict[str, tuple[Breakage, str]] = {
+    "scope forgotten": (_scope_forgotten, "test_a_scope_is_shown_its_points"),
+    "scope forgotten, hostile": (_scope_forgotten, "test_hostile_tenants_are_only_names"),
+    "tenants not told": (_tenants_not_told, "test_everything_is_told_whose_it_is"),
+    "one tenant of a bucket told": (
+        _rewritten(queries, "window", r"max\(tenant__\)", "min(tenant__)"),
+        "test_everything_is_told_whose_it_is",
+    ),
+    "a free query for callers": (_free_for_all, "test_a_free_query_is_not_for_callers"),
     "token ignored": (_token_ignored, "test_a_token_inserts_once[dense]"),
     "token trusted": (_token_trusted, "test_a_known_token_does_not_hide_a_loss"),
     "one token for all": (_one_token_for_all, "test_a_token_inserts_once[dense]"),

@@ -19,7 +19,7 @@ from polyplane.model.collection import Collection
 from polyplane.model.items import Vector
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import lance
-from polyplane.testing.samples import NOTES, UNTYPED, note, notes, query
+from polyplane.testing.samples import ALL, NOTES, UNTYPED, note, notes, query
 from polyplane.testing.vector import RawItem, VectorStoreContract
 
 OWN = {"key", "position", "digest", "text", "vector"}
@@ -90,7 +90,7 @@ async def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.prepare(NOTES)
     await store.apply(NOTES, notes(3), [], 1)
     await store.barrier()
-    assert len(await store.search(NOTES, query(0))) == 3
+    assert len(await store.search(NOTES, ALL, query(0))) == 3
     assert not store.durable
 
 
@@ -112,7 +112,7 @@ async def test_torn_newest_manifests_are_dropped(
     assert (await raw_table(tmp_path))["key"].to_pylist() == ["n-000", "n-001", "n-002"]
     assert sorted((tmp_path / "notes.lance" / "_versions").iterdir()) == versions[2:]
     await again.apply(NOTES, [note("lost", "found")], [], 3)
-    assert [hit.text for hit in await again.get(NOTES, ["lost"])] == ["found"]
+    assert [hit.text for hit in await again.get(NOTES, ALL, ["lost"])] == ["found"]
 
 
 def _only_in_memory(folder: Path) -> list[str]:
@@ -151,7 +151,7 @@ async def test_a_table_whose_creation_was_torn_is_created_again(tmp_path: Path) 
     store = await lance.connect(f"lancedb://{tmp_path}")
     await store.prepare(NOTES)
     await store.apply(NOTES, notes(3), [], 1)
-    assert len(await store.search(NOTES, query(0))) == 3
+    assert len(await store.search(NOTES, ALL, query(0))) == 3
 
 
 async def test_a_damaged_table_is_down(store: VectorStore, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_a_damaged_table_is_down(store: VectorStore, tmp_path: Path) -> No
         file.write_bytes(b"")
     again = await lance.connect(f"lancedb://{tmp_path}")
     with pytest.raises(StoreDown):
-        await again.search(NOTES, query(0))
+        await again.search(NOTES, ALL, query(0))
 
 
 async def test_a_table_dropped_and_made_again_elsewhere_is_followed(
@@ -173,7 +173,7 @@ async def test_a_table_dropped_and_made_again_elsewhere_is_followed(
     await other.prepare(NOTES)
     await other.apply(NOTES, [note("a")], [], 1)
     await store.apply(NOTES, [note("b")], [], 1)
-    assert [hit.key for hit in await store.get(NOTES, ["a", "b"])] == ["a", "b"]
+    assert [hit.key for hit in await store.get(NOTES, ALL, ["a", "b"])] == ["a", "b"]
     assert sorted((await raw_table(tmp_path))["key"].to_pylist()) == ["a", "b"]
 
 
@@ -272,7 +272,7 @@ async def test_who_stands_still_with_the_lock_leaves_nothing_waiting(tmp_path: P
             with pytest.raises(StoreDown):
                 await store.bury(NOTES, ["n-002"], position)
         assert len(asyncio.all_tasks()) == tasks
-        assert len(await store.search(NOTES, query(0), limit=10)) == 3
+        assert len(await store.search(NOTES, ALL, query(0), limit=10)) == 3
         [stamps] = [stamps async for stamps in store.scan(NOTES)]
         assert len(stamps) == 3
         await store.barrier()
@@ -280,6 +280,6 @@ async def test_who_stands_still_with_the_lock_leaves_nothing_waiting(tmp_path: P
         holder.kill()
         await holder.wait()
     await store.apply(NOTES, [note("n-001", "later")], [], 4)
-    hits = await store.get(NOTES, ["n-000", "n-001", "n-002"])
+    hits = await store.get(NOTES, ALL, ["n-000", "n-001", "n-002"])
     assert [hit.text for hit in hits] == ["text of n-000", "later", "text of n-002"]
     await store.close()

@@ -12,7 +12,7 @@ import qdrant_edge as edge
 from polyplane.model.collection import Collection
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector.qdrant import QdrantStore
-from polyplane.testing.samples import FILTERS, NOTES, note, notes, query
+from polyplane.testing.samples import ALL, FILTERS, NOTES, note, notes, query
 from polyplane.testing.vector import RawItem, VectorStoreContract
 from tests.contract.edge_client import EdgeClient, EdgeEngine
 from tests.contract.test_vector_qdrant import raw_item
@@ -72,8 +72,8 @@ class TestQdrantEngine(VectorStoreContract):
         await store.apply(NOTES, [note("n-000", "stale"), note("gone")], ["n-001"], 4)
         await store.apply(NOTES, [note("n-002", "new")], ["n-003"], 6)
         shard.optimize()
-        hits = await store.search(NOTES, query(0), limit=400)
+        hits = await store.search(NOTES, ALL, query(0), limit=400)
         assert len(hits) == 299
         assert {"gone", "n-003"}.isdisjoint(hit.key for hit in hits)
-        texts = [hit.text for hit in await store.get(NOTES, ["n-000", "n-001", "n-002"])]
+        texts = [hit.text for hit in await store.get(NOTES, ALL, ["n-000", "n-001", "n-002"])]
         assert texts == ["text of n-000", "text of n-001", "new"]

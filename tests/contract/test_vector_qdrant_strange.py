@@ -14,7 +14,7 @@ from polyplane.model.items import Stamp
 from polyplane.model.key import can_be_told
 from polyplane.stores.vector import qdrant
 from polyplane.stores.vector.qdrant import QdrantStore
-from polyplane.testing.samples import NOTES, note, notes, query
+from polyplane.testing.samples import ALL, NOTES, note, notes, query
 from tests.contract.edge_client import EdgeClient, EdgeEngine
 
 MANY: list[dict[str, Any]] = [
@@ -87,14 +87,14 @@ async def test_strange_points_are_seen_and_cleared(store: QdrantStore) -> None:
     told = {key: [Stamp(key, 6, None)] for key in strange if can_be_told(key)}
     assert left == {**ours, **told}
     await store.apply(NOTES, [note("n-000", "again")], [], 7)
-    assert [hit.text for hit in await store.get(NOTES, ["n-000"])] == ["again"]
+    assert [hit.text for hit in await store.get(NOTES, ALL, ["n-000"])] == ["again"]
 
 
 async def test_readers_pass_over_strange_points(store: QdrantStore) -> None:
     await store.apply(NOTES, notes(3), ["gone"], 5)
     await put_by_hand(store, MANY[:8])
     keys = ["n-000", "n-001", "n-002"]
-    assert sorted(hit.key for hit in await store.search(NOTES, query(0), limit=100)) == keys
-    assert [hit.key for hit in await store.get(NOTES, [*keys, "a", "b", "gone"])] == keys
+    assert sorted(hit.key for hit in await store.search(NOTES, ALL, query(0), limit=100)) == keys
+    assert [hit.key for hit in await store.get(NOTES, ALL, [*keys, "a", "b", "gone"])] == keys
     contents = await store.contents(NOTES, ["n-000", "n-001", "a", "b"])
     assert sorted(it.stamp.key for it in contents if it.content is not None) == keys[:2]

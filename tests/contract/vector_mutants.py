@@ -12,6 +12,7 @@ from _pytest.outcomes import Failed
 from polyplane.errors import PolyplaneError
 from polyplane.model.collection import Collection
 from polyplane.model.items import Stamp
+from polyplane.model.scope import OWNER_ID, Scope
 from polyplane.stores.vector import lance, qdrant
 from polyplane.stores.vector.lance import LanceStore
 from polyplane.stores.vector.qdrant import QdrantStore
@@ -135,7 +136,46 @@ def _names_not_checked(patch: Patch) -> None:
         patch.setattr(module, "check_names", lambda *_: None)
 
 
+def _scope_forgotten(patch: Patch) -> None:
+    for module in (lance, qdrant):
+        patch.setattr(module, "narrowed", lambda _collection, _scope, where: where)
+
+
+def _owner_forgotten(patch: Patch) -> None:
+    original = Scope.limits
+    patch.setattr(Scope, "limits", lambda self, marks: original(self, set(marks) - {OWNER_ID}))
+
+
+def _owners_of_nobody_forgotten(patch: Patch) -> None:
+    def broken(self: Scope, marks: Any) -> dict[str, Any]:
+        return {
+            name: [it for it in value if it] if isinstance(value, list) else value
+            for name, value in original(self, marks).items()
+        }
+
+    original = Scope.limits
+    patch.setattr(Scope, "limits", broken)
+
+
 ANY_STORE: Mutants = {
+    "scope forgotten": (_scope_forgotten, "test_a_scope_is_shown_what_it_sees"),
+    "scope forgotten, untyped": (
+        _scope_forgotten,
+        "test_a_scope_is_shown_what_it_sees_without_types",
+    ),
+    "owner forgotten": (_owner_forgotten, "test_a_scope_is_shown_what_it_sees"),
+    "owned by nobody hidden": (
+        _owners_of_nobody_forgotten,
+        "test_a_scope_is_shown_what_it_sees",
+    ),
+    "scope after the limit": (
+        _answered("search", lambda hits: hits[: len(hits) // 2]),
+        "test_the_nearest_of_another_tenant_takes_no_place",
+    ),
+    "whose it is not told": (
+        _answered("get", lambda hits: [hit._replace(tags={}) for hit in hits]),
+        "test_a_scope_is_shown_what_it_sees",
+    ),
     "drops forgotten": (
         _applied(lambda puts, drops, position: (puts, [], position)),
         "test_a_drop_leaves_a_tombstone_without_content",

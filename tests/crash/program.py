@@ -7,6 +7,7 @@ fork of it, which waits for its order, one line of JSON. Each line after that is
 from __future__ import annotations
 
 import polyplane.steps
+from polyplane.model.scope import Scope
 from tests.crash.points import Fuse, tell
 
 FUSE = Fuse()
@@ -252,7 +253,9 @@ class Questions:
         async def points() -> list[int]:
             series = self._plane.opened.stores.series
             assert series is not None
-            told = await series.query("SELECT count() AS c, sum(n) AS s FROM heat", {})
+            told = await series.query(
+                Scope.everything, "SELECT count() AS c, sum(n) AS s FROM heat", {}
+            )
             return [await self._plane[Heat].count(), told["c"][0].as_py(), told["s"][0].as_py()]
 
         answers: dict[str, Any] = {}
@@ -307,7 +310,9 @@ class Questions:
             return {}
         try:
             proven = (await self._plane.verify(Heat)).streams[0]
-            found = await series.query("SELECT uniqExact(n) AS d, max(n) AS m FROM heat", {})
+            found = await series.query(
+                Scope.everything, "SELECT uniqExact(n) AS d, max(n) AS m FROM heat", {}
+            )
             count = await self._plane[Heat].count()
         except PolyplaneError as error:
             return {"points": -1, "different": -1, "refused": str(error)}

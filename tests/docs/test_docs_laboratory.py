@@ -51,8 +51,8 @@ def test_the_messages_are_ones_we_send_and_take() -> None:
 def test_subjects_and_limits_are_the_real_ones() -> None:
     for subject in (
         wire.orders_subject("pp", "default", "bench-1"),
-        wire.reports_subject("pp", "bench-1"),
-        wire.telemetry_subject("pp"),
+        wire.reports_subject("pp", "default", "bench-1"),
+        wire.telemetry_subject("pp", "default"),
     ):
         assert f"| `{subject}` |" in PAGE
     assert f"After {RETRIES_MAX} retries" in PAGE

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
+from polyplane.model.scope import Scope
 from tests.flow.things import by_hand
 
 
@@ -148,7 +149,9 @@ FROM note n ORDER BY n.id
 
 async def value(plane: pp.Plane, projection: type[pp.Cached[Any]], key: object) -> Any:
     """What the cache itself holds, without reading through."""
-    return await plane.cache.get(plane.opened.targets[projection.name].collection, str(key))
+    collection = plane.opened.targets[projection.name].collection
+    found = await plane.cache.get(collection, Scope.everything, str(key))
+    return found and found.value
 
 
 async def check(plane: pp.Plane, notes: dict[int, list[str]]) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import polyplane as pp
 from polyplane.errors import SecretDestroyed
 from polyplane.marks import Secret
+from polyplane.model.scope import Scope
 from tests.conftest import PlaneOf
 from tests.flow.things import becomes
 from tests.flow.vault import (
@@ -183,7 +184,8 @@ async def test_no_file_of_a_home_holds_a_secret(place: Path) -> None:
         async with plane.read() as session:
             found_all = await session.scalars(sa.select(Account))
             assert len([it.token.reveal() for it in found_all]) == 8
-        await plane.cache.get(plane.opened.targets["account_names"].collection, str(rows[0].id))
+        collection = plane.opened.targets["account_names"].collection
+        await plane.cache.get(collection, Scope.everything, str(rows[0].id))
     files = [path for path in place.rglob("*") if path.is_file()]
     contents = {path: path.read_bytes() for path in files}
     assert any(canary.encode() in content for content in contents.values())

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 import polyplane as pp
 from polyplane.flow.projector import Projector
+from polyplane.model.scope import Scope
 from tests.conftest import PlaneOf
 from tests.flow.things import Proxy, Thing, ThingSearch, becomes, by_hand, running
 
@@ -50,7 +51,8 @@ async def shares(plane: pp.Plane, collection: str = ThingCache.name) -> list[int
 async def bodies(plane: pp.Plane) -> set[Any]:
     """The different values that the cache shows."""
     store, collection = plane.cache, plane.opened.targets[ThingCache.name].collection
-    return {await store.get(collection, str(n)) for n in range(1, ROWS + 1)}
+    found = [await store.get(collection, Scope.everything, str(n)) for n in range(1, ROWS + 1)]
+    return {it and it.value for it in found}
 
 
 async def write(plane: pp.Plane, body: str) -> None:

@@ -82,9 +82,14 @@ class JetStream:
         )
         with in_our_words():
             try:
-                await self._js.stream_info(stream)
+                found = await self._js.stream_info(stream)
             except nats.js.errors.NotFoundError:
                 await self._js.add_stream(config)
+                return
+            held = found.config.subjects or []
+            if not set(subjects) <= set(held):  # a declaration that has gained some
+                wider = replace(found.config, subjects=[*held, *sorted(set(subjects) - set(held))])
+                await self._js.update_stream(wider)
 
     async def bounds(self, stream: str) -> Bounds:
         """The first and last sequence."""

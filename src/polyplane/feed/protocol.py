@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from polyplane.model.message import Message
 
@@ -110,6 +110,11 @@ def token(text: str) -> str:
     return quote(text, safe="").replace(".", "%2E") or "%"
 
 
+def told(part: str) -> str:
+    """The text of a NATS subject token that `token` has made."""
+    return "" if part == "%" else unquote(part)
+
+
 class Subjects:
     """The streams and subjects of a namespace."""
 
@@ -134,6 +139,15 @@ class Subjects:
     def stream(self, name: str) -> tuple[str, str]:
         """The stream that holds the points of series `name`, and its subject."""
         return f"{self.namespace}-streams-{name}", f"{self.namespace}.streams.{name}"
+
+    def points(self, name: str, tenant: str) -> str:
+        """Where the points of a tenant go, of a series whose points belong to tenants."""
+        return f"{self.namespace}.streams.{name}.{token(tenant)}"
+
+    def all_points(self, name: str, *, of_tenants: bool) -> list[str]:
+        """Where points of a series come from; those that say no tenant are refused there."""
+        subject = f"{self.namespace}.streams.{name}"
+        return [subject, f"{subject}.*"] if of_tenants else [subject]
 
     def inbound(self, application: str, name: str) -> tuple[str, str]:
         """The stream that holds what comes from outside, and its subjects."""

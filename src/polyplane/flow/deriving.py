@@ -6,15 +6,17 @@ Projecting, backfill and verify all come through here, so that they cannot disag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from polyplane.errors import DeriveFailed, Misconfigured, Refused
+from polyplane.flow.marking import Marking
 from polyplane.model.digest import digest
 from polyplane.model.items import Entry, Item, Vector
 from polyplane.model.projection import Projection, Vectors
+from polyplane.model.scope import check_unreserved, versioned
 from polyplane.stores.protocol import Embedder
 from polyplane.truth.rows import Joined, Row
 
@@ -115,9 +117,9 @@ def _derive_joined(projection: Any, key: str, joined: Joined) -> Any:
         raise DeriveFailed(projection.name, key, error) from error
 
 
-def _version(projection: Projection[Any], keyed: Keyed) -> str:
+def _version(projection: Projection[Any], marks: Sequence[str], keyed: Keyed) -> str:
     """The part of a definition that the code decides, and what keys digests."""
-    named = f"{projection.name}/{projection.version}"
+    named = f"{projection.name}/{versioned(projection.version, marks)}"
     return f"{named}/keyed by {keyed.name}" if keyed.key else named
 
 
@@ -146,19 +148,34 @@ class VectorDeriver:
         self._embedder = embedder
         self._dimensions = embedder.dimensions if embedder else projection.dimensions
         self._by = embedder.identity if embedder else "own"
-        self.definition = f"vector/{_version(projection, keyed)}/{self._by}"
+        self._marks = Marking(projection)
+        version = _version(projection, self._marks.names, keyed)
+        self.definition = f"vector/{version}/{self._by}"
 
     def _one(self, key: str, row: Any) -> tuple[Vector[Any], str] | None:
         """(content, digest) of one row, or None."""
+        marks = self._marks
+        if marks.names:
+            row = marks.of_one_tenant(key, row)
         vector = self._derive(self._projection, key, row)
         if vector is None:
             return None
+        if marks.names:
+            vector = self._marked(key, vector, marks.read(key, row))
         own = vector.embedding
         try:
             by = self._by if own is None else np.asarray(own, "<f4").tobytes().hex()
             return vector, digest([vector.text, vector.tags, by], self._key)
         except (TypeError, ValueError) as error:
             raise DeriveFailed(self._projection.name, key, error) from error
+
+    def _marked(self, key: str, vector: Vector[Any], marks: dict[str, Any]) -> Vector[Any]:
+        """`vector` with what says whose it is, which no tag of its own may say."""
+        try:
+            check_unreserved(vector.tags, "The tag")
+        except Refused as error:
+            raise DeriveFailed(self._projection.name, key, error) from error
+        return replace(vector, tags={**vector.tags, **marks})
 
     def digests(self, rows: Iterable[Row]) -> Iterable[tuple[str, str | None]]:
         """See `Deriver.digests`."""
@@ -203,13 +220,25 @@ class EntryDeriver:
         self._projection = projection
         self._key = keyed.key
         self._derive = _derive_joined if projection.touches else _derive
-        self.definition = f"cache/{_version(projection, keyed)}"
+        self._marks = Marking(projection)
+        self.definition = f"cache/{_version(projection, self._marks.names, keyed)}"
 
     def _one(self, key: str, row: Any) -> tuple[Entry, str] | None:
         """(content, digest) of one row, or None."""
+        marks = self._marks
+        if marks.names:
+            row = marks.of_one_tenant(key, row)
         entry = self._derive(self._projection, key, row)
+        if entry is not None and (marks.names or entry.marks):
+            if entry.marks:
+                error = Refused("The marks of an entry are given by the plane.", field="marks")
+                raise DeriveFailed(self._projection.name, key, error) from error
+            entry = replace(entry, marks=marks.read(key, row))
         try:
-            return None if entry is None else (entry, digest(entry.value, self._key))
+            if entry is None:
+                return None
+            content = [entry.value, entry.marks] if marks.names else entry.value
+            return entry, digest(content, self._key)
         except (TypeError, ValueError) as error:
             raise DeriveFailed(self._projection.name, key, error) from error
 

@@ -54,7 +54,9 @@ class Ingest:
         self._store = store
         self._journal = journal
         self._feed = feed
-        self._name, self._subject = subjects.stream(stream.name)
+        self._name, _ = subjects.stream(stream.name)
+        of_tenants = bool(stream.tenant_column)
+        self._subjects = subjects.all_points(stream.name, of_tenants=of_tenants)
         self._decode = decode
         self._epoch = epoch
         self._incarnation = self._name
@@ -77,7 +79,7 @@ class Ingest:
                 start = max(bounds.first, done + 1)
                 if done:
                     self._missed(done + 1, start)
-                reader = self._feed.reader(self._name, [self._subject], start)
+                reader = self._feed.reader(self._name, self._subjects, start)
                 try:
                     while True:
                         messages = await reader.batch(BATCH_MESSAGES, wait_s=_WAIT_S)

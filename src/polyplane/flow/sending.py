@@ -14,7 +14,7 @@ from polyplane.errors import Conflict, StoreDown
 from polyplane.flow.content import Content, Reader
 from polyplane.model.blob import SentPart, part_bytes
 from polyplane.steps import step
-from polyplane.stores.protocol import HeldPart, ObjectStore
+from polyplane.stores.object_protocol import HeldPart, ObjectStore
 
 IN_FLIGHT_BYTES: Final = 32 << 20
 """Of the parts that are being sent; of large parts one at a time. One more is being read."""

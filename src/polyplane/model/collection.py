@@ -16,7 +16,8 @@ class Collection:
 
     `tag_types` maps each declared tag to str, int, float, bool or datetime (empty: untyped, any
     tag may come); `indexes` are the tags to index; `dimensions` is the length of the vectors;
-    `text_name` the stored name of the text. `key_prefix` and `ttl_s` are for caches.
+    `text_name` the stored name of the text. `key_prefix` and `ttl_s` are for caches. `marks` are
+    the reserved names under which every item says whose it is (see `model.scope`).
     """
 
     name: str
@@ -28,6 +29,7 @@ class Collection:
     text_name: str = "text"
     key_prefix: str = ""
     ttl_s: int = 300
+    marks: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -44,6 +46,7 @@ class Collection:
             "text_name": self.text_name,
             "key_prefix": self.key_prefix,
             "ttl_s": self.ttl_s,
+            **({"marks": list(self.marks)} if self.marks else {}),
         }
 
     @classmethod
@@ -51,4 +54,5 @@ class Collection:
         """The collection of which `shape` was taken."""
         tag_types = {tag: _TYPES[kind] for tag, kind in shape["tag_types"].items()}
         given = {**shape, "tag_types": tag_types, "indexes": tuple(shape["indexes"])}
+        given["marks"] = tuple(shape.get("marks", ()))
         return cls(name, generation, **given)

@@ -32,10 +32,14 @@ class Vector(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a `Cached` projection derives from one row: a JSON value and its time to live."""
+    """What a `Cached` projection derives from one row: a JSON value and its time to live.
+
+    `marks` says whose it is. The plane fills it in, from the marks of the row.
+    """
 
     value: Any
     ttl_s: int | None = None
+    marks: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from polyplane.errors import Refused, TooLarge
 from polyplane.model.digest import canonical
 from polyplane.model.stream import Column, Stream
+from polyplane.model.tenancy import of_tenant
 
 MAX_ROWS: Final = 100_000
 """Most points in one batch."""
@@ -82,13 +83,18 @@ def decode(
     return _table(stream, columns, lengths, max_rows)
 
 
-def decode_ipc(stream: type[Stream], payload: bytes, *, max_rows: int = MAX_ROWS) -> pa.Table:
+def decode_ipc(
+    stream: type[Stream], payload: bytes, *, max_rows: int = MAX_ROWS, tenant: str | None = None
+) -> pa.Table:
     """A validated table from Arrow IPC stream bytes of untrusted origin.
 
     Lossless casts are made (narrow numbers, other time units and zones, dictionaries, text for
     UUIDs). Raises Refused naming the column and row, TooLarge.
     """
-    return conform(stream, _read_ipc(payload, max_rows), max_rows=max_rows)
+    found = _read_ipc(payload, max_rows)
+    if tenant is not None:
+        found = of_tenant(stream, found, tenant)
+    return conform(stream, found, max_rows=max_rows)
 
 
 def encode_ipc(stream: type[Stream], points: pa.Table) -> bytes:

@@ -39,6 +39,9 @@ class Stream:
     """Further columns worth a skipping index."""
     retention_days: ClassVar[int | None] = None
     compress_after_days: ClassVar[int | None] = None
+    tenant_column: ClassVar[str] = ""
+    """The text column that says whose tenant's a point is, if points belong to tenants. The plane
+    fills it in; it is read by `plane.acting(caller)` only."""
 
     time: datetime
 
@@ -60,4 +63,9 @@ class Stream:
             if len(options) != 1 or options[0] not in COLUMN_TYPES:
                 raise Misconfigured(f"{cls.__name__}.{name} has the type {hint!r}.")
             found.append(Column(name, options[0], type(None) in union))
+        if cls.tenant_column and (cls.tenant_column, str) not in {(c.name, c.type) for c in found}:
+            raise Misconfigured(
+                f"{cls.__name__} has no text column {cls.tenant_column}.",
+                fix=f"Declare {cls.tenant_column}: str",
+            )
         return tuple(sorted(found, key=lambda column: column.name != "time"))

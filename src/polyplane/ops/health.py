@@ -14,7 +14,7 @@ from polyplane.errors import PolyplaneError
 
 Status = Literal["healthy", "degraded", "failed"]
 
-State = Literal["waiting", "filling", "proving", "switching", "begun", "lost", "stuck"]
+State = Literal["waiting", "filling", "proving", "switching", "begun", "lost", "stuck", "violated"]
 
 WAITS_S_MAX: Final = 10.0
 """A collection that nothing could be applied to for longer is no passing fault."""
@@ -64,7 +64,8 @@ class Work:
 
     A collection (`what`) is filled, proven, switched to or, since `waits_s` seconds, waits for a
     fault to pass; a stream waits, or has lost messages; an epoch was begun; or sagas are stuck,
-    until somebody looks at them. `detail` says how far it is, or why.
+    until somebody looks at them. A store that gave what a caller may not see has violated their
+    scope. `detail` says how far it is, or why.
     """
 
     what: str
@@ -76,8 +77,8 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Health:
     """The whole: failed without an essential engine; degraded without another one, when one has
-    no room left on its disk, when a collection has waited for longer than WAITS_S_MAX, or a saga is
-    stuck.
+    no room left on its disk, when a collection has waited for longer than WAITS_S_MAX, a saga is
+    stuck, or a scope was violated.
     """
 
     status: Status
@@ -99,7 +100,7 @@ async def examine(
 
 
 def _stand_still(work: Sequence[Work]) -> bool:
-    return any(it.waits_s > WAITS_S_MAX or it.state == "stuck" for it in work)
+    return any(it.waits_s > WAITS_S_MAX or it.state in ("stuck", "violated") for it in work)
 
 
 async def promptly(call: Awaitable[T], timeout_s: float) -> T:

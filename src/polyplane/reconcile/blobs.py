@@ -19,7 +19,8 @@ from uuid import UUID
 from polyplane.errors import NotFound
 from polyplane.model.blob import BlobState
 from polyplane.model.drift import BlobPart, Orphan
-from polyplane.stores.protocol import HeldObject, ObjectStore
+from polyplane.model.scope import Scope
+from polyplane.stores.object_protocol import HeldObject, ObjectStore
 from polyplane.truth.blobs import Owned, Told
 
 ORPHANS_MAX: Final = 1_000
@@ -206,7 +207,7 @@ async def digest_of(store: ObjectStore, key: str, version: str) -> str | None:
     """The SHA-256 of what an object really holds, in hexadecimal; None when it is not there."""
     digest = sha256()
     try:
-        async for piece in store.read(key, version=version):
+        async for piece in store.read(Scope.everything, key, version=version):
             digest.update(piece)
     except NotFound:
         return None
@@ -231,7 +232,7 @@ async def _certain(
 
 async def _is_there(store: ObjectStore, it: Owned) -> bool:
     try:
-        found = await store.head(it.key, version=it.version)
+        found = await store.head(Scope.everything, it.key, version=it.version)
     except NotFound:
         return False
     return (found.size, found.etag) == (it.size, it.etag)

@@ -15,7 +15,7 @@ from uuid import UUID
 from polyplane.model.blob import BlobState, key_of
 from polyplane.reconcile.blobs import TruthOfBlobs, sort_strays, stray_uploads, strays
 from polyplane.steps import step
-from polyplane.stores.protocol import HeldObject, ObjectStore
+from polyplane.stores.object_protocol import HeldObject, ObjectStore
 from polyplane.truth.blobs import Waiting
 
 GRACE_S: Final = 24 * 3600.0

@@ -115,7 +115,9 @@ async def _unlike(items: Sequence[Item], store: StoreSide) -> dict[str, Stamp]:
 def is_like(derived: Vector[Any] | Entry, held: Any) -> bool:
     """Whether a store that holds `held` holds what was derived, as far as it can."""
     if isinstance(derived, Entry):
-        return isinstance(held, Entry) and canonical(derived.value) == canonical(held.value)
+        if not isinstance(held, Entry) or dict(derived.marks) != dict(held.marks):
+            return False
+        return canonical(derived.value) == canonical(held.value)
     if not isinstance(held, Vector) or held.text != derived.text:
         return False
     one, other = _direction(derived.embedding), _direction(held.embedding)

@@ -15,12 +15,13 @@ from polyplane.errors import NotFound, ObjectLost, Refused, StoreDown
 from polyplane.flow.content import Source
 from polyplane.flow.sending import Progress
 from polyplane.model.blob import Blob, BlobState, key_of
+from polyplane.model.scope import Scope
 from polyplane.reconcile.collect import GRACE_S, Collected, collect
 from polyplane.runtime.opening import Open
 from polyplane.runtime.putting import Putting, Wanted, check_described, check_digest
 from polyplane.runtime.uploads import PENDING_S, ready_store, store_of
 from polyplane.saga.sagas import Sagas
-from polyplane.stores.protocol import ObjectStore
+from polyplane.stores.object_protocol import ObjectStore
 from polyplane.truth.blobs import BlobRows, rows_of
 
 PUT_URL_BYTES_MAX: Final = 5 << 30
@@ -128,7 +129,7 @@ class Blobs:
         blob_id = await self._rows.new_id()
         key = key_of(tenant, blob_id)
         url = (await ready_store(self._opened)).url_to_put(
-            key, size=size, content_type=content_type, expires_s=expires_s
+            Scope(tenant), key, size=size, content_type=content_type, expires_s=expires_s
         )
         await self._rows.reserve(
             blob_id,
@@ -152,9 +153,10 @@ class Blobs:
         blob = await self._rows.get(blob_id, tenant)
         if blob.state is not BlobState.PENDING:
             return await self._putting.again(blob, b"", Wanted("", "", tenant, sha256=sha256))
-        found = await self._store.head(blob.key)
+        scope = self._scope(blob, tenant)
+        found = await self._store.head(scope, blob.key)
         digest, size = new_sha256(), 0
-        async for piece in self._store.read(blob.key, version=found.version):
+        async for piece in self._store.read(scope, blob.key, version=found.version):
             digest.update(piece)
             size += len(piece)
         if size != found.size:
@@ -167,7 +169,11 @@ class Blobs:
         blob = await self.head(blob_id, tenant=tenant)
         name = blob.name or str(blob.id)
         return self._store.url_to_get(
-            blob.key, version=blob.version, expires_s=expires_s, name=name
+            self._scope(blob, tenant),
+            blob.key,
+            version=blob.version,
+            expires_s=expires_s,
+            name=name,
         )
 
     # Reading
@@ -186,16 +192,20 @@ class Blobs:
     ) -> AsyncIterator[bytes]:
         """The content from byte `start` to and without `end`, in pieces of about a megabyte.
 
-        What is read as a whole is digested on the way. Raises ObjectLost when the object is gone,
-        or, before the last piece, when it is not what was put.
+        A `blob` that is given as such is read for its own tenant. What is read as a whole is
+        digested on the way. Raises ObjectLost when the object is gone, or, before the last piece,
+        when it is not what was put.
         """
         it = blob if isinstance(blob, Blob) else await self.head(blob, tenant=tenant)
+        scope = self._scope(it, it.tenant if it is blob else tenant)
         assert it.size is not None
         end = it.size if end is None else min(end, it.size)
         digest, left, last = new_sha256(), max(0, end - start), b""
         is_whole = start == 0 and end == it.size
         try:
-            async for piece in self._store.read(it.key, version=it.version, start=start, end=end):
+            async for piece in self._store.read(
+                scope, it.key, version=it.version, start=start, end=end
+            ):
                 if is_whole:
                     await asyncio.to_thread(digest.update, piece)
                 left -= len(piece)
@@ -223,6 +233,13 @@ class Blobs:
         if not 1 <= limit <= 200:
             raise Refused("limit must be from 1 to 200.", field="limit")
         return await self._rows.page(tenant, states, after, limit)
+
+    def _scope(self, blob: Blob, tenant: str) -> Scope:
+        """The scope of `tenant`, which must be that of the row and of its object."""
+        scope = Scope(tenant)
+        if blob.tenant != tenant or blob.key.partition("/")[0] != tenant:
+            raise self._opened.alarms.violated("blobs", f"blob {blob.id}")
+        return scope
 
     # The end
 

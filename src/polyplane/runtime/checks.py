@@ -72,6 +72,9 @@ def work_of(opened: Open) -> Iterator[Work]:
             yield Work(f"stream {name}", "lost", f"{lost} them.")
         if ingest.last_error:
             yield Work(f"stream {name}", "waiting", ingest.last_error)
+    for place, times in sorted(opened.alarms.violations.items()):
+        told = f"{times:,} answers held what is not the caller's; none was given. See the log."
+        yield Work(place, "violated", told)
     if opened.epochs_ended:
         yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
 

@@ -31,8 +31,9 @@ async def ensure_streams(declared: Declared, feed: JetStream) -> None:
     await feed.ensure(subjects.changes, [subjects.all_changes], keep=False)
     await feed.ensure(subjects.events, [subjects.all_events], keep=False)
     for stream in declared.streams:
-        name, subject = subjects.stream(stream.name)
-        await feed.ensure(name, [subject], keep=True)
+        name, _ = subjects.stream(stream.name)
+        wanted = subjects.all_points(stream.name, of_tenants=bool(stream.tenant_column))
+        await feed.ensure(name, wanted, keep=True)
     for application in declared.applications:
         for inbound in application.inbound:
             name, subject = subjects.inbound(application.name, inbound.name)

@@ -30,6 +30,7 @@ from polyplane.flow.tenure import Tenure
 from polyplane.model.drift import Far
 from polyplane.model.projection import Projection, Vectors
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
+from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
@@ -39,7 +40,8 @@ from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, engine_of, open_store
-from polyplane.stores.protocol import Embedder, ObjectStore
+from polyplane.stores.object_protocol import ObjectStore
+from polyplane.stores.protocol import Embedder
 from polyplane.truth.capture import Triggers, install, remove_dangling
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
@@ -98,6 +100,7 @@ class Open:
     """How far each verify is that is at work, the latest last."""
     bookmarks: set[Path] = field(default_factory=set)
     """Those that a verify is keeping."""
+    alarms: Alarms = field(default_factory=Alarms)
 
     @property
     def targets(self) -> dict[str, Target]:

@@ -24,7 +24,7 @@ from polyplane.runtime.uploads import (
 )
 from polyplane.saga.sagas import Sagas
 from polyplane.steps import step
-from polyplane.stores.protocol import HeldObject, ObjectStore
+from polyplane.stores.object_protocol import HeldObject, ObjectStore
 from polyplane.truth.blobs import BlobRows, rows_of, transaction
 
 _BEGIN_TIMEOUT_S: Final = 60.0

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from polyplane.errors import Misconfigured
+from polyplane.errors import Misconfigured, Refused
 from polyplane.flow.deriving import NO_KEY, Deriver, EntryDeriver, Keyed, VectorDeriver
 from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
 from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.model.scope import Whose, check_unreserved
 from polyplane.model.touches import touches_of
-from polyplane.stores.protocol import (
-    CacheStore,
-    Embedder,
-    ObjectStore,
-    SeriesStore,
-    VectorStore,
-)
+from polyplane.stores.object_protocol import ObjectStore
+from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
 from polyplane.truth.keyring import Keyring
 from polyplane.truth.scan import source_of
 
@@ -44,18 +40,25 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
     """What is derived, and where it goes, as a first generation. Raises Misconfigured."""
     ring, keyed = (stores.ring, stores.keyed) if projection.secrets else (None, NO_KEY)
     source = source_of(projection.model, touches_of(projection), ring)
+    marks = _marks_of(projection)
     deriver: Deriver
     if issubclass(projection, Vectors):
         embedder = None if projection.dimensions else stores.embedder
         assert stores.vector is not None
-        deriver = VectorDeriver(projection(), embedder, keyed)
+        deriver, types = VectorDeriver(projection(), embedder, keyed), projection.tag_types()
+        try:
+            check_unreserved(types, f"{projection.__name__}: the tag")
+        except Refused as error:
+            raise Misconfigured(error.message, fix=error.fix) from None
         collection = Collection(
             name=projection.name,
             generation=1,
             kind="vector",
             dimensions=embedder.dimensions if embedder else projection.dimensions or 0,
-            tag_types=projection.tag_types(),
-            indexes=projection.indexes,
+            # Without a TypedDict tags are of any type, these too.
+            tag_types=types | dict.fromkeys(marks, str) if types else types,
+            indexes=(*projection.indexes, *marks),
+            marks=marks,
             text_name=projection.text_name,
         )
         return Target(projection.name, source, deriver, stores.vector, collection)
@@ -67,7 +70,23 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
             kind="cache",
             key_prefix=projection.key_prefix,
             ttl_s=projection.ttl_s,
+            marks=marks,
         )
         deriver = EntryDeriver(projection(), keyed)
         return Target(projection.name, source, deriver, stores.cache, collection)
     raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")
+
+
+def _marks_of(projection: type[Projection[Any]]) -> tuple[str, ...]:
+    """What the items say of whose they are. Misconfigured when they would tell nobody's reader of
+    some tenant's rows.
+    """
+    whose = Whose.of(projection.model)
+    for touch in touches_of(projection):
+        if whose.tenant is None and Whose.of(touch.model).tenant is not None:
+            raise Misconfigured(
+                f"{projection.__name__} touches {touch.model.__name__}, whose rows belong to"
+                f" tenants; those of {projection.model.__name__} do not.",
+                fix="Mark its tenant too: polyplane.marks.tenant().",
+            )
+    return whose.marks

@@ -15,10 +15,11 @@ import structlog
 from polyplane.errors import Misconfigured, NotFound, PolyplaneError, Refused, SagaRefused
 from polyplane.model.blob import Blob, BlobState, composite_etag, key_of
 from polyplane.model.saga import Context, Saga, local, remote, signal
+from polyplane.model.scope import Scope
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.opening import Open
 from polyplane.steps import step
-from polyplane.stores.protocol import HeldPart, ObjectStore
+from polyplane.stores.object_protocol import HeldPart, ObjectStore
 from polyplane.truth.blobs import BlobRows, rows_of, within
 from polyplane.truth.session import Write
 
@@ -143,7 +144,7 @@ async def complete(context: Context[Begun]) -> dict[str, Any]:
         # Completed before, by somebody who died and told nobody; or else `head` finds nothing.
     step("blob.completed")
     try:
-        found = await store.head(key)
+        found = await store.head(Scope(context.tenant), key)
     except NotFound as error:
         raise SagaRefused("The object store knows nothing of this upload any more.") from error
     wanted = composite_etag([it.etag for it in parts])

@@ -2,6 +2,10 @@
 
 The verbs are the same for every kind; a kind adds only its reading verbs. One module per engine
 implements one of these protocols and is found by the scheme of its URL (`catalog`).
+
+A reading verb takes the scope of whoever reads, cannot be called without one, and gives nothing
+that the scope does not see. What it gives says whose it is, so that its caller can check it again.
+`scan`, `stamps`, `contents` and the verbs of proofs are the plane's own and see everything.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import pyarrow as pa
 
 from polyplane.model.collection import Collection
 from polyplane.model.drift import Partition
-from polyplane.model.items import Held, Hit, Item, Stamp, Where
+from polyplane.model.items import Entry, Held, Hit, Item, Stamp, Where
+from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
 
 
@@ -114,6 +119,7 @@ class VectorStore(ItemStore, Protocol):
     async def search(
         self,
         collection: Collection,
+        scope: Scope,
         embedding: Sequence[float],
         *,
         limit: int = 10,
@@ -122,7 +128,7 @@ class VectorStore(ItemStore, Protocol):
         """The nearest items that satisfy `where`, best first; tombstones are never shown."""
         ...
 
-    async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
+    async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:
         """The items under `keys` that exist (score 1.0), in the order of `keys`."""
         ...
 
@@ -166,7 +172,10 @@ class RateLimiter(Protocol):
 
 
 class CacheStore(ItemStore, Protocol):
-    """Items are `Entry`s. Everything in it may vanish; nothing in it may be stale."""
+    """Items are `Entry`s. Everything in it may vanish; nothing in it may be stale.
+
+    The tenant of an entry is part of its key.
+    """
 
     @property
     def sessions(self) -> SessionStore:
@@ -178,8 +187,8 @@ class CacheStore(ItemStore, Protocol):
         """Rate limits in this cache."""
         ...
 
-    async def get(self, collection: Collection, key: str) -> Any | None:
-        """The JSON value under `key`; None when there is none, or it is not as it was put."""
+    async def get(self, collection: Collection, scope: Scope, key: str) -> Entry | None:
+        """The entry under `key`; None when there is none, or it is not as it was put."""
         ...
 
     async def offer(self, collection: Collection, puts: Sequence[Item], position: int) -> None:
@@ -205,6 +214,13 @@ class HeldBatch(NamedTuple):
     last: int
 
 
+class Count(NamedTuple):
+    """How many points were counted, and whose they are: at most two `tenants`, as they come."""
+
+    points: int
+    tenants: tuple[str | None, ...] = ()
+
+
 class SeriesStore(Store, Protocol):
     """Owned time series."""
 
@@ -223,13 +239,17 @@ class SeriesStore(Store, Protocol):
         """The direct path for large loads: insert `points` as they are; the number inserted."""
         ...
 
-    async def query(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
-        """Run one bounded read-only query with bound parameters."""
+    async def query(self, scope: Scope, sql: str, parameters: dict[str, Any]) -> pa.Table:
+        """Run one bounded read-only query with bound parameters.
+
+        Forbidden for a scope with limits: nobody can say what a free query reads.
+        """
         ...
 
     async def window(
         self,
         stream: type[Stream],
+        scope: Scope,
         *,
         value: str,
         bucket_s: int,
@@ -238,17 +258,20 @@ class SeriesStore(Store, Protocol):
         end: datetime | None = None,
         limit: int = 10_000,
     ) -> pa.Table:
-        """Per time bucket: `bucket` (UTC), `avg`, `min`, `max`, `count` of column `value`."""
+        """Per time bucket: `bucket` (UTC), `avg`, `min`, `max`, `count` of column `value`.
+
+        Of a stream with a tenant also `tenant_min` and `tenant_max` of the bucket's points.
+        """
         ...
 
     async def latest(
-        self, stream: type[Stream], *, by: str, where: Where, limit: int = 1_000
+        self, stream: type[Stream], scope: Scope, *, by: str, where: Where, limit: int = 1_000
     ) -> pa.Table:
         """The newest point for each value of column `by`."""
         ...
 
-    async def count(self, stream: type[Stream], where: Where | None = None) -> int:
-        """How many points there are."""
+    async def count(self, stream: type[Stream], scope: Scope, where: Where | None = None) -> Count:
+        """How many points there are, and whose."""
         ...
 
     async def partitions(self, stream: type[Stream]) -> list[str]:
@@ -273,114 +296,6 @@ class SeriesStore(Store, Protocol):
         """The numbers of batches, at most 1,000, whose points are not there each once from the
         first to some last one.
         """
-        ...
-
-
-class HeldObject(NamedTuple):
-    """What an object store says of one version of an object. `etag` is without its quotes.
-
-    `gone`: a delete marker, which hides what was there and holds nothing.
-    """
-
-    key: str
-    version: str
-    size: int
-    etag: str
-    modified: datetime
-    gone: bool = False
-
-
-class HeldPart(NamedTuple):
-    """A part of an upload that is not complete, as the object store has it."""
-
-    number: int
-    size: int
-    etag: str
-
-
-class HeldUpload(NamedTuple):
-    """An upload in parts that was begun, and neither completed nor aborted."""
-
-    key: str
-    upload: str
-    begun: datetime
-
-
-class ObjectStore(Store, Protocol):
-    """Owned objects in one bucket with versions. Every key is one that we have made.
-
-    An object that is not there raises NotFound.
-    """
-
-    bucket: str
-
-    async def prepare(self) -> None:
-        """Make the bucket, have it keep versions, and set its lifecycle rules. Idempotent."""
-        ...
-
-    async def rules(self) -> list[dict[str, Any]]:
-        """The lifecycle rules that the bucket really has."""
-        ...
-
-    async def put(self, key: str, content: bytes, *, content_type: str) -> HeldObject:
-        """Put a small object as a whole. The server checks the digest of what it gets."""
-        ...
-
-    async def begin(self, key: str, *, content_type: str) -> str:
-        """Begin an upload in parts; what it is called."""
-        ...
-
-    async def put_part(self, key: str, upload: str, number: int, content: bytes) -> HeldPart:
-        """Send part `number` (from 1). The same again replaces it. NotFound: no such upload."""
-        ...
-
-    async def parts(self, key: str, upload: str) -> list[HeldPart]:
-        """The parts that are there, in order. NotFound: no such upload."""
-        ...
-
-    async def complete(self, key: str, upload: str, parts: Sequence[HeldPart]) -> None:
-        """Make one object of the parts. NotFound: no such upload; it may be completed already.
-
-        Raises Refused when the parts that are there are others.
-        """
-        ...
-
-    async def abort(self, key: str, upload: str) -> None:
-        """Drop an upload with its parts; nothing if there is none."""
-        ...
-
-    async def uploads(self, key: str = "") -> list[HeldUpload]:
-        """Every upload (of `key`) that was begun, and neither completed nor aborted."""
-        ...
-
-    async def head(self, key: str, *, version: str | None = None) -> HeldObject:
-        """What is there under `key`: this version, or the latest."""
-        ...
-
-    def read(
-        self, key: str, *, version: str | None = None, start: int = 0, end: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """The content from byte `start` up to and without byte `end`, in pieces."""
-        ...
-
-    async def versions_of(self, key: str) -> list[HeldObject]:
-        """Every version of one object, delete markers included."""
-        ...
-
-    def every(self, *, after: str = "") -> AsyncIterator[list[HeldObject]]:
-        """Every version of every object behind the key `after`, in key order, page by page."""
-        ...
-
-    async def delete(self, key: str, *, version: str) -> None:
-        """Delete one version for good; nothing if there is none."""
-        ...
-
-    def url_to_get(self, key: str, *, version: str | None, expires_s: int, name: str) -> str:
-        """A URL that anyone may GET this one object with, as a download called `name`."""
-        ...
-
-    def url_to_put(self, key: str, *, size: int, content_type: str, expires_s: int) -> str:
-        """A URL that anyone may PUT this one object with, of this size and type."""
         ...
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,7 +30,8 @@ from polyplane.model.collection import Collection
 from polyplane.model.digest import digest
 from polyplane.model.items import Entry, Held, Item, Stamp
 from polyplane.stores.protocol import CacheStore
-from polyplane.testing.samples import HOSTILE
+from polyplane.testing.cache_scoping import CacheScopingContract
+from polyplane.testing.samples import ALL, HOSTILE
 
 EXPERIMENTS: Final = Collection("experiment_cache", 1, "cache", key_prefix="experiment:", ttl_s=60)
 NESTED: Final = Collection("log_cache", 1, "cache", key_prefix="experiment:log:", ttl_s=60)
@@ -52,7 +53,13 @@ def entry(key: str, value: Any = None, ttl_s: int | None = None) -> Item:
     return Item(key, digest(value), Entry(value, ttl_s))
 
 
-class CacheStoreContract(ABC):
+async def got(store: CacheStore, collection: Collection, key: str) -> Any | None:
+    """The value under `key`, if there is one."""
+    found = await store.get(collection, ALL, key)
+    return None if found is None else found.value
+
+
+class CacheStoreContract(CacheScopingContract):
     """What every cache store does. Subclass it as `Test...`."""
 
     @abstractmethod
@@ -82,9 +89,9 @@ class CacheStoreContract(ABC):
         await store.close()
 
     async def _stamps(
-        self, store: CacheStore, collection: Collection = EXPERIMENTS, batch_size: int = 10_000
+        self, store: CacheStore, collection: Collection | None = None, batch_size: int = 10_000
     ) -> list[Stamp]:
-        batches = [b async for b in store.scan(collection, batch_size=batch_size)]
+        batches = [b async for b in store.scan(collection or EXPERIMENTS, batch_size=batch_size)]
         assert all(0 < len(batch) <= batch_size for batch in batches)
         return [stamp for batch in batches for stamp in batch]
 
@@ -112,30 +119,30 @@ class CacheStoreContract(ABC):
         assert first[:3] == (5, digest(value), value)
         assert 55 < first.ttl_s <= 60
         assert 2 < second.ttl_s <= 7
-        assert await store.get(EXPERIMENTS, "a") == value
+        assert await got(store, EXPERIMENTS, "a") == value
 
     async def test_values_have_their_canonical_form(self, store: CacheStore) -> None:
         moment = datetime(2026, 1, 1, tzinfo=UTC)
         await store.apply(PLAIN, [entry("a", {"d": Decimal("1.50"), "at": moment})], [], 1)
         wanted = {"d": "1.5", "at": "2026-01-01T00:00:00.000000+00:00"}
-        assert await store.get(PLAIN, "a") == wanted
+        assert await got(store, PLAIN, "a") == wanted
         empty: tuple[Any, ...] = (0, "", [], {}, False)
         for value in empty:
             await store.apply(PLAIN, [entry(f"v{value!r}", value)], [], 1)
-            assert await store.get(PLAIN, f"v{value!r}") == value
+            assert await got(store, PLAIN, f"v{value!r}") == value
 
     async def test_what_is_not_there_is_none(self, store: CacheStore) -> None:
-        assert await store.get(EXPERIMENTS, "missing") is None
+        assert await got(store, EXPERIMENTS, "missing") is None
         assert await self._stamps(store) == []
 
     async def test_an_entry_ends_by_itself(self, store: CacheStore, prefix: str) -> None:
         await store.apply(EXPERIMENTS, [entry("a", ttl_s=1), entry("b")], [], 1)
         async with asyncio.timeout(10):
-            while await store.get(EXPERIMENTS, "a") is not None:
+            while await got(store, EXPERIMENTS, "a") is not None:
                 await asyncio.sleep(0.05)
         assert set(await self.raw_entries(prefix)) == {f"{prefix}experiment:b"}
         await store.apply(EXPERIMENTS, [entry("a", "older")], [], 0)
-        assert await store.get(EXPERIMENTS, "a") == "older"
+        assert await got(store, EXPERIMENTS, "a") == "older"
 
     async def test_everything_ends(self, store: CacheStore, prefix: str) -> None:
         items = [entry(f"k{i}") for i in range(600)]
@@ -182,7 +189,7 @@ class CacheStoreContract(ABC):
         top = 2**53 - 1
         for position, value in ((top - 2, "first"), (top - 1, "second"), (top - 1, "same")):
             await store.apply(EXPERIMENTS, [entry("a", value)], [], position)
-        assert await store.get(EXPERIMENTS, "a") == "second"
+        assert await got(store, EXPERIMENTS, "a") == "second"
         await store.apply(EXPERIMENTS, [entry("a", "last")], [], top)
         await self._assert_holds(store, prefix, {"a": Stamp("a", top, digest("last"))})
 
@@ -191,7 +198,7 @@ class CacheStoreContract(ABC):
     ) -> None:
         await store.apply(EXPERIMENTS, [entry("a"), entry("b")], [], 1)
         await store.apply(EXPERIMENTS, [], ["a", "never"], 2)
-        assert await store.get(EXPERIMENTS, "a") is None
+        assert await got(store, EXPERIMENTS, "a") is None
         raw = await self.raw_entries(prefix)
         assert {name[-1]: held[:3] for name, held in raw.items()} == {
             "a": (2, None, None),
@@ -199,9 +206,9 @@ class CacheStoreContract(ABC):
             "r": (2, None, None),
         }
         await store.apply(EXPERIMENTS, [entry("a", "stale"), entry("never", "stale")], [], 1)
-        assert await store.get(EXPERIMENTS, "a") is None
+        assert await got(store, EXPERIMENTS, "a") is None
         await store.apply(EXPERIMENTS, [entry("a", "risen")], [], 3)
-        assert await store.get(EXPERIMENTS, "a") == "risen"
+        assert await got(store, EXPERIMENTS, "a") == "risen"
 
     async def test_any_sequence_ends_as_the_positions_say(
         self, store: CacheStore, prefix: str
@@ -228,7 +235,7 @@ class CacheStoreContract(ABC):
                     for p, writer in enumerate([store, other] * 40, start=1)
                 )
             )
-            assert await other.get(EXPERIMENTS, "a") == 80
+            assert await got(other, EXPERIMENTS, "a") == 80
             expected = {"a": Stamp("a", 80, digest(80))}
             expected |= {f"t{p % 3}": Stamp(f"t{p % 3}", p, None) for p in (78, 79, 80)}
             await self._assert_holds(store, prefix, expected)
@@ -269,8 +276,8 @@ class CacheStoreContract(ABC):
             assert held.ttl_s > 0
         await store.apply(EXPERIMENTS, [entry("ahead", "old"), entry("low", "old")], [], 5)
         await store.apply(EXPERIMENTS, [entry("ahead", "new")], [], 6)
-        assert await store.get(EXPERIMENTS, "ahead") == "new"
-        assert await store.get(EXPERIMENTS, "low") is None
+        assert await got(store, EXPERIMENTS, "ahead") == "new"
+        assert await got(store, EXPERIMENTS, "low") is None
         await store.bury(EXPERIMENTS, [], 7)
 
     # Scan, and who owns what
@@ -286,7 +293,7 @@ class CacheStoreContract(ABC):
         assert [stamp.key for stamp in stamps] == keys
         assert {s.key for s in stamps if s.digest is None} == set(keys[1::2])
         for key in keys[::2]:
-            assert await store.get(EXPERIMENTS, key) == {"name": f"value of {key}"}
+            assert await got(store, EXPERIMENTS, key) == {"name": f"value of {key}"}
 
     async def test_scan_goes_on_behind_a_key(self, store: CacheStore) -> None:
         keys = [*HOSTILE, "", "a", "B", "é", "\uffee", "\U0001f600", "*", "a?", "[ab]"]
@@ -303,7 +310,7 @@ class CacheStoreContract(ABC):
             await store.prepare(collection)
             await store.apply(collection, [entry("a", i)], [f"gone{i}"], 10 - i)
         for i, collection in enumerate((EXPERIMENTS, second, NESTED, PLAIN), start=1):
-            assert await store.get(collection, "a") == i
+            assert await got(store, collection, "a") == i
             stamps = await self._stamps(store, collection)
             assert [stamp.key for stamp in stamps] == ["a", f"gone{i}"]
         assert len(await self.raw_entries(prefix)) == 8
@@ -314,9 +321,9 @@ class CacheStoreContract(ABC):
             await store.apply(EXPERIMENTS, [entry("a")], [], 1)
             await other.apply(EXPERIMENTS, [entry("a", "other")], ["b"], 1)
             assert [stamp.key for stamp in await self._stamps(store)] == ["a"]
-            assert await store.get(EXPERIMENTS, "b") is None
+            assert await got(store, EXPERIMENTS, "b") is None
             assert [stamp.key for stamp in await self._stamps(other)] == ["a", "b"]
-            assert await other.get(EXPERIMENTS, "a") == "other"
+            assert await got(other, EXPERIMENTS, "a") == "other"
         finally:
             await other.close()
 
@@ -327,7 +334,7 @@ class CacheStoreContract(ABC):
         await self.raw_spoil(f"{prefix}experiment:b")
         assert await self._stamps(store) == []
         await store.apply(EXPERIMENTS, [entry("a", "ours"), entry("c")], [], 1)
-        assert await store.get(EXPERIMENTS, "a") == "ours"
+        assert await got(store, EXPERIMENTS, "a") == "ours"
         assert [stamp.key for stamp in await self._stamps(store)] == ["a", "c"]
 
     # Being a store
@@ -339,11 +346,11 @@ class CacheStoreContract(ABC):
         await store.barrier()
         for full in (False, True):
             await store.maintain(EXPERIMENTS, full=full)
-        assert await store.get(EXPERIMENTS, "a") == {"name": "value of a"}
+        assert await got(store, EXPERIMENTS, "a") == {"name": "value of a"}
         await store.close()
         await store.close()
 
     async def test_many_callers_at_once(self, store: CacheStore) -> None:
         await store.apply(EXPERIMENTS, [entry(f"k{i}", i) for i in range(50)], [], 1)
-        found = await asyncio.gather(*(store.get(EXPERIMENTS, f"k{i % 50}") for i in range(500)))
+        found = await asyncio.gather(*(got(store, EXPERIMENTS, f"k{i % 50}") for i in range(500)))
         assert found == [i % 50 for i in range(500)]

@@ -24,9 +24,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from polyplane.errors import NotFound, Refused
+from polyplane.errors import NotFound, Refused, ScopeViolated
 from polyplane.model.blob import composite_etag
-from polyplane.stores.protocol import HeldPart, ObjectStore
+from polyplane.model.scope import Scope
+from polyplane.stores.object_protocol import HeldPart, ObjectStore
+from polyplane.testing.samples import ALL
 
 MB = 1 << 20
 LEAST_PART = 5 * MB
@@ -80,7 +82,7 @@ class RawBucket(Protocol):
 
 async def read(store: ObjectStore, key: str, **how: Any) -> bytes:
     """All of it."""
-    return b"".join([piece async for piece in store.read(key, **how)])
+    return b"".join([piece async for piece in store.read(ALL, key, **how)])
 
 
 class ObjectStoreContract(ABC):
@@ -140,19 +142,19 @@ class ObjectStoreContract(ABC):
 
     async def test_an_empty_object_is_one(self, store: ObjectStore) -> None:
         put = await store.put("empty", b"", content_type="text/plain")
-        assert (await store.head("empty")).size == put.size == 0
+        assert (await store.head(ALL, "empty")).size == put.size == 0
         assert await read(store, "empty") == b""
 
     async def test_each_version_can_be_read(self, store: ObjectStore) -> None:
         first = await store.put("k", b"1", content_type="text/plain")
         second = await self.look(store, "put", "k", b"22")
         assert await read(store, "k", version=first.version) == b"1"
-        assert (await store.head("k")).version == second
-        assert (await store.head("k", version=first.version)).size == 1
+        assert (await store.head(ALL, "k")).version == second
+        assert (await store.head(ALL, "k", version=first.version)).size == 1
         await self.look(store, "hide", "k")
         assert await read(store, "k", version=first.version) == b"1"
         with pytest.raises(NotFound):
-            await store.head("k")
+            await store.head(ALL, "k")
 
     async def test_a_range_is_read_and_no_more(self, store: ObjectStore) -> None:
         content = bytes(range(256)) * 20_000
@@ -163,7 +165,7 @@ class ObjectStoreContract(ABC):
 
     async def test_what_is_not_there_is_not_found(self, store: ObjectStore) -> None:
         with pytest.raises(NotFound):
-            await store.head("nothing")
+            await store.head(ALL, "nothing")
         with pytest.raises(NotFound):
             await read(store, "nothing")
         with pytest.raises(NotFound):
@@ -184,7 +186,7 @@ class ObjectStoreContract(ABC):
         (whole,) = await self.look(store, "versions")
         assert whole.content == b"".join(contents.values())
         assert whole.content_type == "video/mp4"
-        head = await store.head("p")
+        head = await store.head(ALL, "p")
         assert (head.version, head.size) == (whole.version, 2 * LEAST_PART + 1)
         assert head.etag == composite_etag([it.etag for it in held])
 
@@ -247,7 +249,7 @@ class ObjectStoreContract(ABC):
     async def test_a_url_is_good_for_one_object_and_one_method(self, store: ObjectStore) -> None:
         put = await store.put("k", b"hello", content_type="text/plain")
         await store.put("other", b"secret", content_type="text/plain")
-        url = store.url_to_get("k", version=put.version, expires_s=60, name="ä b.txt")
+        url = store.url_to_get(ALL, "k", version=put.version, expires_s=60, name="ä b.txt")
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.get(url)
             assert answer.content == b"hello"
@@ -258,7 +260,7 @@ class ObjectStoreContract(ABC):
         assert len(await self.look(store, "versions")) == 2
 
     async def test_a_url_takes_one_object_of_its_size_and_type(self, store: ObjectStore) -> None:
-        url = store.url_to_put("k", size=5, content_type="text/plain", expires_s=60)
+        url = store.url_to_put(ALL, "k", size=5, content_type="text/plain", expires_s=60)
         typed = {"Content-Type": "text/plain"}
         async with httpx.AsyncClient(trust_env=False) as client:
             assert (await client.put(url, content=b"hello!", headers=typed)).status_code == 403
@@ -273,7 +275,7 @@ class ObjectStoreContract(ABC):
 
     async def test_a_url_ends(self, store: ObjectStore) -> None:
         await store.put("k", b"hello", content_type="text/plain")
-        url = store.url_to_get("k", version=None, expires_s=1, name="k")
+        url = store.url_to_get(ALL, "k", version=None, expires_s=1, name="k")
         async with httpx.AsyncClient(trust_env=False) as client:
             for _ in range(50):
                 if (await client.get(url)).status_code == 403:
@@ -282,7 +284,30 @@ class ObjectStoreContract(ABC):
             assert (await client.get(url)).status_code == 403
         for too_long in (0, 901):
             with pytest.raises(Refused):
-                store.url_to_get("k", version=None, expires_s=too_long, name="k")
+                store.url_to_get(ALL, "k", version=None, expires_s=too_long, name="k")
+
+    # Whose it is
+
+    async def test_a_scope_opens_its_own_tenant_only(self, store: ObjectStore) -> None:
+        for key in ("acme/1", "acmes/1", "Acme/1"):
+            await store.put(key, key.encode(), content_type="text/plain")
+        scope = Scope("acme")
+        assert (await store.head(scope, "acme/1")).size == 6
+        assert b"".join([it async for it in store.read(scope, "acme/1")]) == b"acme/1"
+        named: dict[str, Any] = {"version": None, "expires_s": 60, "name": "n"}
+        assert store.url_to_get(scope, "acme/1", **named)
+        sized: dict[str, Any] = {"size": 1, "content_type": "text/plain", "expires_s": 60}
+        assert store.url_to_put(scope, "acme/2", **sized)
+        strange = ("acme/../acmes/1", "acme//1", "acme/", "acme/.", "acme")
+        for key in ("acmes/1", "Acme/1", "1", "/acme/1", "", *strange):
+            with pytest.raises(ScopeViolated):
+                await store.head(scope, key)
+            with pytest.raises(ScopeViolated):
+                await anext(store.read(scope, key))
+            with pytest.raises(ScopeViolated):
+                store.url_to_get(scope, key, **named)
+            with pytest.raises(ScopeViolated):
+                store.url_to_put(scope, key, **sized)
 
     async def test_a_barrier_and_a_ping_return(self, store: ObjectStore) -> None:
         await store.ping()

@@ -11,6 +11,10 @@ import numpy as np
 from polyplane.model.collection import Collection
 from polyplane.model.digest import digest
 from polyplane.model.items import Item, Range, Vector, Where
+from polyplane.model.scope import Scope
+
+ALL: Final = Scope.everything
+"""For samples that belong to nobody."""
 
 NOTES: Final = Collection(
     name="notes",

@@ -34,7 +34,7 @@ from polyplane.testing.readings import (
     table,
     windows,
 )
-from polyplane.testing.samples import HOSTILE
+from polyplane.testing.samples import ALL, HOSTILE
 from polyplane.testing.series_proving import MONTHS, SeriesProvingContract
 
 
@@ -91,7 +91,7 @@ class SeriesStoreContract(SeriesProvingContract):
         await self.lose(place, Reading, [row[EVENT_ID] for row in rows(points)[5:25]])
         assert len(await self._raw(place)) == 10
         await store.append(Reading, points, token="b")
-        assert await store.count(Reading) == 30
+        assert (await store.count(Reading, ALL)).points == 30
         assert {row[EVENT_ID] for row in await self._raw(place)} == {
             row[EVENT_ID] for row in rows(points)
         }
@@ -102,7 +102,7 @@ class SeriesStoreContract(SeriesProvingContract):
         for name in ("b", "c"):
             await store.append(Reading, batch(name, 20), token=name)
         assert len(await self._raw(place)) == 40
-        assert await store.count(Reading) == 40
+        assert (await store.count(Reading, ALL)).points == 40
 
     async def test_copies_count_once(self, store: SeriesStore, place: str) -> None:
         points = batch("b", 40, step=MONTHS)
@@ -111,13 +111,13 @@ class SeriesStoreContract(SeriesProvingContract):
         await store.append(Reading, points, token="b")
         found = rows(points)
         assert {row[EVENT_ID] for row in await self._raw(place)} == {r[EVENT_ID] for r in found}
-        assert await store.count(Reading) == 40
-        answer = await store.window(Reading, value="value", bucket_s=366 * 86_400, where={})
+        assert (await store.count(Reading, ALL)).points == 40
+        answer = await store.window(Reading, ALL, value="value", bucket_s=366 * 86_400, where={})
         assert answer["count"].to_pylist() == [
             w["count"] for w in windows(found, "value", 366 * 86_400)
         ]
         heat = sum(row["metric"] == "heat" for row in found)
-        answer = await store.query(self.select_count, {"metric": "heat"})
+        answer = await store.query(ALL, self.select_count, {"metric": "heat"})
         assert answer["n"].to_pylist() == [heat]
 
     async def test_an_append_of_nothing(self, store: SeriesStore, place: str) -> None:
@@ -167,8 +167,8 @@ class SeriesStoreContract(SeriesProvingContract):
         await store.prepare(Wider)
         columns = readings(5) | {"remark": ["new"] * 5}
         await store.append(Wider, table("c", columns, Wider), token="c")
-        assert await store.count(Wider, {"remark": None}) == 10
-        assert await store.count(Wider, {"remark": "new"}) == 5
+        assert (await store.count(Wider, ALL, {"remark": None})).points == 10
+        assert (await store.count(Wider, ALL, {"remark": "new"})).points == 5
         await store.prepare(Wider)
 
     async def test_prepare_refuses_what_older_points_cannot_follow(
@@ -215,9 +215,9 @@ class SeriesStoreContract(SeriesProvingContract):
                 await store.append(Reading, batch(name, 200), token=name)
 
         names = [f"b{i}" for i in range(6)]
-        counting = [store.count(Reading) for _ in range(6)]
+        counting = [store.count(Reading, ALL) for _ in range(6)]
         found = await asyncio.gather(*map(append, names), *counting)
-        assert all(n % 200 == 0 for n in found if n is not None)
+        assert all(n.points % 200 == 0 for n in found if n is not None)
         assert len(await self._raw(place)) == 1_200
 
     async def test_what_passed_the_barrier_is_there_again(
@@ -232,6 +232,6 @@ class SeriesStoreContract(SeriesProvingContract):
         try:
             await again.prepare(Reading)
             assert await self._raw(place) == rows(batch("b", 10))
-            assert await again.count(Reading, {"owner": UUID(int=1)}) == 3
+            assert (await again.count(Reading, ALL, {"owner": UUID(int=1)})).points == 3
         finally:
             await again.close()

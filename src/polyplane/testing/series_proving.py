@@ -14,7 +14,7 @@ from polyplane.model.drift import Partition
 from polyplane.model.points import EVENT_ID
 from polyplane.stores.protocol import HeldBatch, SeriesStore
 from polyplane.testing.readings import START, Reading, batch, readings, rows, table
-from polyplane.testing.series_reading import SeriesReadingContract
+from polyplane.testing.series_scoping import SeriesScopingContract
 
 MONTHS: Final = timedelta(days=6)
 """A step that puts a batch of a few dozen points into several months."""
@@ -30,7 +30,7 @@ async def partitions_of(store: SeriesStore) -> list[Partition]:
     return [await store.partition(Reading, name) for name in await store.partitions(Reading)]
 
 
-class SeriesProvingContract(SeriesReadingContract):
+class SeriesProvingContract(SeriesScopingContract):
     """Counts and digests of all there is."""
 
     async def test_nothing_has_no_partitions(self, store: SeriesStore) -> None:

@@ -21,6 +21,7 @@ from polyplane.errors import Refused
 from polyplane.model.items import Where
 from polyplane.stores.protocol import VectorStore
 from polyplane.testing.samples import (
+    ALL,
     FILTERS,
     HOSTILE,
     NOTES,
@@ -32,12 +33,13 @@ from polyplane.testing.samples import (
     notes,
     query,
 )
-from polyplane.testing.vector_writing import RawItem, VectorWritingContract
+from polyplane.testing.vector_scoping import VectorScopingContract
+from polyplane.testing.vector_writing import RawItem
 
 __all__ = ["RawItem", "VectorStoreContract"]
 
 
-class VectorStoreContract(VectorWritingContract):
+class VectorStoreContract(VectorScopingContract):
     """What every vector store does. Subclass it as `Test...`."""
 
     filters: Sequence[Where] = FILTERS
@@ -58,19 +60,19 @@ class VectorStoreContract(VectorWritingContract):
         await store.apply(NOTES, [], ["n-001", "n-004"], 2)
         left = {"n-000", "n-002", "n-003"}
         for where in (None, {"owner": None}, {"owner": ["ada", None]}):
-            hits = await store.search(NOTES, query(1), limit=10, where=where)
+            hits = await store.search(NOTES, ALL, query(1), limit=10, where=where)
             assert {hit.key for hit in hits} <= left
-        assert {h.key for h in await store.search(NOTES, query(1), limit=10)} == left
-        found = await store.get(NOTES, [f"n-{i:03}" for i in range(5)])
+        assert {h.key for h in await store.search(NOTES, ALL, query(1), limit=10)} == left
+        found = await store.get(NOTES, ALL, [f"n-{i:03}" for i in range(5)])
         assert [hit.key for hit in found] == sorted(left)
 
     async def test_the_dead_rise_only_by_a_newer_put(self, store: VectorStore) -> None:
         await store.apply(NOTES, [], ["a", "b"], 5)
         await store.apply(NOTES, [note("a"), note("b")], [], 4)
-        assert await store.get(NOTES, ["a", "b"]) == []
+        assert await store.get(NOTES, ALL, ["a", "b"]) == []
         await store.apply(NOTES, [note("a")], [], 6)
-        assert [hit.key for hit in await store.get(NOTES, ["a", "b"])] == ["a"]
-        assert [hit.key for hit in await store.search(NOTES, query(1))] == ["a"]
+        assert [hit.key for hit in await store.get(NOTES, ALL, ["a", "b"])] == ["a"]
+        assert [hit.key for hit in await store.search(NOTES, ALL, query(1))] == ["a"]
 
     # Scan
 
@@ -101,7 +103,7 @@ class VectorStoreContract(VectorWritingContract):
     async def test_search_ranks_by_cosine(self, store: VectorStore, seed: int) -> None:
         items = notes(200)
         await store.apply(NOTES, items, [], 1)
-        hits = await store.search(NOTES, query(seed), limit=12)
+        hits = await store.search(NOTES, ALL, query(seed), limit=12)
         wanted = nearest(items, query(seed))[:12]
         assert [hit.key for hit in hits] == [key for key, _ in wanted]
         assert [hit.score for hit in hits] == pytest.approx([s for _, s in wanted], abs=1e-5)
@@ -115,7 +117,7 @@ class VectorStoreContract(VectorWritingContract):
         await store.apply(NOTES, items, ["n-gone"], 1)
         for where in self.filters:
             expected = {item.key for item in items if matches(content_of(item), where)}
-            hits = await store.search(NOTES, query(0), limit=100, where=where)
+            hits = await store.search(NOTES, ALL, query(0), limit=100, where=where)
             assert {hit.key for hit in hits} == expected, where
             assert [hit.score for hit in hits] == sorted((h.score for h in hits), reverse=True)
 
@@ -124,50 +126,50 @@ class VectorStoreContract(VectorWritingContract):
         farthest = nearest(items, query(0))[-1][0]
         rare = [note(i.key, owner="rare") if i.key == farthest else i for i in items]
         await store.apply(NOTES, rare, [], 1)
-        hits = await store.search(NOTES, query(0), limit=1, where={"owner": "rare"})
+        hits = await store.search(NOTES, ALL, query(0), limit=1, where={"owner": "rare"})
         assert [hit.key for hit in hits] == [farthest]
 
     async def test_impossible_filters_are_refused(self, store: VectorStore) -> None:
         for where, field in REFUSED_FILTERS:
             with pytest.raises(Refused) as refused:
-                await store.search(NOTES, query(0), where=where)
+                await store.search(NOTES, ALL, query(0), where=where)
             assert refused.value.field == field, where
 
     async def test_impossible_searches_are_refused(self, store: VectorStore) -> None:
         for embedding in ([1.0], [float("nan")] * NOTES.dimensions):
             with pytest.raises(Refused) as refused:
-                await store.search(NOTES, embedding)
+                await store.search(NOTES, ALL, embedding)
             assert refused.value.field == "embedding"
         for limit in (0, -1, 10**9):
             with pytest.raises(Refused) as refused:
-                await store.search(NOTES, query(0), limit=limit)
+                await store.search(NOTES, ALL, query(0), limit=limit)
             assert refused.value.field == "limit"
 
     async def test_hostile_strings_are_only_strings(self, store: VectorStore) -> None:
         items = [note(text, text, owner=text) for text in HOSTILE]
         await store.apply(NOTES, [*items, note("innocent", owner="ada")], [], 1)
         for text in HOSTILE:
-            hits = await store.search(NOTES, query(0), limit=100, where={"owner": text})
+            hits = await store.search(NOTES, ALL, query(0), limit=100, where={"owner": text})
             assert [(hit.key, hit.text, hit.tags["owner"]) for hit in hits] == [(text,) * 3]
-            assert [hit.key for hit in await store.get(NOTES, [text])] == [text]
+            assert [hit.key for hit in await store.get(NOTES, ALL, [text])] == [text]
             with pytest.raises(Refused):
-                await store.search(NOTES, query(0), where={text: "ada"})
+                await store.search(NOTES, ALL, query(0), where={text: "ada"})
         assert len(await self._raw(store)) == len(HOSTILE) + 1
 
     async def test_get_keeps_the_order_asked_for(self, store: VectorStore) -> None:
         await store.apply(NOTES, notes(5), ["gone"], 1)
-        hits = await store.get(NOTES, ["n-003", "missing", "n-000", "gone", "n-004"])
+        hits = await store.get(NOTES, ALL, ["n-003", "missing", "n-000", "gone", "n-004"])
         assert [hit.key for hit in hits] == ["n-003", "n-000", "n-004"]
         assert all(hit.score == 1.0 for hit in hits)
         assert dict(hits[1].tags) == content_of(notes(1)[0])
-        assert await store.get(NOTES, []) == []
+        assert await store.get(NOTES, ALL, []) == []
 
     async def test_a_vector_of_zeros_is_an_item_too(self, store: VectorStore) -> None:
         blank = note("blank")
         blank.content = type(blank.content)("", {}, [0.0] * NOTES.dimensions)
         await store.apply(NOTES, [*notes(2), blank], [], 1)
-        assert [hit.key for hit in await store.get(NOTES, ["blank"])] == ["blank"]
-        hits = await store.search(NOTES, query(0), limit=10)
+        assert [hit.key for hit in await store.get(NOTES, ALL, ["blank"])] == ["blank"]
+        hits = await store.search(NOTES, ALL, query(0), limit=10)
         assert {"n-000", "n-001"} <= {hit.key for hit in hits}
         assert all(-1.0 <= hit.score <= 1.0 for hit in hits)
-        assert await store.search(NOTES, [0.0] * NOTES.dimensions) == []
+        assert await store.search(NOTES, ALL, [0.0] * NOTES.dimensions) == []

@@ -19,6 +19,7 @@ from polyplane.model.items import Range, Stamp
 from polyplane.reconcile.deep import is_like
 from polyplane.stores.protocol import VectorStore
 from polyplane.testing.samples import (
+    ALL,
     HOSTILE,
     NOTES,
     REFUSED_TAGS,
@@ -149,7 +150,7 @@ class VectorWritingContract(ABC):
         expected |= {item.key: Stamp(item.key, 2, item.digest) for item in late}
         expected |= {f"n-{i:03}": Stamp(f"n-{i:03}", 2, None) for i in range(200)}
         await self._assert_holds(store, expected)
-        assert len(await store.get(NOTES, list(expected))) == 1_000
+        assert len(await store.get(NOTES, ALL, list(expected))) == 1_000
 
     async def test_any_sequence_ends_as_the_positions_say(self, store: VectorStore) -> None:
         dice = random.Random(20)
@@ -227,10 +228,10 @@ class VectorWritingContract(ABC):
         buried = {key: Stamp(key, 5, None) for key in ("ahead", "gone", "low", "never", *HOSTILE)}
         left = {"left": Stamp("left", 3, note("left").digest)}
         await self._assert_holds(store, buried | left)
-        assert [hit.key for hit in await store.search(NOTES, query(0))] == ["left"]
+        assert [hit.key for hit in await store.search(NOTES, ALL, query(0))] == ["left"]
         await store.apply(NOTES, [note("ahead", "old"), note("low", "old")], [], 5)
         await store.apply(NOTES, [note("ahead", "new")], [], 6)
-        assert [hit.text for hit in await store.get(NOTES, ["ahead", "low"])] == ["new"]
+        assert [hit.text for hit in await store.get(NOTES, ALL, ["ahead", "low"])] == ["new"]
         await store.bury(NOTES, [], 7)
 
     async def test_bury_clears_what_is_there_twice(self, store: VectorStore) -> None:
@@ -263,7 +264,7 @@ class VectorWritingContract(ABC):
     async def test_an_unprepared_collection_is_not_found(self, store: VectorStore) -> None:
         unknown = replace(NOTES, name="unknown")
         with pytest.raises(NotFound):
-            await store.search(unknown, query(0))
+            await store.search(unknown, ALL, query(0))
         with pytest.raises(NotFound):
             await store.apply(unknown, notes(1), [], 1)
 
@@ -283,7 +284,7 @@ class VectorWritingContract(ABC):
         await store.forget(NOTES)
         await store.forget(NOTES)
         with pytest.raises(NotFound):
-            await store.search(NOTES, query(0))
+            await store.search(NOTES, ALL, query(0))
         await store.prepare(NOTES)
         assert await self._raw(store) == {}
         await store.apply(NOTES, [note("gone")], [], 1)  # nothing newer is remembered
@@ -308,9 +309,9 @@ class VectorWritingContract(ABC):
             ({"shape": Range(ge=3)}, set()),
             ({"weight": Range(ge=2)}, {"c"}),
         ):
-            hits = await store.search(UNTYPED, query(0), where=where)
+            hits = await store.search(UNTYPED, ALL, query(0), where=where)
             assert {hit.key for hit in hits} == keys, where
-        assert (await store.get(UNTYPED, ["c"]))[0].tags == {"weight": 2.5}
+        assert (await store.get(UNTYPED, ALL, ["c"]))[0].tags == {"weight": 2.5}
 
     # Upkeep, other writers, restarts
 
@@ -372,7 +373,9 @@ class VectorWritingContract(ABC):
         try:
             for position in range(1, 4):
                 await store.apply(NOTES, [note("a", f"at {position}")], [], position)
-                assert [hit.text for hit in await other.get(NOTES, ["a"])] == [f"at {position}"]
+                assert [hit.text for hit in await other.get(NOTES, ALL, ["a"])] == [
+                    f"at {position}"
+                ]
             await other.apply(NOTES, [note("a", "stale")], ["b"], 2)
             assert [stamp[:2] for stamp in await self._stamps(store)] == [("a", 3), ("b", 2)]
         finally:
@@ -393,6 +396,6 @@ class VectorWritingContract(ABC):
                 await again.prepare(NOTES)
                 after = await self._raw(again)
                 assert {k: i[:5] for k, i in after.items()} == {k: i[:5] for k, i in before.items()}
-                assert [hit.key for hit in await again.get(NOTES, ["n-004"])] == ["n-004"]
+                assert [hit.key for hit in await again.get(NOTES, ALL, ["n-004"])] == ["n-004"]
             finally:
                 await again.close()

@@ -147,7 +147,7 @@ async def test_a_learning_written_by_hand_is_searchable_within_a_second(
     async def held(key: object, text: str | None) -> None:
         async with asyncio.timeout(1):
             while True:
-                hits = await plane[ExperimentLearnings].get([key])
+                hits = await plane.acting(pp.Caller("ada", tenant))[ExperimentLearnings].get([key])
                 if (hits[0].text if hits else None) == text:
                     return
                 await asyncio.sleep(0.01)

@@ -53,7 +53,7 @@ class Bench:
     async def send(self, body: bytes, controller_id: str = "") -> None:
         """Send any bytes."""
         sender = controller_id or self.controller_id
-        await self.feed.publish(wire.reports_subject(self.namespace, sender), body)
+        await self.feed.publish(wire.reports_subject(self.namespace, self.tenant, sender), body)
 
     async def order(self, number: int, *, within_s: float = 10) -> WorkOrder:
         """The `number`-th work order of this tenant, counted from 0; waits for it."""
@@ -136,7 +136,9 @@ async def test_a_work_order_goes_out_and_its_reports_are_followed(
     await becomes(status_of(client, experiment), "completed")
 
     async def logged() -> int:
-        return await plane[EventsLog].count({"experiment_id": experiment})
+        return await plane.acting(pp.Caller("ada", bench.tenant))[EventsLog].count(
+            {"experiment_id": experiment}
+        )
 
     await becomes(logged, 3)
 
@@ -218,7 +220,7 @@ async def test_what_cannot_be_taken_in_is_logged_and_holds_nothing_up(
     await becomes(showing(client, "heat", "status"), ("completed",))
 
     async def rejected() -> int:
-        return await plane[EventsLog].count(
+        return await plane.acting(pp.Caller("ada", bench.tenant))[EventsLog].count(
             {"type": "rejected", "controller_id": bench.controller_id}
         )
 

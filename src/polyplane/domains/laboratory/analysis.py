@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 
 import polyplane as pp
-from polyplane.domains.laboratory import compression, findings, lifecycle
+from polyplane.domains.laboratory import compression, findings, lifecycle, wire
 from polyplane.domains.laboratory.findings import Finding, Measured, Point
 from polyplane.domains.laboratory.models import ActivityCorrelation, Experiment, Learning
 from polyplane.domains.laboratory.rows import locked, row_of
@@ -49,40 +49,45 @@ async def request_analysis(plane: pp.Plane, tenant: str, experiment_id: UUID) ->
     """Ask for an analysis, durably; `analyse_requested` does it."""
     body = orjson.dumps({"tenant": tenant, "experiment_id": str(experiment_id)})
     once = {"Nats-Msg-Id": f"{REQUESTS}:{experiment_id}"}
-    await plane.publish(f"laboratory.{REQUESTS}.{experiment_id}", body, once)
+    acting = plane.acting(pp.Caller(ACTOR, tenant))
+    await acting.publish(f"laboratory.{REQUESTS}.{experiment_id}", body, once)
 
 
 async def analyse_requested(plane: pp.Plane, messages: Sequence[pp.Message]) -> None:
     """Do the analyses asked for. Raises NotSettled, to be asked again, when it is early."""
-    for body in dict.fromkeys(message.body for message in messages):
+    for subject, body in dict.fromkeys((it.subject, it.body) for it in messages):
         try:
             request = orjson.loads(body)
             tenant, experiment_id = str(request["tenant"]), UUID(request["experiment_id"])
+            if wire.tenant_of(subject, REQUESTS) != tenant:
+                raise ValueError("its subject says another tenant")
         except (ValueError, KeyError, TypeError) as error:
             log.warning("not a request for an analysis", reason=repr(error))
             continue
         try:
-            await analyse(plane, experiment_id, tenant=tenant)
+            await analyse(plane, pp.Caller(ACTOR, tenant), experiment_id)
         except pp.Refused as error:  # deleted meanwhile
             log.warning("nothing to analyse", experiment=str(experiment_id), reason=error.message)
 
 
 async def analyse(
-    plane: pp.Plane, experiment_id: UUID, *, tenant: str = "default"
+    plane: pp.Plane, caller: pp.Caller, experiment_id: UUID
 ) -> tuple[list[Finding], pp.Token | None]:
-    """Write what the telemetry of an experiment proves; the findings and the write's token.
+    """Write what the telemetry of an experiment proves, for the caller's tenant; the findings and
+    the write's token. The laboratory does it, whoever asks.
 
     Raises NotFound, Conflict when activities are not over, NotSettled.
     """
-    activities = await _activities(plane, experiment_id, tenant)
-    points = await _points(plane, experiment_id, activities)
+    caller = pp.Caller(ACTOR, caller.tenant, request_id=caller.request_id)
+    activities = await _activities(plane, caller, experiment_id)
+    points = await _points(plane, caller, experiment_id, activities)
     measured = findings.measured(
         {each.activity_id: (each.activity_name, each.parameters) for each in activities}, points
     )
     usable = [each for each in measured if each.samples]
-    await _publish_figures(plane, experiment_id, usable)
+    await _publish_figures(plane, caller, experiment_id, usable)
     found = compression.learned(usable) or findings.rankings(usable)
-    async with plane.write(actor=ACTOR, tenant=tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         experiment = await locked(tx, Experiment, experiment_id)
         await _write(tx, experiment_id, found)
         if experiment.status == "analysing":
@@ -97,10 +102,10 @@ async def analyse(
 
 
 async def _activities(
-    plane: pp.Plane, experiment_id: UUID, tenant: str
+    plane: pp.Plane, caller: pp.Caller, experiment_id: UUID
 ) -> list[ActivityCorrelation]:
-    async with plane.read(tenant=tenant) as session:
-        await row_of(session, Experiment, experiment_id, tenant=tenant)
+    async with plane.acting(caller).read() as session:
+        await row_of(session, Experiment, experiment_id, tenant=caller.tenant)
         found = await session.scalars(
             sa.select(ActivityCorrelation)
             .where(ActivityCorrelation.experiment_id == experiment_id)
@@ -113,11 +118,14 @@ async def _activities(
 
 
 async def _points(
-    plane: pp.Plane, experiment_id: UUID, activities: Sequence[ActivityCorrelation]
+    plane: pp.Plane,
+    caller: pp.Caller,
+    experiment_id: UUID,
+    activities: Sequence[ActivityCorrelation],
 ) -> list[Point]:
     """What was measured. Of an activity's points with the same tags the newest counts: a
     controller that died and measured again is not counted twice."""
-    telemetry = plane[Telemetry]
+    telemetry = plane.acting(caller)[Telemetry]
     where: dict[str, Any] = {"experiment_id": experiment_id}
     promised = sum(_promised(each.result) for each in activities)
     stored = await telemetry.count(where)
@@ -128,16 +136,18 @@ async def _points(
     ids = [each.activity_id for each in activities]
     points: list[Point] = []
     for metric in metrics["metric_name"].to_pylist():
-        table = await _newest(plane, {**where, "metric_name": metric}, ids)
+        table = await _newest(plane, caller, {**where, "metric_name": metric}, ids)
         names = ("activity_id", "value", "tags")
         rows = zip(*(table[name].to_pylist() for name in names), strict=True)
         points += [Point(name, metric, value, _unit(tags)) for name, value, tags in rows if name]
     return points
 
 
-async def _newest(plane: pp.Plane, where: dict[str, Any], activity_ids: Sequence[str]) -> pa.Table:
+async def _newest(
+    plane: pp.Plane, caller: pp.Caller, where: dict[str, Any], activity_ids: Sequence[str]
+) -> pa.Table:
     """The newest point per activity and tags."""
-    telemetry = plane[Telemetry]
+    telemetry = plane.acting(caller)[Telemetry]
     table = await telemetry.latest(by="tags", where=where, limit=POINTS_MAX)
     if table.num_rows == await telemetry.count(where):
         return table
@@ -162,7 +172,7 @@ def _unit(tags: str | None) -> int | None:
 
 
 async def _publish_figures(
-    plane: pp.Plane, experiment_id: UUID, measured: Sequence[Measured]
+    plane: pp.Plane, caller: pp.Caller, experiment_id: UUID, measured: Sequence[Measured]
 ) -> None:
     """The mean of each metric over all activities, as metrics of the whole experiment."""
     names = sorted({metric for each in measured for metric in each.samples})
@@ -171,7 +181,7 @@ async def _publish_figures(
     means = [
         fmean(each.mean(metric) for each in measured if metric in each.samples) for metric in names
     ]
-    await plane[Metrics].publish(
+    await plane.acting(caller)[Metrics].publish(
         {
             "time": [datetime.now(UTC)] * len(names),
             "experiment_id": [experiment_id] * len(names),

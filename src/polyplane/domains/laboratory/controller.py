@@ -130,7 +130,8 @@ class Controller:
             # Whatever went wrong with a measurement is the laboratory's to know and to decide on.
             await self._report("failed", activity, error=f"{type(error).__name__}: {error}")
             return
-        await self._publish(wire.telemetry_subject(self.namespace), _arrow(points), name, ARROW)
+        subject = wire.telemetry_subject(self.namespace, self.tenant)
+        await self._publish(subject, _arrow(points), name, ARROW)
         result = {
             "points": points.num_rows,
             "passes": measurement.PASSES,
@@ -158,7 +159,7 @@ class Controller:
         return body
 
     async def _publish_report(self, body: bytes, message_id: str) -> None:
-        subject = wire.reports_subject(self.namespace, self.controller_id)
+        subject = wire.reports_subject(self.namespace, self.tenant, self.controller_id)
         await self._publish(subject, body, message_id, JSON)
 
     async def _publish(self, subject: str, body: bytes, message_id: str, content: str) -> None:

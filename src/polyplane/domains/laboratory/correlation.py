@@ -48,6 +48,14 @@ class Reported:
         """Who sent it: the last part of the subject, which is what NATS lets a sender use."""
         return self.message.subject.rpartition(".")[2][:255]
 
+    @property
+    def tenant(self) -> str:
+        """For whom it was sent, by the subject too; empty when that does not say it."""
+        try:
+            return wire.tenant_of(self.message.subject, wire.REPORTS)
+        except ValueError:
+            return ""
+
 
 async def follow(plane: pp.Plane, messages: Sequence[pp.Message]) -> None:
     """Take in a batch of reports. Safe to repeat; raises Unavailable when an engine is down."""
@@ -64,7 +72,10 @@ async def follow(plane: pp.Plane, messages: Sequence[pp.Message]) -> None:
 
 def _read(message: pp.Message) -> Reported:
     try:
-        return Reported(message, wire.parse_report(message.body))
+        event = wire.parse_report(message.body)
+        if event.tenant != wire.tenant_of(message.subject, wire.REPORTS):
+            raise ValueError("tenant: its subject says another one")
+        return Reported(message, event)
     except ValueError as error:
         return Reported(message, reason=str(error))
 
@@ -77,7 +88,7 @@ async def _apply(plane: pp.Plane, tenant: str, reports: Sequence[Reported]) -> l
     """Take reports in; the experiments that are measured now. A report that PostgreSQL refuses
     is found by halving and rejected alone."""
     try:
-        async with plane.write(actor=ACTOR, tenant=tenant) as tx:
+        async with plane.acting(pp.Caller(ACTOR, tenant)).write() as tx:
             return await _take(tx, reports)
     except pp.Refused as error:
         if len(reports) == 1:
@@ -173,13 +184,18 @@ async def _measured(tx: pp.Write, experiments: Sequence[Experiment]) -> list[UUI
 
 
 async def _write_log(plane: pp.Plane, reports: Sequence[Reported]) -> None:
-    """One point for each message, under an identity that is the same each time it is sent."""
+    """One point for each message, under an identity that is the same each time it is sent.
+
+    Of a message whose subject says no tenant there is only the line in the program's log.
+    """
     gate = asyncio.Semaphore(LOG_CALLS_MAX)
 
     async def write(report: Reported) -> None:
-        identity = blake2b(report.message.body, digest_size=16).hexdigest()
-        async with gate:
-            await plane[EventsLog].publish(_entry(report), batch_id=f"report:{identity}")
+        identity, entry = blake2b(report.message.body, digest_size=16).hexdigest(), _entry(report)
+        if report.tenant:
+            acting = plane.acting(pp.Caller(ACTOR, report.tenant))
+            async with gate:
+                await acting[EventsLog].publish(entry, batch_id=f"report:{identity}")
 
     await asyncio.gather(*map(write, reports))
 

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
+from polyplane import marks
 from polyplane.domains.laboratory import lifecycle
 
 SCHEMA: Final = "laboratory"
@@ -35,7 +36,7 @@ class Base(pp.Model):
     # What the server fills in on an UPDATE comes back with it; an ETag needs all columns.
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
 
-    tenant_id: Mapped[str] = mapped_column(sa.String(64), server_default="default", sort_order=-5)
+    tenant_id: Mapped[str] = marks.tenant()
     created_at: Mapped[datetime] = mapped_column(_MOMENT, server_default=_NOW, sort_order=10)
     updated_at: Mapped[datetime] = mapped_column(
         _MOMENT, server_default=_NOW, onupdate=_NOW, sort_order=11

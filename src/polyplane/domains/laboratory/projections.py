@@ -16,7 +16,6 @@ class LearningTags(TypedDict):
     experimentId: str
     confidence: float
     createdAt: datetime
-    tenant: str
 
 
 class ExperimentLearnings(pp.Vectors[Learning, LearningTags]):
@@ -24,7 +23,7 @@ class ExperimentLearnings(pp.Vectors[Learning, LearningTags]):
 
     name = "experiment_learnings"
     text_name = "insight"
-    indexes = ("type", "confidence", "experimentId", "tenant")
+    indexes = ("type", "confidence", "experimentId")
 
     def derive(self, learning: Learning, /) -> pp.Vector[LearningTags]:
         return pp.Vector(
@@ -34,7 +33,6 @@ class ExperimentLearnings(pp.Vectors[Learning, LearningTags]):
                 experimentId=str(learning.experiment_id),
                 confidence=learning.confidence,
                 createdAt=learning.created_at,
-                tenant=learning.tenant_id,
             ),
         )
 

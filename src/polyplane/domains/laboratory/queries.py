@@ -1,6 +1,7 @@
-"""The questions people ask of the laboratory; tenants see what is theirs.
+"""The questions people ask of the laboratory; callers see what is theirs.
 
-Streams have no tenant of their own: whoever asks about an activity or an experiment must own it.
+Every answer comes through `plane.acting(caller)`. Beyond that, whoever asks about an activity or an
+experiment must have it: of what is not there nothing is told, not even that it has no points.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ MINUTE_S: Final = 60
 
 async def temperature_profile(
     plane: pp.Plane,
+    caller: pp.Caller,
     activity_id: str,
     *,
-    tenant: str = "default",
     metric: str = "temperature",
     bucket_s: int = MINUTE_S,
     start: datetime | None = None,
@@ -38,8 +39,8 @@ async def temperature_profile(
     """
     if start is not None and end is not None and end < start:
         raise pp.Refused("The end is before the start.", field="end")
-    activity = await activity_of(plane, activity_id, tenant=tenant)
-    return await plane[Telemetry].window(
+    activity = await activity_of(plane, caller, activity_id)
+    return await plane.acting(caller)[Telemetry].window(
         value="value",
         bucket_s=bucket_s,
         where={
@@ -52,44 +53,41 @@ async def temperature_profile(
     )
 
 
-async def latest_metrics(
-    plane: pp.Plane, experiment_id: UUID, *, tenant: str = "default"
-) -> pa.Table:
+async def latest_metrics(plane: pp.Plane, caller: pp.Caller, experiment_id: UUID) -> pa.Table:
     """The newest telemetry point of each metric of an experiment, in the stream's columns.
 
     Raises NotFound when the tenant has no such experiment.
     """
-    await check_owned(plane, [experiment_id], tenant=tenant)
-    return await plane[Telemetry].latest(by="metric_name", where={"experiment_id": experiment_id})
+    await check_owned(plane, caller, [experiment_id])
+    telemetry = plane.acting(caller)[Telemetry]
+    return await telemetry.latest(by="metric_name", where={"experiment_id": experiment_id})
 
 
 async def search_learnings(
     plane: pp.Plane,
+    caller: pp.Caller,
     question: str,
     *,
-    tenant: str = "default",
     min_confidence: float = 0.0,
     type: str | None = None,
     experiment_id: UUID | None = None,
     limit: int = 10,
 ) -> Sequence[pp.Hit]:
     """The learnings nearest in meaning to `question`, of at least `min_confidence`."""
-    tags: dict[str, object] = {"tenant": tenant, "confidence": pp.Range(ge=min_confidence)}
+    tags: dict[str, object] = {"confidence": pp.Range(ge=min_confidence)}
     if type is not None:
         tags["type"] = type
     if experiment_id is not None:
         tags["experimentId"] = str(experiment_id)
-    return await plane[ExperimentLearnings].search(question, limit=limit, tags=tags)
+    return await plane.acting(caller)[ExperimentLearnings].search(question, limit=limit, tags=tags)
 
 
-async def activity_of(
-    plane: pp.Plane, activity_id: str, *, tenant: str = "default"
-) -> ActivityCorrelation:
+async def activity_of(plane: pp.Plane, caller: pp.Caller, activity_id: str) -> ActivityCorrelation:
     """The tenant's activity; NotFound when it has none of this id."""
-    async with plane.read(tenant=tenant) as session:
+    async with plane.acting(caller).read() as session:
         found = await session.scalar(
             sa.select(ActivityCorrelation).where(
-                ActivityCorrelation.tenant_id == tenant,
+                ActivityCorrelation.tenant_id == caller.tenant,
                 ActivityCorrelation.activity_id == activity_id,
             )
         )
@@ -98,9 +96,9 @@ async def activity_of(
     return found
 
 
-async def check_owned(plane: pp.Plane, experiments: Sequence[UUID], *, tenant: str) -> None:
-    """NotFound naming `experiment_id` unless all are the tenant's. Answered by the cache."""
+async def check_owned(plane: pp.Plane, caller: pp.Caller, experiments: Sequence[UUID]) -> None:
+    """NotFound naming `experiment_id` unless the caller has them all. Answered by the cache."""
+    cached = plane.acting(caller)[ExperimentCache]
     for experiment_id in experiments:
-        known = await plane[ExperimentCache].get(experiment_id)
-        if known is None or known["tenant_id"] != tenant:
+        if await cached.get(experiment_id) is None:
             raise pp.NotFound(f"There is no experiment {experiment_id}.", field="experiment_id")

@@ -1,4 +1,7 @@
-"""The laboratory's time series. Points are kept for a year and compressed after a week."""
+"""The laboratory's time series. Points are kept for a year and compressed after a week.
+
+Each point has its tenant. It may be null: points that are older than the column are nobody's.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ class Telemetry(pp.Stream):
 
     name = "telemetry"
     order_by = ("experiment_id", "metric_name")
-    indexes = ("activity_id", "controller_id", "metric_name")
+    tenant_column = "tenant_id"
+    indexes = ("tenant_id", "activity_id", "controller_id", "metric_name")
     retention_days = RETENTION_DAYS
     compress_after_days = COMPRESS_AFTER_DAYS
 
@@ -27,6 +31,7 @@ class Telemetry(pp.Stream):
     value: float
     unit: str | None
     tags: dict[str, Any] | None
+    tenant_id: str | None
 
 
 class Metrics(pp.Stream):
@@ -34,7 +39,8 @@ class Metrics(pp.Stream):
 
     name = "metrics"
     order_by = ("experiment_id", "metric_name")
-    indexes = ("metric_name",)
+    tenant_column = "tenant_id"
+    indexes = ("tenant_id", "metric_name")
     retention_days = RETENTION_DAYS
     compress_after_days = COMPRESS_AFTER_DAYS
 
@@ -43,6 +49,7 @@ class Metrics(pp.Stream):
     value: float
     unit: str | None
     tags: dict[str, Any] | None
+    tenant_id: str | None
 
 
 class EventsLog(pp.Stream):
@@ -50,7 +57,8 @@ class EventsLog(pp.Stream):
 
     name = "events_log"
     order_by = ("type",)
-    indexes = ("experiment_id", "activity_id", "controller_id")
+    tenant_column = "tenant_id"
+    indexes = ("tenant_id", "experiment_id", "activity_id", "controller_id")
     retention_days = RETENTION_DAYS
     compress_after_days = COMPRESS_AFTER_DAYS
 
@@ -60,6 +68,7 @@ class EventsLog(pp.Stream):
     controller_id: str
     attempt: int | None
     detail: dict[str, Any] | None
+    tenant_id: str | None
 
 
 STREAMS: Final = (Telemetry, Metrics, EventsLog)

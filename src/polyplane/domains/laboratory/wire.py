@@ -32,14 +32,24 @@ def orders_subject(namespace: str, tenant: str, controller_id: str) -> str:
     return f"{namespace}.events.{tenant}.{ISSUED}.{controller_id}"
 
 
-def reports_subject(namespace: str, controller_id: str) -> str:
+def reports_subject(namespace: str, tenant: str, controller_id: str) -> str:
     """Where a controller reports what became of its activities."""
-    return f"{namespace}.inbound.laboratory.{REPORTS}.{controller_id}"
+    return f"{namespace}.inbound.laboratory.{REPORTS}.{tenant}.{controller_id}"
 
 
-def telemetry_subject(namespace: str) -> str:
+def telemetry_subject(namespace: str, tenant: str) -> str:
     """Where a controller publishes its telemetry."""
-    return f"{namespace}.streams.telemetry"
+    return f"{namespace}.streams.telemetry.{tenant}"
+
+
+def tenant_of(subject: str, inbound: str) -> str:
+    """The tenant that the subject of an inbound message says, which is what NATS lets its sender
+    use; ValueError when it says none.
+    """
+    parts = subject.partition(f".inbound.laboratory.{inbound}.")[2].split(".")
+    if len(parts) != 2:
+        raise ValueError("the subject says no tenant")
+    return parts[0]
 
 
 def _storable(time: datetime) -> datetime:

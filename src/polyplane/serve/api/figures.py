@@ -94,6 +94,14 @@ def _flow(plane: Plane) -> Iterator[Sample]:
             "Domain events published by this process.",
             relay.published_events,
         )
+    for place, times in plane.opened.alarms.violations.items():
+        yield Sample(
+            "polyplane_scope_violations",
+            "counter",
+            "Answers of a store that held what is not the caller's; none was given.",
+            times,
+            (("place", place),),
+        )
     for name, ingest in plane.opened.ingests.items():
         yield Sample(
             "polyplane_ingest_points",

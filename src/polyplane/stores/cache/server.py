@@ -26,7 +26,9 @@ _CONNECTIONS: Final = 32
 
 
 class Server:
-    """A pool of connections; every key that goes through it begins with `prefix`."""
+    """A pool of connections; every key that goes through it begins with `prefix`, or with `root`
+    and a tenant. A prefix is `<namespace>:<tenant of what has none>:`.
+    """
 
     def __init__(self, url: str, prefix: str, timeout_s: float) -> None:
         """Raises Misconfigured for a URL or prefix that cannot work. Connects on first use."""
@@ -45,6 +47,9 @@ class Server:
         except ValueError as error:
             raise Misconfigured("The URL of the cache is not one.") from error
         self.prefix = prefix
+        namespace, _, _ = prefix.removesuffix(":").rpartition(":")
+        self.root = f"{namespace}:" if namespace and prefix.endswith(":") else f"{prefix}:"
+        """What keys begin with before their tenant, where tenants have keys of their own."""
         self._client = Redis.from_pool(pool)
         self._timeout_s = timeout_s
 

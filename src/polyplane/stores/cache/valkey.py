@@ -1,7 +1,8 @@
 """Valkey and Redis: gated cache entries, sessions and rate limits, under the plane's own prefix.
 
 An entry is a hash (`c` collection, `p` position, `d` digest, `v` JSON, `s` checksum), so that value
-and stamp cannot be evicted apart. Every key has an expiry, tombstones too.
+and stamp cannot be evicted apart. Every key has an expiry, tombstones too. Entries that belong to
+tenants are in `tenants`.
 
 The server's file has no checksums, and lacks its last second after a power cut. So an entry is
 given only with its checksum; and what projectors apply leaves a mark, which tells a cache that has
@@ -23,9 +24,11 @@ from polyplane.model.collection import Collection
 from polyplane.model.digest import canonical
 from polyplane.model.items import Entry, Held, Item, Stamp
 from polyplane.model.key import bucket_of
+from polyplane.model.scope import Scope
 from polyplane.stores.cache.limits import Limits
 from polyplane.stores.cache.server import Server
 from polyplane.stores.cache.sessions import Sessions
+from polyplane.stores.cache.tenants import Tenants
 
 _log = structlog.get_logger(__name__)
 
@@ -99,6 +102,7 @@ class ValkeyCache:
         self.sessions = Sessions(server)
         self.limits = Limits(server)
         self._server = server
+        self._tenants = Tenants(server)
 
     async def ping(self) -> None:
         """Return when the server answers; StoreDown when it does not."""
@@ -141,11 +145,15 @@ class ValkeyCache:
         drops: Sequence[str] = (),
     ) -> None:
         """See the protocol. Raises Misconfigured for a time to live below a second."""
-        entries: list[tuple[str, str, bytes, int]] = []
+        timed: list[tuple[Item, int]] = []
         for item in puts:
             ttl_s = collection.ttl_s if item.content.ttl_s is None else item.content.ttl_s
             _check_ttl(item.key, ttl_s)
-            entries.append((item.key, item.digest, canonical(item.content.value), ttl_s))
+            timed.append((item, ttl_s))
+        if collection.marks:
+            await self._tenants.offer(collection, timed, drops, position, TOMBSTONE_TTL_S)
+            return
+        entries = [(it.key, it.digest, canonical(it.content.value), ttl_s) for it, ttl_s in timed]
         entries += [(key, "", b"", TOMBSTONE_TTL_S) for key in drops]
         start = self._start(collection)
         calls = [entries[i : i + _SCRIPT_KEYS] for i in range(0, len(entries), _SCRIPT_KEYS)]
@@ -166,8 +174,10 @@ class ValkeyCache:
         pairs = ((int(bucket), position) for bucket, position in held.items() if bucket.isdigit())
         return {bucket: int(position) for bucket, position in pairs if position.isdigit()}
 
-    async def get(self, collection: Collection, key: str) -> Any | None:
-        """The JSON value under `key`; None when there is none, or not as it was put."""
+    async def get(self, collection: Collection, scope: Scope, key: str) -> Entry | None:
+        """The entry under `key`; None when there is none, or not as it was put."""
+        if collection.marks:
+            return await self._tenants.get(collection, scope, key)
         name = self._start(collection) + key
         async with self._server.calls() as client:
             found: list[Any] = await client.hmget(name, ["p", "v", "s"])
@@ -177,14 +187,14 @@ class ValkeyCache:
         if held != _sum(name, position.decode(errors="replace"), value):
             _log.warning("cache.damaged", collection=collection.target, key=key)
             return None
-        return orjson.loads(value)
+        return Entry(orjson.loads(value))
 
     async def scan(
         self, collection: Collection, *, after: str | None = None, batch_size: int = 10_000
     ) -> AsyncIterator[list[Stamp]]:
         """See the protocol. All keys of the collection are held at once, to be given in order."""
-        start = self._start(collection)
-        names = [name.removeprefix(start) async for name in self._names(start)]
+        start = self._tenants.gates(collection) if collection.marks else self._start(collection)
+        names = [name.removeprefix(start) async for name in self._names(f"{_glob(start)}*")]
         keys = sorted(key for key in names if after is None or key > after)
         for index in range(0, len(keys), batch_size):
             if stamps := await self._stamps(collection, keys[index : index + batch_size]):
@@ -202,6 +212,9 @@ class ValkeyCache:
         start, found = self._start(collection), []
         for index in range(0, len(keys), _READ_KEYS):
             some = keys[index : index + _READ_KEYS]
+            if collection.marks:
+                found += await self._tenants.held(collection, some)
+                continue
             for key, held in zip(some, await self._fields(start, some, "cpdv"), strict=True):
                 if _is_of(collection, held):
                     found.append(Held(_stamp(key, held), _entry(held[3])))
@@ -209,6 +222,9 @@ class ValkeyCache:
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
         """See the protocol."""
+        if collection.marks:
+            await self._tenants.bury(collection, keys, position, TOMBSTONE_TTL_S)
+            return
         start = self._start(collection)
         for index in range(0, len(keys), _SCRIPT_KEYS):
             names = [start + key for key in keys[index : index + _SCRIPT_KEYS]]
@@ -217,6 +233,8 @@ class ValkeyCache:
                 await client.eval(_BURY, len(names), *names, *parts)
 
     async def _stamps(self, collection: Collection, keys: Sequence[str]) -> list[Stamp]:
+        if collection.marks:
+            return [held.stamp for held in await self._tenants.held(collection, keys)]
         found = await self._fields(self._start(collection), keys, "cpd")
         pairs = zip(keys, found, strict=True)
         return [_stamp(key, held) for key, held in pairs if _is_of(collection, held)]
@@ -228,13 +246,13 @@ class ValkeyCache:
                 pipe.hmget(start + key, list(names))
             return await pipe.execute(raise_on_error=False)
 
-    async def _names(self, start: str) -> AsyncIterator[str]:
-        """Every key that begins with `start`, once."""
+    async def _names(self, pattern: str) -> AsyncIterator[str]:
+        """Every key that is like `pattern`, once."""
         seen: set[Any] = set()
         cursor = -1
         while cursor != 0:
             async with self._server.calls() as client:
-                cursor, names = await client.scan(max(cursor, 0), f"{_glob(start)}*", 1_000)
+                cursor, names = await client.scan(max(cursor, 0), pattern, 1_000)
             new: set[Any] = set(names) - seen
             seen |= new
             for name in new:
@@ -243,8 +261,11 @@ class ValkeyCache:
 
     async def forget(self, collection: Collection) -> None:
         """Delete every entry of the collection, tombstones included; nothing else."""
-        start = self._start(collection)
-        names = [name async for name in self._names(start)]
+        patterns = [f"{_glob(self._start(collection))}*"]
+        if collection.marks:  # the gates too: their tenant is empty
+            before, behind = self._tenants.places(collection)
+            patterns = [f"{_glob(before)}*{_glob(behind)}*"]
+        names = [name for pattern in patterns async for name in self._names(pattern)]
         for first in range(0, len(names), _SCRIPT_KEYS):
             keys = names[first : first + _SCRIPT_KEYS]
             async with self._server.calls() as client:

@@ -24,11 +24,12 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from polyplane.errors import Misconfigured, NotFound, Refused, StoreDown
+from polyplane.model.scope import Scope
 from polyplane.stores.disk import SharedSync
+from polyplane.stores.object_protocol import HeldObject, HeldPart, HeldUpload, ObjectStore
 from polyplane.stores.objects import s3_bucket
 from polyplane.stores.objects.lifecycle import Lifecycle
 from polyplane.stores.objects.s3_errors import in_our_words, short
-from polyplane.stores.protocol import HeldObject, HeldPart, HeldUpload, ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -186,7 +187,8 @@ class S3Objects(ObjectStore):
         etag, version = (done["e_tag"] or "").strip('"'), done["version"] or ""
         return HeldObject(key, version, len(content), etag, datetime.now(UTC))
 
-    async def head(self, key: str, *, version: str | None = None) -> HeldObject:
+    async def head(self, scope: Scope, key: str, *, version: str | None = None) -> HeldObject:
+        scope.check_key(key)
         wanted: Any = {"Key": key} | ({"VersionId": version} if version else {})
         found = await self._call(self._client.head_object, **wanted)
         return HeldObject(
@@ -198,8 +200,15 @@ class S3Objects(ObjectStore):
         )
 
     async def read(
-        self, key: str, *, version: str | None = None, start: int = 0, end: int | None = None
+        self,
+        scope: Scope,
+        key: str,
+        *,
+        version: str | None = None,
+        start: int = 0,
+        end: int | None = None,
     ) -> AsyncIterator[bytes]:
+        scope.check_key(key)
         if end is not None and start >= end:
             return
         options: Any = {"version": version} if version else {}
@@ -282,14 +291,20 @@ class S3Objects(ObjectStore):
 
     # URLs
 
-    def url_to_get(self, key: str, *, version: str | None, expires_s: int, name: str) -> str:
+    def url_to_get(
+        self, scope: Scope, key: str, *, version: str | None, expires_s: int, name: str
+    ) -> str:
+        scope.check_key(key)
         given = {
             "Key": key,
             "ResponseContentDisposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         }
         return self._signed("get_object", expires_s, given | _version(version))
 
-    def url_to_put(self, key: str, *, size: int, content_type: str, expires_s: int) -> str:
+    def url_to_put(
+        self, scope: Scope, key: str, *, size: int, content_type: str, expires_s: int
+    ) -> str:
+        scope.check_key(key)
         given = {"Key": key, "ContentLength": size, "ContentType": content_type}
         return self._signed("put_object", expires_s, given)
 

@@ -23,13 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from clickhouse_connect.driver.client import Client
 
-from polyplane.errors import Misconfigured, PolyplaneError, Refused, TooLarge
+from polyplane.errors import Forbidden, Misconfigured, PolyplaneError, Refused, TooLarge
 from polyplane.model.drift import Partition
 from polyplane.model.items import Where
 from polyplane.model.points import EVENT_ID, EVENT_ID_TYPE, arrow_schema
+from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
 from polyplane.stores import disk
-from polyplane.stores.protocol import HeldBatch
+from polyplane.stores.protocol import Count, HeldBatch
 from polyplane.stores.series import clickhouse_ddl as ddl
 from polyplane.stores.series import clickhouse_queries as queries
 from polyplane.stores.series.clickhouse_custody import Custody, set_torn_aside
@@ -250,12 +251,15 @@ class ClickHouseSeries:
             await self._writer.run(partial(self._insert, stream, block, str(uuid4())))
         return int(points.num_rows)
 
-    async def query(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
+    async def query(self, scope: Scope, sql: str, parameters: dict[str, Any]) -> pa.Table:
         """Run one SELECT with parameters bound to its `{name:Type}` places.
 
         Read-only, points stored twice count once. Raises Refused for anything but a SELECT on
-        tables and for what the engine refuses, TooLarge above RESULT_ROWS_MAX rows, StoreDown.
+        tables and for what the engine refuses, TooLarge above RESULT_ROWS_MAX rows, StoreDown;
+        Forbidden for a scope with limits.
         """
+        if not scope.is_everything:
+            raise Forbidden("A free query is not for callers.", fix="Use window, latest or count.")
         plain = queries.plain_parameters(parameters)
         parse = "SELECT formatQuerySingleLine({sql:String})"
 
@@ -270,6 +274,7 @@ class ClickHouseSeries:
     async def window(
         self,
         stream: type[Stream],
+        scope: Scope,
         *,
         value: str,
         bucket_s: int,
@@ -286,7 +291,7 @@ class ClickHouseSeries:
                 stream,
                 value=value,
                 bucket_s=bucket_s,
-                where=where,
+                where=queries.narrowed(stream, scope, where),
                 start=start,
                 end=end,
                 limit=limit,
@@ -294,20 +299,23 @@ class ClickHouseSeries:
         )
 
     async def latest(
-        self, stream: type[Stream], *, by: str, where: Where, limit: int = 1_000
+        self, stream: type[Stream], scope: Scope, *, by: str, where: Where, limit: int = 1_000
     ) -> pa.Table:
         """The newest point for each value of column `by`, in the order of `by`."""
         self._custody.check(stream.name)
+        where = queries.narrowed(stream, scope, where)
         found = await self._read(
             queries.latest(self._table(stream), stream, by=by, where=where, limit=limit)
         )
         return found.cast(arrow_schema(stream))
 
-    async def count(self, stream: type[Stream], where: Where | None = None) -> int:
-        """How many different points there are."""
+    async def count(self, stream: type[Stream], scope: Scope, where: Where | None = None) -> Count:
+        """How many different points there are, and whose."""
         self._custody.check(stream.name)
+        where = queries.narrowed(stream, scope, where or {})
         found = await self._read(queries.count(self._table(stream), stream, where))
-        return int(found["n"][0].as_py())
+        tenants = found["tenants"][0].as_py() if stream.tenant_column else ()
+        return Count(int(found["n"][0].as_py()), tuple(tenants))
 
     async def partitions(self, stream: type[Stream]) -> list[str]:
         """The months that hold points, as `202601`."""

@@ -12,6 +12,7 @@ from uuid import UUID
 from polyplane.errors import Refused
 from polyplane.model.items import Range, Where
 from polyplane.model.points import EVENT_ID
+from polyplane.model.scope import TENANT_ID, Scope
 from polyplane.model.stream import Column, Stream
 from polyplane.stores.series.clickhouse_ddl import batch_of, index_of, quoted
 
@@ -34,10 +35,23 @@ class Query(NamedTuple):
     parameters: dict[str, Any]
 
 
-def count(table: str, stream: type[Stream], where: Where | None) -> Query:
-    """How many points there are."""
-    conditions, parameters = filters(stream, where or {})
-    return Query(f"SELECT count() AS n FROM {table} FINAL{_where(conditions)}", parameters)
+def narrowed(stream: type[Stream], scope: Scope, where: Where) -> Where:
+    """`where`, and only what `scope` sees of the stream."""
+    if not stream.tenant_column or not (limits := scope.limits((TENANT_ID,))):
+        return where
+    return {**where, stream.tenant_column: limits[TENANT_ID]}
+
+
+def count(table: str, stream: type[Stream], where: Where) -> Query:
+    """How many points there are; and two of their tenants, '' for a point that has none."""
+    conditions, parameters = filters(stream, where)
+    whose = f", groupUniqArray(2)({_tenant(stream)}) AS tenants" if stream.tenant_column else ""
+    return Query(f"SELECT count() AS n{whose} FROM {table} FINAL{_where(conditions)}", parameters)
+
+
+def _tenant(stream: type[Stream]) -> str:
+    """Whose a point is, as a text that is never null: what aggregates must not pass over."""
+    return f"ifNull(toString({quoted(stream.tenant_column)}), '')"
 
 
 def window(
@@ -70,10 +84,15 @@ def window(
         conditions.append(f"{quoted(value)} IS NOT NULL")
     bucket = "intDiv(toUnixTimestamp64Micro(time), {step:Int64}) * {step:Int64}"
     inner = f"assumeNotNull({quoted(value)})" if column.optional else quoted(value)
+    shown, whose = "", ""
+    if stream.tenant_column:
+        shown = ", min(tenant__) AS tenant_min, max(tenant__) AS tenant_max"
+        whose = f", {_tenant(stream)} AS tenant__"
+    points = f"SELECT time, toFloat64({inner}) AS v{whose} FROM {table} FINAL{_where(conditions)}"
     sql = (
         f"SELECT fromUnixTimestamp64Micro({bucket}, 'UTC') AS bucket, avg(v) AS avg,"
-        f" min(v) AS min, max(v) AS max, toInt64(count()) AS count"
-        f" FROM (SELECT time, toFloat64({inner}) AS v FROM {table} FINAL{_where(conditions)})"
+        f" min(v) AS min, max(v) AS max, toInt64(count()) AS count{shown}"
+        f" FROM ({points})"
         " GROUP BY bucket ORDER BY bucket LIMIT {limit:UInt64}"
     )
     return Query(sql, {**parameters, "step": bucket_s * 1_000_000, "limit": limit})

@@ -24,12 +24,13 @@ from polyplane.errors import Misconfigured, NotFound, StoreDown
 from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Where
+from polyplane.model.scope import Scope
 from polyplane.stores import disk
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import lance_disk, lance_table
 from polyplane.stores.vector.lance_inspection import Watch, inspect
 from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge, overrule
-from polyplane.stores.vector.where import check_names, check_query, check_tags
+from polyplane.stores.vector.where import check_names, check_query, check_tags, narrowed, reserved
 
 MAINTAIN_TIMEOUT_S: Final = 1800.0
 CACHE_BYTES: Final = 64 * 2**20
@@ -220,6 +221,7 @@ class LanceStore(VectorStore):
     async def search(
         self,
         collection: Collection,
+        scope: Scope,
         embedding: Sequence[float],
         *,
         limit: int = 10,
@@ -227,6 +229,7 @@ class LanceStore(VectorStore):
     ) -> list[Hit]:
         """Exact. A vector of zeros has no direction: it is found by nothing and finds nothing."""
         check_query(collection, embedding, limit)
+        where = narrowed(collection, scope, where)
         table = await self._table(collection)
         async with self._answering(f"search {collection.target}"):
             columns = await self._columns(table, collection)
@@ -241,13 +244,14 @@ class LanceStore(VectorStore):
             )
         return lance_table.hits(collection, found)
 
-    async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
+    async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:
         table = await self._table(collection)
+        where = narrowed(collection, scope, None)
         found: dict[str, Hit] = {}
         for start in range(0, len(keys), GET_KEYS):
             async with self._answering(f"read {collection.target}"):
                 columns = await self._columns(table, collection)
-                living = lance_table.predicate(collection, columns, None)
+                living = lance_table.predicate(collection, columns, where)
                 wanted = lance_table.among("key", keys[start : start + GET_KEYS])
                 rows = await (
                     table.query()
@@ -347,4 +351,4 @@ class LanceStore(VectorStore):
 
 def _reserved(collection: Collection) -> tuple[str, ...]:
     """What a tag cannot be called."""
-    return (*lance_table.OWN, collection.text_name)
+    return (*lance_table.OWN, collection.text_name, *reserved(collection))

@@ -21,9 +21,10 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from polyplane.errors import Misconfigured, NotFound, PolyplaneError, Refused, StoreDown
 from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Where
+from polyplane.model.scope import TENANT_ID, Scope
 from polyplane.stores.protocol import VectorStore
 from polyplane.stores.vector import qdrant_points
-from polyplane.stores.vector.where import check_names, check_query, check_tags
+from polyplane.stores.vector.where import check_names, check_query, check_tags, narrowed, reserved
 
 UPSERT_NUMBERS: Final = 200_000
 """Numbers of vectors per request: some 4 MB as JSON, well below the server's 32 MB."""
@@ -210,6 +211,7 @@ class QdrantStore(VectorStore):
     async def search(
         self,
         collection: Collection,
+        scope: Scope,
         embedding: Sequence[float],
         *,
         limit: int = 10,
@@ -217,7 +219,7 @@ class QdrantStore(VectorStore):
     ) -> list[Hit]:
         """Exact on small collections, else by Qdrant's HNSW graph. Zeros find nothing."""
         check_query(collection, embedding, limit)
-        wanted = qdrant_points.filtered(collection, where)
+        wanted = qdrant_points.filtered(collection, narrowed(collection, scope, where))
         if not any(embedding):
             return []
         async with self._answering(f"search {collection.target}"):
@@ -231,18 +233,31 @@ class QdrantStore(VectorStore):
         hits = qdrant_points.hits(collection, found.points)
         return sorted(hits, key=lambda hit: (-hit.score, hit.key))
 
-    async def get(self, collection: Collection, keys: Sequence[str]) -> list[Hit]:
+    async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:
+        where = narrowed(collection, scope, None)
         found: dict[str, Hit] = {}
         for start in range(0, len(keys), UPSERT_POINTS):
             some = keys[start : start + UPSERT_POINTS]
+            ids = [qdrant_points.point_id(collection, key) for key in some]
             async with self._answering(f"read {collection.target}"):
-                records = await self._client.retrieve(
-                    collection.target,
-                    [qdrant_points.point_id(collection, key) for key in some],
-                    with_payload=True,
-                )
+                records = await self._retrieved(collection, ids, where)
             found |= {hit.key: hit for hit in qdrant_points.hits(collection, records)}
         return [found[key] for key in keys if key in found]
+
+    async def _retrieved(
+        self, collection: Collection, ids: Sequence[str], where: Where | None
+    ) -> list[models.Record]:
+        """The points with these ids that satisfy `where`; only a scroll can be filtered."""
+        if where is None:
+            return await self._client.retrieve(collection.target, list(ids), with_payload=True)
+        found, _ = await self._client.scroll(
+            collection.target,
+            scroll_filter=qdrant_points.filtered(collection, where, ids),
+            limit=max(1, len(ids)),
+            with_payload=True,
+            with_vectors=False,
+        )
+        return found
 
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:
         """Nothing to do: Qdrant optimizes its segments by itself."""
@@ -263,14 +278,27 @@ class QdrantStore(VectorStore):
         """A strict server wants an index for what a filter reads: the gate reads positions, `bury`
         looks for what is under a key.
         """
-        schemas = {
+        schemas: dict[str, Any] = {
             qdrant_points.KEY: models.PayloadSchemaType.KEYWORD,
             qdrant_points.POSITION: models.PayloadSchemaType.INTEGER,
         }
-        for tag in collection.indexes:
+        for tag in set(collection.indexes) - {TENANT_ID}:
             schemas[tag] = qdrant_points.INDEXES[collection.tag_types.get(tag, str)]
         for name, schema in schemas.items():
             await self._client.create_payload_index(collection.target, name, field_schema=schema)
+        if TENANT_ID in collection.marks:
+            await self._index_tenants(collection)
+
+    async def _index_tenants(self, collection: Collection) -> None:
+        """A server from 1.11 on keeps what is of one tenant together; an older one indexes it."""
+        name, keyword = collection.target, models.PayloadSchemaType.KEYWORD
+        params = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+        try:
+            await self._client.create_payload_index(name, TENANT_ID, field_schema=params)
+        except UnexpectedResponse as error:
+            if error.status_code not in (400, 422):
+                raise
+            await self._client.create_payload_index(name, TENANT_ID, field_schema=keyword)
 
     @asynccontextmanager
     async def _answering(self, what: str) -> AsyncIterator[None]:
@@ -294,7 +322,7 @@ class QdrantStore(VectorStore):
 
 def _reserved(collection: Collection) -> tuple[str, ...]:
     """What a tag cannot be called."""
-    return (*qdrant_points.OWN, collection.text_name)
+    return (*qdrant_points.OWN, collection.text_name, *reserved(collection))
 
 
 def _meaning(error: UnexpectedResponse, what: str) -> Exception:

@@ -166,13 +166,20 @@ def held(collection: Collection, record: models.Record) -> Held:
     return Held(found, Vector(text, {n: v for n, v in tags.items() if v is not None}, given))
 
 
-def filtered(collection: Collection, where: Where | None) -> models.Filter:
-    """Points that satisfy `where`. Tombstones need no condition: they have no vector to find.
+def filtered(
+    collection: Collection, where: Where | None, ids: Sequence[str] | None = None
+) -> models.Filter:
+    """Points that satisfy `where`, of those with `ids` if they are given.
+
+    Tombstones need no condition: they have no vector to find.
 
     Raises Refused, naming the tag, for an unknown tag or a value its type cannot have.
     """
     types = collection.tag_types
-    return models.Filter(must=[_clause(c, types.get(c.name)) for c in conditions(where, types)])
+    must = [_clause(c, types.get(c.name)) for c in conditions(where, types)]
+    if ids is not None:
+        must.append(models.HasIdCondition(has_id=list(ids)))
+    return models.Filter(must=must)
 
 
 def _clause(condition: Condition, kind: type | None) -> models.Condition:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from polyplane.errors import Misconfigured, Refused
 from polyplane.model.collection import Collection
 from polyplane.model.items import Item, Range, Where
+from polyplane.model.scope import RESERVED, Scope
 
 LIMIT_MAX: Final = 10_000
 """The most hits one search may ask for."""
@@ -86,6 +87,17 @@ def conditions(where: Where | None, tag_types: Mapping[str, type]) -> list[Condi
             )
         found.append(condition)
     return found
+
+
+def narrowed(collection: Collection, scope: Scope, where: Where | None) -> Where | None:
+    """`where`, and only what `scope` sees of `collection`."""
+    limits = scope.limits(collection.marks)
+    return {**(where or {}), **limits} if limits else where
+
+
+def reserved(collection: Collection) -> tuple[str, ...]:
+    """What says whose an item is, where the collection's items do not say it."""
+    return tuple(name for name in RESERVED if name not in collection.marks)
 
 
 def check_query(collection: Collection, embedding: Sequence[float], limit: int) -> None:

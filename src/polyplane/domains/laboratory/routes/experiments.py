@@ -53,7 +53,7 @@ async def create_experiment(
     given: ExperimentGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> ExperimentShown:
     """Begin a draft. Conflict when the id is taken."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         await check_refers(tx, User, given.created_by, field="created_by")
         row = Experiment(tenant_id=caller.tenant, **given.model_dump(exclude_none=True))
         tx.add(row)
@@ -72,7 +72,7 @@ async def list_experiments(
     query = sa.select(Experiment).where(Experiment.tenant_id == caller.tenant)
     if status is not None:
         query = query.where(Experiment.status == status)
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         rows, cursor = await paginate(session, query, Experiment, after, limit)
     return Page(items=[ExperimentShown.model_validate(row) for row in rows], next=cursor)
 
@@ -91,11 +91,11 @@ async def read_experiment(
     """One experiment, from truth or from the cache."""
     if cached:
         await token.wait(ExperimentCache)
-        value = await plane[ExperimentCache].get(experiment_id)
-        if value is None or value["tenant_id"] != caller.tenant:
+        value = await plane.acting(caller)[ExperimentCache].get(experiment_id)
+        if value is None:
             raise pp.NotFound(f"There is no experiment {experiment_id}.", field="experiment_id")
         return ExperimentShown.model_validate(value)
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         row = await row_of(session, Experiment, experiment_id, tenant=caller.tenant)
     response.headers["ETag"] = etag_of(row)
     return ExperimentShown.model_validate(row)
@@ -112,7 +112,7 @@ async def change_experiment(
     response: Response,
 ) -> ExperimentShown:
     """Change what is named. With If-Match, only if nobody changed it meanwhile."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = await locked(tx, Experiment, experiment_id)
         check_if_match(request, row)
         changes = change.changes()
@@ -134,7 +134,7 @@ async def delete_experiment(
 
     Its telemetry stays until it is a year old.
     """
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = await locked(tx, Experiment, experiment_id)
         check_if_match(request, row)
         if row.status in ("running", "analysing"):
@@ -159,7 +159,7 @@ async def start_experiment(
         )
         for order in given.work_orders
     ]
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         rows = await work.start_experiment(tx, experiment_id, orders)
     token.give(tx.token)
     return [ActivityShown.model_validate(row) for row in rows]
@@ -170,7 +170,7 @@ async def analyse_experiment(
     experiment_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader
 ) -> Analysed:
     """Look at the telemetry (again) and write what it proves as learnings."""
-    found, written = await analysis.analyse(plane, experiment_id, tenant=caller.tenant)
+    found, written = await analysis.analyse(plane, caller, experiment_id)
     token.give(written)
     return Analysed(experiment_id=experiment_id, findings=[each.insight for each in found])
 
@@ -179,7 +179,7 @@ async def analyse_experiment(
 async def summarise_experiment(experiment_id: UUID, plane: PlaneOf, caller: Caller) -> Summary:
     """What is where of an experiment: rows in truth, points in the series store."""
     where = {"experiment_id": experiment_id}
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         row = await row_of(session, Experiment, experiment_id, tenant=caller.tenant)
         activity, counted = ActivityCorrelation, sa.func.count().label("n")
         by_status = await session.execute(
@@ -200,9 +200,9 @@ async def summarise_experiment(experiment_id: UUID, plane: PlaneOf, caller: Call
         activities=activities,
         materials=materials or 0,
         learnings=learnings or 0,
-        telemetry_points=await plane[Telemetry].count(where),
-        metric_points=await plane[Metrics].count(where),
-        events_logged=await plane[EventsLog].count(where),
+        telemetry_points=await plane.acting(caller)[Telemetry].count(where),
+        metric_points=await plane.acting(caller)[Metrics].count(where),
+        events_logged=await plane.acting(caller)[EventsLog].count(where),
     )
 
 
@@ -222,7 +222,7 @@ async def list_activities(
     )
     if status is not None:
         query = query.where(activity.status == status)
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         await row_of(session, Experiment, experiment_id, tenant=caller.tenant)
         rows, cursor = await paginate(session, query, activity, after, limit)
     return Page(items=[ActivityShown.model_validate(row) for row in rows], next=cursor)
@@ -231,7 +231,7 @@ async def list_activities(
 @router.get("/activities/{activity_id}", responses=problem_responses(404))
 async def read_activity(activity_id: str, plane: PlaneOf, caller: Caller) -> ActivityShown:
     """One activity and what was reported of it."""
-    row = await queries.activity_of(plane, activity_id, tenant=caller.tenant)
+    row = await queries.activity_of(plane, caller, activity_id)
     return ActivityShown.model_validate(row)
 
 

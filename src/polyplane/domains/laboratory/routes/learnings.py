@@ -43,7 +43,7 @@ async def create_learning(
     given: LearningGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> LearningShown:
     """Add a learning. Conflict when the id is taken."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         await check_refers(tx, Experiment, given.experiment_id, field="experiment_id")
         row = Learning(tenant_id=caller.tenant, **given.model_dump(exclude_none=True))
         tx.add(row)
@@ -58,8 +58,8 @@ async def search_learnings(
     await token.wait(ExperimentLearnings)
     hits = await queries.search_learnings(
         plane,
+        caller,
         question.question,
-        tenant=caller.tenant,
         min_confidence=question.min_confidence,
         type=question.type,
         experiment_id=question.experiment_id,
@@ -83,7 +83,7 @@ async def list_learnings(
         query = query.where(Learning.experiment_id == experiment_id)
     if type is not None:
         query = query.where(Learning.type == type)
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         rows, cursor = await paginate(session, query, Learning, after, limit)
     return Page(items=[LearningShown.model_validate(row) for row in rows], next=cursor)
 
@@ -93,7 +93,7 @@ async def read_learning(
     learning_id: UUID, plane: PlaneOf, caller: Caller, response: Response
 ) -> LearningShown:
     """One learning."""
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         row = await row_of(session, Learning, learning_id, tenant=caller.tenant)
     response.headers["ETag"] = etag_of(row)
     return LearningShown.model_validate(row)
@@ -110,7 +110,7 @@ async def change_learning(
     response: Response,
 ) -> LearningShown:
     """Change what is named. With If-Match, only if nobody changed it meanwhile."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = await locked(tx, Learning, learning_id)
         check_if_match(request, row)
         for name, value in change.changes().items():
@@ -123,7 +123,7 @@ async def delete_learning(
     learning_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader, request: Request
 ) -> None:
     """Forget a learning."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = await locked(tx, Learning, learning_id)
         check_if_match(request, row)
         await tx.delete(row)

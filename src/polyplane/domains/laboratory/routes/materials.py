@@ -38,7 +38,7 @@ async def create_material(
     given: MaterialGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> MaterialShown:
     """Add a material. Conflict when the id is taken."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = Material(tenant_id=caller.tenant, **given.model_dump(exclude_none=True))
         tx.add(row)
     return _written(row, tx, token, response)
@@ -50,7 +50,7 @@ async def list_materials(
 ) -> Page[MaterialShown]:
     """Materials, newest first."""
     query = sa.select(Material).where(Material.tenant_id == caller.tenant)
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         rows, cursor = await paginate(session, query, Material, after, limit)
     return Page(items=[MaterialShown.model_validate(row) for row in rows], next=cursor)
 
@@ -60,7 +60,7 @@ async def read_material(
     material_id: UUID, plane: PlaneOf, caller: Caller, response: Response
 ) -> MaterialShown:
     """One material."""
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         row = await row_of(session, Material, material_id, tenant=caller.tenant)
     response.headers["ETag"] = etag_of(row)
     return MaterialShown.model_validate(row)
@@ -77,7 +77,7 @@ async def change_material(
     response: Response,
 ) -> MaterialShown:
     """Change what is named. With If-Match, only if nobody changed it meanwhile."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = await locked(tx, Material, material_id)
         check_if_match(request, row)
         for name, value in change.changes().items():
@@ -92,7 +92,7 @@ async def delete_material(
     material_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader, request: Request
 ) -> None:
     """Delete a material that no experiment uses."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = await locked(tx, Material, material_id)
         check_if_match(request, row)
         await tx.delete(row)
@@ -106,7 +106,7 @@ async def list_uses(
     """The materials of an experiment, newest first."""
     use = ExperimentMaterial
     query = sa.select(use).where(use.experiment_id == experiment_id)
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         await row_of(session, Experiment, experiment_id, tenant=caller.tenant)
         rows, cursor = await paginate(
             session, query, use, after, limit, by=("created_at", "material_id")
@@ -126,7 +126,7 @@ async def put_use(
     token: TokenHeader,
 ) -> UseShown:
     """Say how much of a material an experiment uses, and as what; replaces what was said."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         await locked(tx, Experiment, experiment_id)
         await row_of(tx.session, Material, material_id, tenant=caller.tenant)
         key = {"experiment_id": experiment_id, "material_id": material_id}
@@ -149,7 +149,7 @@ async def delete_use(
     experiment_id: UUID, material_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader
 ) -> None:
     """Take a material out of an experiment."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         await locked(tx, Experiment, experiment_id)
         row = await tx.get(
             ExperimentMaterial, {"experiment_id": experiment_id, "material_id": material_id}

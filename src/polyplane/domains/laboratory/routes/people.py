@@ -30,7 +30,7 @@ async def create_user(
     given: UserGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> UserShown:
     """Add a user. Conflict when the id or the e-mail address is taken."""
-    async with plane.write(actor=caller.actor, tenant=caller.tenant) as tx:
+    async with plane.acting(caller).write() as tx:
         row = User(tenant_id=caller.tenant, **given.model_dump(exclude_none=True))
         tx.add(row)
     token.give(tx.token)
@@ -41,7 +41,7 @@ async def create_user(
 @router.get("/users/{user_id}", responses=problem_responses(404))
 async def read_user(user_id: UUID, plane: PlaneOf, caller: Caller, response: Response) -> UserShown:
     """One user."""
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         row = await row_of(session, User, user_id, tenant=caller.tenant)
     response.headers["ETag"] = etag_of(row)
     return UserShown.model_validate(row)
@@ -53,6 +53,6 @@ async def list_users(
 ) -> Page[UserShown]:
     """Users, newest first."""
     query = sa.select(User).where(User.tenant_id == caller.tenant)
-    async with plane.read(tenant=caller.tenant) as session:
+    async with plane.acting(caller).read() as session:
         rows, cursor = await paginate(session, query, User, after, limit)
     return Page(items=[UserShown.model_validate(row) for row in rows], next=cursor)

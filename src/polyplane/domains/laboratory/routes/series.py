@@ -89,7 +89,7 @@ async def take_telemetry(
     points: Points, plane: PlaneOf, caller: Caller, batch_id: BatchId = None
 ) -> Taken:
     """Take measurements, durably, for experiments of yours; all of a batch or nothing."""
-    return await _take(plane, points, Telemetry, caller.tenant, batch_id)
+    return await _take(plane, points, Telemetry, caller, batch_id)
 
 
 @router.post(
@@ -102,7 +102,7 @@ async def take_metrics(
     points: Points, plane: PlaneOf, caller: Caller, batch_id: BatchId = None
 ) -> Taken:
     """Take figures about whole experiments, as telemetry is taken."""
-    return await _take(plane, points, Metrics, caller.tenant, batch_id)
+    return await _take(plane, points, Metrics, caller, batch_id)
 
 
 @router.get("/activities/{activity_id}/profile", responses=problem_responses(404))
@@ -118,8 +118,8 @@ async def read_profile(
     """A metric of an activity per time bucket: average, smallest, greatest, number."""
     table = await queries.temperature_profile(
         plane,
+        caller,
         activity_id,
-        tenant=caller.tenant,
         metric=metric,
         bucket_s=bucket_s,
         start=start,
@@ -132,15 +132,16 @@ async def read_profile(
 @router.get("/experiments/{experiment_id}/telemetry/latest", responses=problem_responses(404))
 async def read_latest(experiment_id: UUID, plane: PlaneOf, caller: Caller) -> LatestMetrics:
     """The newest measurement of each metric of an experiment."""
-    table = await queries.latest_metrics(plane, experiment_id, tenant=caller.tenant)
+    table = await queries.latest_metrics(plane, caller, experiment_id)
     return _latest(experiment_id, table)
 
 
 @router.get("/experiments/{experiment_id}/metrics/latest", responses=problem_responses(404))
 async def read_latest_figures(experiment_id: UUID, plane: PlaneOf, caller: Caller) -> LatestMetrics:
     """The newest of each figure about an experiment as a whole."""
-    await queries.check_owned(plane, [experiment_id], tenant=caller.tenant)
-    table = await plane[Metrics].latest(by="metric_name", where={"experiment_id": experiment_id})
+    await queries.check_owned(plane, caller, [experiment_id])
+    metrics = plane.acting(caller)[Metrics]
+    table = await metrics.latest(by="metric_name", where={"experiment_id": experiment_id})
     return _latest(experiment_id, table)
 
 
@@ -149,8 +150,9 @@ async def read_latest_events(
     experiment_id: UUID, plane: PlaneOf, caller: Caller
 ) -> list[LoggedEvent]:
     """The newest logged event of each activity of an experiment."""
-    await queries.check_owned(plane, [experiment_id], tenant=caller.tenant)
-    table = await plane[EventsLog].latest(by="activity_id", where={"experiment_id": experiment_id})
+    await queries.check_owned(plane, caller, [experiment_id])
+    events = plane.acting(caller)[EventsLog]
+    table = await events.latest(by="activity_id", where={"experiment_id": experiment_id})
     return [LoggedEvent.model_validate(_opened(row)) for row in table.to_pylist()]
 
 
@@ -158,13 +160,13 @@ async def _take(
     plane: pp.Plane,
     points: dict[str, list[Any]],
     stream: type[pp.Stream],
-    tenant: str,
+    caller: pp.Caller,
     batch_id: str | None,
 ) -> Taken:
     columns = _columns(points["points"]) if points.keys() == {"points"} else points
-    await queries.check_owned(plane, _experiments(columns), tenant=tenant)
-    ack = await plane[stream].publish(
-        columns, batch_id=batch_id and f"{tenant}:{stream.name}:{batch_id}"
+    await queries.check_owned(plane, caller, _experiments(columns))
+    ack = await plane.acting(caller)[stream].publish(
+        columns, batch_id=batch_id and f"{stream.name}:{batch_id}"
     )
     return Taken(points=len(columns["time"]), sequence=ack.sequence, duplicate=ack.duplicate)
 

@@ -1,0 +1,64 @@
+"""The reader of a projection, or the access to a stream, with the scope of whoever asks for it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from polyplane.errors import Misconfigured, NotFound
+from polyplane.model.projection import Vectors
+from polyplane.model.scope import TENANT_ID, Scope, Whose
+from polyplane.model.stream import Stream
+from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.declared import Declared
+from polyplane.runtime.opening import Open
+
+
+def reader_of(declared: Declared, opened: Open, wanted: Any, scope: Scope | None) -> Any:
+    """What reads `wanted`, a projection or a stream that `declared` has.
+
+    Without a `scope` only what belongs to nobody: Misconfigured for anything else, NotFound for
+    what is not declared.
+    """
+    if isinstance(wanted, type) and issubclass(wanted, Stream):
+        if wanted not in declared.streams or opened.stores.series is None:
+            raise NotFound(f"This plane does not declare the stream {wanted.__name__}.")
+        marks: tuple[str, ...] = (TENANT_ID,) if wanted.tenant_column else ()
+        seen = _seen(wanted, marks, scope)
+        feed = opened.feed
+        return StreamAccess(seen, wanted, opened.stores.series, feed, feed.subjects, opened.alarms)
+    if wanted not in declared.projections:
+        raise NotFound(f"This plane does not declare {wanted.__name__}.")
+    whose = Whose.of(wanted.model)
+    seen = _seen(wanted, whose.marks, scope)
+    known, name = opened.generations, wanted.name
+    reading = partial(known.readings.__getitem__, name)
+    if issubclass(wanted, Vectors):
+        assert opened.stores.vector is not None
+        store = opened.stores.vector
+        return VectorReader(seen, whose.marks, reading, known.refresh, store, opened.alarms)
+    assert opened.stores.cache is not None
+    return CacheReader(
+        seen,
+        whose,
+        known.own[name],
+        reading,
+        opened.stores.cache,
+        opened.database,
+        opened.feed,
+        opened.feed.subjects.changes,
+        lambda: opened.epoch,
+        opened.alarms,
+    )
+
+
+def _seen(wanted: type[Any], marks: tuple[str, ...], scope: Scope | None) -> Scope:
+    """The scope to read `wanted` with; Misconfigured when somebody owns it and nobody asks."""
+    if not marks:
+        return Scope.everything
+    if scope is None or scope.is_everything:
+        raise Misconfigured(
+            f"What {wanted.__name__} holds belongs to tenants or owners: say who reads it.",
+            fix=f'Use: plane.acting(pp.Caller(actor="...", tenant="..."))[{wanted.__name__}]',
+        )
+    return scope

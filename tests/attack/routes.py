@@ -1,0 +1,244 @@
+"""Probes of the API, made from its OpenAPI document: a new route without a probe is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from tests.attack.ground import LABORATORY, Ground, Side
+from tests.attack.report import Report
+
+CLOSED: Final = ("/api/v1/ops", "/api/v1/blobs")
+"""For the operator alone: nobody else gets in, whatever they name."""
+OPEN: Final = ("/healthz", "/readyz", "/metrics")
+"""For everybody: nothing of any tenant is in it."""
+PLAIN: Final[dict[str, Any]] = {"status": None, "state": None, "metric": "temperature"}
+"""Parameters that name nothing of anybody's; None: as the document says."""
+NOT_IN_METRICS: Final = ("activity_id", "controller_id")
+CHOSEN_FREELY: Final = ("activity_id", "controller_id")
+"""Names that every tenant may give: in a body they are nobody else's."""
+
+METHODS: Final = ("get", "post", "put", "patch", "delete", "head")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of the document."""
+
+    method: str
+    path: str
+    operation: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.upper()} {self.path}"
+
+    def parameters(self, where: str) -> list[dict[str, Any]]:
+        """Its parameters in the path, or in the query."""
+        return [it for it in self.operation.get("parameters", []) if it["in"] == where]
+
+
+class Unprobed(AssertionError):
+    """A route, a parameter or a verb that nobody has thought of a probe for."""
+
+
+def routes_of(document: dict[str, Any]) -> Iterator[Route]:
+    """Every operation."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if method in METHODS:
+                yield Route(method, path, operation)
+
+
+def kind_of(route: Route) -> str:
+    """`open`, `closed` or `tenants`; Unprobed for a route of a kind that nobody knows."""
+    if route.path in OPEN:
+        return "open"
+    if route.path.startswith(CLOSED):
+        return "closed"
+    if route.path.startswith(LABORATORY + "/"):
+        return "tenants"
+    raise Unprobed(f"{route.name}: say what kind of route it is, and probe it.")
+
+
+class Attacker:
+    """Asks for the other tenant's things in every place that a request has."""
+
+    def __init__(self, ground: Ground, document: dict[str, Any], seed: int) -> None:
+        self._ground = ground
+        self._schemas = document["components"]["schemas"]
+        self._dice = Random(seed)
+        self.routes = [(route, kind_of(route)) for route in routes_of(document)]
+
+    async def control(self, side: Side) -> list[str]:
+        """The same requests by who may make them: those that are not answered prove nothing."""
+        wrong = []
+        order = {"delete": 1}
+        for route, kind in sorted(self.routes, key=lambda it: order.get(it[0].method, 0)):
+            if kind != "tenants":
+                continue
+            answer = await self._send(route, side, self._request(route, side, 1.0, side))
+            if not (answer.is_success or answer.status_code == 409):
+                wrong.append(f"{route.name}: {answer.status_code} {answer.text[:300]}")
+        return wrong
+
+    async def probe(self, report: Report, probes: int) -> None:
+        """So many requests of `mine` that name what is `theirs`, over all routes in turn."""
+        mine, theirs = self._ground.mine, self._ground.theirs
+        for number in range(probes):
+            route, kind = self.routes[number % len(self.routes)]
+            request = self._request(route, mine, 0.3, theirs)
+            answer = await self._send(route, mine, request)
+            report.probed(kind, _leak(route, kind, request, answer, theirs), answer.status_code)
+
+    async def _send(self, route: Route, side: Side, request: dict[str, Any]) -> Any:
+        headers = side.headers | request["headers"]
+        return await self._ground.http.request(
+            route.method,
+            request["path"],
+            params=request["query"],
+            headers=headers,
+            **({"json": request["body"]} if request["body"] is not None else {}),
+        )
+
+    # Making requests
+
+    def _request(self, route: Route, mine: Side, own: float, other: Side) -> dict[str, Any]:
+        """Each place holds something of mine with the probability `own`; one at least does not,
+        unless all do.
+        """
+        path, named = route.path, route.parameters("path")
+        sure = self._dice.randrange(len(named)) if named and own < 1 else -1
+        for index, parameter in enumerate(named):
+            side = other if index == sure or self._dice.random() > own else mine
+            value = self._value(parameter["name"], parameter["schema"], side, route)
+            path = path.replace(f"{{{parameter['name']}}}", str(value))
+        query = {}
+        for parameter in route.parameters("query"):
+            side = mine if self._dice.random() < own else other
+            if (own < 1 and self._dice.random() < 0.5) or parameter.get("required"):
+                query[parameter["name"]] = self._asked(parameter, side)
+        token = self._dice.choice(other.tokens or ["1.1"]) if own < 1 else ""
+        headers = {"Polyplane-Token": token} if token and self._dice.random() < 0.1 else {}
+        body = self._body(route, mine, own, other)
+        if isinstance(body, dict) and "id" in body:  # one that is taken, in this very table
+            body["id"] = other.ids[f"{route.path.rpartition('/')[2].removesuffix('s')}_id"]
+        return {"path": path, "query": query, "headers": headers, "body": body}
+
+    def _asked(self, parameter: dict[str, Any], side: Side) -> Any:
+        name, schema = parameter["name"], parameter["schema"]
+        if name == "after":
+            return self._dice.choice([*side.cursors, side.ids["experiment_id"]])
+        if name == "settled":
+            return self._dice.choice(side.tokens)
+        if name in side.ids:
+            return side.ids[name]
+        return self._plain(schema, name, side)
+
+    def _value(self, name: str, schema: dict[str, Any], side: Side, route: Route) -> str:
+        if name in side.ids:
+            return side.ids[name]
+        if kind_of(route) == "closed":
+            return side.ids["experiment_id"] if "format" in schema else "experiment_learnings"
+        raise Unprobed(f"{route.name}: nobody knows what {name} is called in a tenant.")
+
+    def _body(self, route: Route, mine: Side, own: float, other: Side) -> Any:
+        content = route.operation.get("requestBody", {}).get("content", {})
+        given = content.get("application/json")
+        if given is None:
+            return None
+
+        def pick() -> Side:
+            return mine if self._dice.random() < own else other
+
+        if examples := given.get("examples"):
+            chosen = self._dice.choice(list(examples.values()))["value"]
+            dropped = NOT_IN_METRICS if route.path.endswith("/metrics") else ()
+            return _renamed(chosen, pick(), mine, dropped)
+        return self._made(given.get("schema", {}), "", pick, sparse=own == 1)
+
+    def _made(self, schema: dict[str, Any], name: str, pick: Any, *, sparse: bool) -> Any:
+        """Something of this schema, with names of some side in it wherever one fits."""
+        schema = self._resolved(schema)
+        if name in CHOSEN_FREELY:
+            return f"n{self._dice.randrange(1 << 60):x}"
+        if name in (side := pick()).ids:
+            return side.ids[name]
+        if name == "email":
+            return f"{self._dice.randrange(1 << 60):x}@example.org"
+        if schema.get("type") == "object" or "properties" in schema:
+            required = set(schema.get("required", ()))
+            return {
+                key: self._made(each, key, pick, sparse=sparse)
+                for key, each in schema.get("properties", {}).items()
+                if key in required or (not sparse and self._dice.random() < 0.4)
+            }
+        if schema.get("type") == "array":
+            return [self._made(schema["items"], "", pick, sparse=sparse)]
+        return self._plain(schema, name, pick(), "x")
+
+    def _plain(self, schema: dict[str, Any], name: str, side: Side, text: str | None = None) -> Any:
+        schema = self._resolved(schema)
+        for fixed in (schema.get("examples"), schema.get("enum"), [schema.get("const")]):
+            if fixed and fixed[0] is not None:
+                return self._dice.choice(fixed)
+        if schema.get("format") == "date-time":
+            return "2026-01-01T12:00:00Z"
+        if schema.get("format") == "uuid":
+            return side.ids["experiment_id"]
+        match schema.get("type"):
+            case "integer":
+                return max(1, int(schema.get("minimum", 1)))
+            case "number":
+                return 0.5
+            case "boolean":
+                return self._dice.random() < 0.5
+            case "array":
+                return [self._plain(schema["items"], name, side, text)]
+        return PLAIN.get(name) or text or side.canary
+
+    def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
+        while True:
+            if reference := schema.get("$ref"):
+                schema = self._schemas[reference.rpartition("/")[2]]
+            elif options := schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf"):
+                schema = next((it for it in options if it.get("type") != "null"), options[0])
+            else:
+                return schema
+
+
+def _renamed(example: Any, side: Side, mine: Side, dropped: tuple[str, ...]) -> Any:
+    """An example of the document with the names of `side` in it."""
+    if isinstance(example, list):
+        return [_renamed(it, side, mine, dropped) for it in example]
+    if not isinstance(example, dict):
+        return example
+    made = {}
+    for key, value in example.items():
+        if key in dropped:
+            continue
+        if key in side.ids:
+            name = (mine if key in CHOSEN_FREELY else side).ids[key]
+            made[key] = [name] * len(value) if isinstance(value, list) else name
+        else:
+            made[key] = _renamed(value, side, mine, dropped)
+    return made
+
+
+def _leak(route: Route, kind: str, request: dict[str, Any], answer: Any, theirs: Side) -> str:
+    """What an answer should not have held, in words; empty when there is nothing."""
+    said = answer.text + str(answer.headers)
+    asked = f"{request['path']} {request['query']} {request['body']}"
+    told = [it for it in theirs.secrets if it in said and it not in asked]
+    if told:
+        return f"{route.name} told {told[0]}: {said[:200]}"
+    if kind == "closed" and answer.status_code not in (401, 403):
+        return f"{route.name} let somebody in: {answer.status_code}"
+    if answer.status_code >= 500 and kind == "tenants":
+        return f"{route.name} failed: {answer.status_code} {said[:200]}"
+    in_path = any(it in request["path"] for it in theirs.ids.values())
+    if kind == "tenants" and in_path and answer.is_success:
+        return f"{route.name} did it: {answer.status_code} {said[:200]}"
+    return ""
