@@ -47,7 +47,7 @@ def test_the_first_key_is_the_primary_one() -> None:
         base64.b64encode(bytes(range(62, 126, 2))).decode(),
         "my-very-long-but-quite-secret-password!!",
         "short",
-        secrets.token_urlsafe(16),
+        "B1cUFkmrAGZ1UTw5Yt_Ang",
         f"a b:{B64}",
         f"a:{B64},a:{RAW[::-1].hex()}",
     ],

@@ -20,8 +20,10 @@ TEXT_MIN: Final = 32
 """Characters of a key that is neither base64 nor hexadecimal."""
 _DISTINCT_BYTES, _DISTINCT_CHARACTERS = 12, 10
 _WORDS: Final = re.compile(
-    "changeme|change[-_ ]me|your[-_ ]|placeholder|example|password|secret|encryption|replace|"
-    "default|insert|dummy|sample|xxxxxxxx|12345678|abcdefgh|qwerty",
+    # None so short that it comes up in random text.
+    "changeme|change[-_ ]me|your[-_ ](own|key|secret|encr|rand|32)|placeholder|example|password|"
+    "secret|encryption|replace|default|insert[-_ ]|dummy[-_ ]|sample[-_ ]|xxxxxxxx|12345678|"
+    "abcdefgh|qwerty",
     re.IGNORECASE,
 )
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
