@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    audit,
     backfill,
     barrier,
     blobs,
@@ -60,6 +61,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "verify": verify.measure,
     "waiting": waiting.measure,
     "blobs": blobs.measure,
+    "audit": audit.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

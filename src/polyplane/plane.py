@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.errors import Misconfigured, NotSettled
@@ -29,6 +28,7 @@ from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.acting import Acting, publishing, writing
+from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
@@ -44,8 +44,6 @@ from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
 from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
 from polyplane.truth import session
-
-_log = structlog.get_logger(__name__)
 
 V = TypeVar("V", bound=Vectors[Any, Any])
 C = TypeVar("C", bound=Cached[Any])
@@ -94,9 +92,10 @@ class Plane:
         """Open everything; `tell` hears what happens. On failure nothing is left open."""
         if self._stack is not None:
             raise Misconfigured("This plane is open already.")
+        tell = tell or (lambda _: None)
         how = {"moves": self._flows, "is_worker": self._is_worker}
         async with AsyncExitStack() as stack:
-            opened = await open_all(self.declared, self.settings, stack, tell or _silently, **how)
+            opened = await open_all(self.declared, self.settings, stack, tell, **how)
             if self._flows:
                 await start_flow(self.declared, opened, self, self.settings.home, stack)
             else:
@@ -258,6 +257,11 @@ class Plane:
         """The keys of secrets."""
         return Keys(self.declared, self.opened, self.settings)
 
+    @property
+    def audit(self) -> Audit:
+        """Who did what: leave a line, look at them, prove them."""
+        return Audit(self.opened, self.settings)
+
     # Proof and state
 
     async def verify(
@@ -375,7 +379,3 @@ class Plane:
         """
         names = [it.name for it in projections] or list(self.opened.generations.own)
         return await prune(self.opened, names)
-
-
-def _silently(_: str) -> None:
-    """For who does not want to hear."""

@@ -107,6 +107,15 @@ class Settings(BaseModel):
         ge=0,
         description="How long a collection is kept, and kept up, after readers left it.",
     )
+    audit_key: SecretStr | None = Field(
+        default=None,
+        description="Key that signs seals of audit: 32 bytes in base64; the home's if not given.",
+    )
+    audit_public_keys: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64}(,[0-9a-f]{64})*)?$",
+        description="Public keys of other homes, or of before, whose seals count; comma-separated.",
+    )
     api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(default=8765, ge=0, le=65535, description="Its port; 0 takes a free one.")
     api_hosts: str = Field(

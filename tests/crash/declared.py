@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
+from polyplane.model.audit import AUDITED
 from tests.flow.things import DIMENSIONS, embedding_of
 
 NAMESPACE: Final = "pp"
@@ -30,6 +31,7 @@ class Thing(Base):
     """`version` is given by the one writer of the row and only grows, also over a deletion."""
 
     __tablename__ = "thing"
+    __table_args__ = {"info": {AUDITED: True}}  # noqa: RUF012
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     body: Mapped[str]
     version: Mapped[int] = mapped_column(BigInteger)

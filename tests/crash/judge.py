@@ -63,6 +63,18 @@ def judge_rows(home: Path, rows: dict[int, tuple[int, str]], verdict: Verdict) -
     return expected
 
 
+def judge_audit(told: Mapping[str, Any], expected: Expected, verdict: Verdict) -> None:
+    """Audit has each transaction that was acknowledged, once; and nobody was at it."""
+    verdict.wrong += [f"audit: {it}" for it in told["wrong"]]
+    written = told["transactions"]
+    ours = {tx: sure for tx, sure in expected.transactions.items() if tx > EVENTS_FROM}
+    sure = {tx for tx, is_sure in ours.items() if is_sure}
+    verdict.breach("lost", "acknowledged and not in audit", sure - set(written))
+    verdict.breach("phantom", "in audit and never begun", set(written) - ours.keys())
+    if len(written) > len(set(written)):
+        verdict.wrong.append("audit: a transaction is in it twice")
+
+
 def judge_store(
     name: str,
     rows: Mapping[int, tuple[int, str]],

@@ -209,7 +209,12 @@ class Power:
             verdict.wrong.append(told["error"])
             return
         rows = await judge.truth(urls["postgres"])
-        judge.judge_rows(self.folder, rows, verdict)
+        expected = judge.judge_rows(self.folder, rows, verdict)
+        audited = await self.ask("audited")
+        if "error" in audited:
+            verdict.wrong.append(f"audit: {audited['error']}")
+        else:
+            judge.judge_audit(audited, expected, verdict)
         judge.judge_drift(told, verdict)
         judge.judge_points(self.folder, told, verdict)
         vectors = await Vectors(self.home / "lancedb").held(told["collection"])

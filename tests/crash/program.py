@@ -153,6 +153,7 @@ async def write(plane: pp.Plane, notes: Path, chance: random.Random) -> None:
                 else:
                     row.body, row.version = body_of(key, tx), tx
                 write.emit("ring.written", {"tx": tx})
+                write.audit("ring.written", "tx", str(tx))
             journal.ended(tx, "ok")
             mine = [*(it for it in mine[-50:] if it != key), *([] if gone else [key])]
         except (PolyplaneError, TimeoutError):
@@ -302,6 +303,24 @@ class Questions:
             "epoch": self._plane.opened.epoch,
             "collection": self._plane.opened.targets[ThingSearch.name].collection.target,
         }
+
+    async def ask_audited(self, after: int = 0) -> dict[str, Any]:
+        """What is not right with audit, once all of it is sealed and exported; and which of the
+        transactions from `after` on are in it.
+        """
+        async with asyncio.timeout(20):
+            while True:
+                found = await self._plane.audit.verify()
+                if found.found or (not found.waiting and found.outside == found.head):
+                    break
+                await asyncio.sleep(0.1)
+        rows = await self._plane.opened.database.rows(
+            "SELECT resource_id::bigint FROM polyplane.audit WHERE action = 'ring.written'"
+            " AND resource_id::bigint > %(after)s",
+            {"after": after},
+        )
+        whats = [f"{it.kind}: {it.what}" for it in found.findings]
+        return {"wrong": whats, "rows": found.rows, "transactions": [it for (it,) in rows]}
 
     async def _points(self) -> dict[str, Any]:
         """What the plane says of the points it stores, or that it cannot."""

@@ -250,6 +250,7 @@ class Ring:
         told = await self._ask(self.owner, "check")
         rows = await judge.truth(self.direct("postgres"))
         expected = judge.judge_rows(self.home, rows, verdict)
+        judge.judge_audit(await self._ask(self.owner, "audited"), expected, verdict)
         judge.judge_drift(told, verdict)
         judge.judge_points(self.home, told, verdict)
         vectors, cached = await self._stores(told["collection"])

@@ -342,6 +342,23 @@ def test_a_signed_report_is_written_and_checked(up: Up, tmp_path: Path) -> None:
     envelope(run("verify", "--check", str(file), "--json", home=up.home), code=3)
 
 
+def test_audit_is_searched_proven_and_handed_out(up: Up, tmp_path: Path) -> None:
+    run("projections", "backfill", "note_search", home=up.home)
+    asked = ("--action", "projection.*", "--limit", "1", "--json")
+    (line,) = envelope(run("audit", "search", *asked, home=up.home))["data"]["lines"]
+    assert (line["actor"], line["action"]) == ("operator", "projection.backfill")
+    assert line["resource_id"] == "note_search" and line["request_id"] and line["address"]
+    file, seals = tmp_path / "lines.jsonl", up.home / "audit.seals"
+    envelope(run("audit", "export", "--to", str(file), "--json", home=up.home))
+    found = envelope(run("audit", "check", str(file), "--json", home=up.home))["data"]
+    assert found["is_whole"] and found["rows"] > found["seals"] > 0
+    file.write_text(file.read_text().replace('"note_search"', '"other"'))
+    envelope(run("audit", "check", str(file), "--json", home=up.home), code=1)
+    assert envelope(run("audit", "verify", "--json", home=up.home))["data"]["is_whole"]
+    for kept in (("verify", "--seals", str(seals)), ("check", str(seals))):
+        assert "as it was sealed" in run("audit", *kept, home=up.home).stdout
+
+
 def test_with_every_engine_elsewhere_the_home_is_still_held(own_settings: Settings) -> None:
     urls = {name: own_settings.url(name) for name in Settings.model_fields if name.endswith("_url")}
     environ = {f"POLYPLANE_{name.upper()}": url for name, url in urls.items() if url}
@@ -356,6 +373,7 @@ def test_with_every_engine_elsewhere_the_home_is_still_held(own_settings: Settin
 
 def test_verify_opens_the_plane_itself_when_nothing_runs(home: Path) -> None:
     assert envelope(run("verify", "--json", home=home))["status"] == "ok"
+    assert envelope(run("audit", "verify", "--json", home=home))["data"]["is_whole"]
 
 
 def test_nothing_running_is_no_error(home: Path) -> None:

@@ -22,6 +22,8 @@ PART_STEP: Final = 250
 PARTS_MAX: Final = 10_000
 """What S3 takes of them."""
 NAME_MAX: Final = 1_024
+NOT_BLOBS: Final = ".polyplane/"
+"""Before the keys of objects of ours that are no blobs."""
 
 # Only a committed blob can be referred to, and none that is referred to can be deleted: the column
 # is null in every other state (see truth/sql/blob_tables.sql).

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from polyplane.errors import NotFound
-from polyplane.model.blob import BlobState
+from polyplane.model.blob import NOT_BLOBS, BlobState
 from polyplane.model.drift import BlobPart, Orphan
 from polyplane.model.scope import Scope
 from polyplane.stores.object_protocol import HeldObject, ObjectStore
@@ -93,7 +93,7 @@ async def prove_blobs(
 ) -> BlobPart:
     """Compare all rows with all objects."""
     started, tally = perf_counter(), _Tally()
-    async for both in _merged(truth.objects(), store.every()):
+    async for both in _merged(truth.objects(), _of_blobs(store)):
         await _compare(both, store, tally, deep)
         if told is not None and both.owned:
             told(tally.rows)
@@ -126,7 +126,7 @@ async def prove_blobs(
 
 async def strays(truth: TruthOfBlobs, store: ObjectStore) -> AsyncIterator[HeldObject]:
     """The versions of objects that no blob is or will be made of, as of now."""
-    async for both in _merged(truth.objects(), store.every()):
+    async for both in _merged(truth.objects(), _of_blobs(store)):
         if some := _strays(both):
             found = await sort_strays(truth, some)
             for it in (*found.spare, *found.orphans):
@@ -236,6 +236,12 @@ async def _is_there(store: ObjectStore, it: Owned) -> bool:
     except NotFound:
         return False
     return (found.size, found.etag) == (it.size, it.etag)
+
+
+async def _of_blobs(store: ObjectStore) -> AsyncIterator[list[HeldObject]]:
+    """Every version of every object, but for what we keep there that is no blob."""
+    async for page in store.every():
+        yield [it for it in page if not it.key.startswith(NOT_BLOBS)]
 
 
 async def _is_held(store: ObjectStore, it: HeldObject) -> bool:

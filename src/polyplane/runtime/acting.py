@@ -165,8 +165,9 @@ class ActingBlobs:
         expires_s: int = URL_S,
     ) -> UploadUrl:
         """A URL for one PUT of exactly `size` bytes."""
+        by, tenant = self._caller, self._tenant
         return await self._blobs.upload_url(
-            name, size, content_type=content_type, tenant=self._tenant, expires_s=expires_s
+            name, size, content_type=content_type, tenant=tenant, expires_s=expires_s, by=by
         )
 
     async def confirm(self, blob_id: UUID, *, sha256: str | None = None) -> Blob:
@@ -175,7 +176,8 @@ class ActingBlobs:
 
     async def url(self, blob_id: UUID, *, expires_s: int = URL_S) -> str:
         """A URL that anyone may GET this one content with."""
-        return await self._blobs.url(blob_id, tenant=self._tenant, expires_s=expires_s)
+        by, tenant = self._caller, self._tenant
+        return await self._blobs.url(blob_id, tenant=tenant, expires_s=expires_s, by=by)
 
     async def head(self, blob_id: UUID) -> Blob:
         """What is known of a committed blob."""
@@ -201,7 +203,7 @@ class ActingBlobs:
 
     async def delete(self, blob_id: UUID) -> None:
         """Delete a committed blob."""
-        await self._blobs.delete(blob_id, tenant=self._tenant)
+        await self._blobs.delete(blob_id, tenant=self._tenant, by=self._caller)
 
 
 class ActingSagas:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256 as new_sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from polyplane.errors import NotFound, ObjectLost, Refused, StoreDown
 from polyplane.flow.content import Source
 from polyplane.flow.sending import Progress
 from polyplane.model.blob import Blob, BlobState, key_of
+from polyplane.model.caller import Caller
 from polyplane.model.scope import Scope
 from polyplane.reconcile.collect import GRACE_S, Collected, collect
 from polyplane.runtime.opening import Open
@@ -22,11 +24,13 @@ from polyplane.runtime.putting import Putting, Wanted, check_described, check_di
 from polyplane.runtime.uploads import PENDING_S, ready_store, store_of
 from polyplane.saga.sagas import Sagas
 from polyplane.stores.object_protocol import ObjectStore
-from polyplane.truth.blobs import BlobRows, rows_of
+from polyplane.truth import session
+from polyplane.truth.blobs import BlobRows, rows_of, within
 
 PUT_URL_BYTES_MAX: Final = 5 << 30
 """S3 takes no more in one PUT."""
 URL_S: Final = 300
+PROGRAM: Final = "program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +122,12 @@ class Blobs:
         content_type: str = "application/octet-stream",
         tenant: str = "default",
         expires_s: int = URL_S,
+        by: Caller | None = None,
     ) -> UploadUrl:
         """A URL for one PUT of exactly `size` bytes, 5 GiB at most, good for 15 minutes at most.
 
-        It goes past us, to a key of ours, and becomes a blob by `confirm`.
+        It goes past us, to a key of ours, and becomes a blob by `confirm`. Audit has who (`by`)
+        was given it.
         """
         check_described(Wanted(name, content_type, tenant))
         if not 0 <= size <= PUT_URL_BYTES_MAX:
@@ -139,6 +145,8 @@ class Blobs:
             key=key,
             expires_s=PENDING_S,
         )
+        detail = {"name": name, "size": size, "expires_s": expires_s}
+        await self._told(by, tenant, "blob.upload_url", blob_id, detail)
         headers = {"Content-Type": content_type, "Content-Length": str(size)}
         until = datetime.now(UTC) + timedelta(seconds=expires_s)
         return UploadUrl(blob_id, url, headers, until)
@@ -164,17 +172,29 @@ class Blobs:
         check_digest(digest.hexdigest(), sha256)
         return await self._putting.commit(blob_id, tenant, found, digest.hexdigest())
 
-    async def url(self, blob_id: UUID, *, tenant: str = "default", expires_s: int = URL_S) -> str:
-        """A URL that anyone may GET this one content with, for 15 minutes at most."""
+    async def url(
+        self,
+        blob_id: UUID,
+        *,
+        tenant: str = "default",
+        expires_s: int = URL_S,
+        by: Caller | None = None,
+    ) -> str:
+        """A URL that anyone may GET this one content with, for 15 minutes at most.
+
+        Audit has who (`by`) was given it.
+        """
         blob = await self.head(blob_id, tenant=tenant)
         name = blob.name or str(blob.id)
-        return self._store.url_to_get(
+        url = self._store.url_to_get(
             self._scope(blob, tenant),
             blob.key,
             version=blob.version,
             expires_s=expires_s,
             name=name,
         )
+        await self._told(by, tenant, "blob.url", blob_id, {"expires_s": expires_s})
+        return url
 
     # Reading
 
@@ -243,13 +263,30 @@ class Blobs:
 
     # The end
 
-    async def delete(self, blob_id: UUID, *, tenant: str = "default") -> None:
-        """Delete a committed blob; its object goes when it is collected.
+    async def delete(
+        self, blob_id: UUID, *, tenant: str = "default", by: Caller | None = None
+    ) -> None:
+        """Delete a committed blob; its object goes when it is collected. Audit has by whom.
 
         Raises Conflict while a row of a model refers to it, NotFound.
         """
-        if not await self._rows.delete(blob_id, tenant):
-            raise NotFound(f"There is no blob {blob_id}.", field="id")
+        async with self._write(by, tenant) as tx:
+            rows = await within(tx, self._store.bucket)
+            if not await rows.delete(blob_id, tenant):
+                raise NotFound(f"There is no blob {blob_id}.", field="id")
+            tx.audit("blob.delete", "blob", str(blob_id))
+
+    def _write(self, by: Caller | None, tenant: str) -> AbstractAsyncContextManager[session.Write]:
+        """A transaction of who acts for a tenant: a program, if nobody is named."""
+        caller = replace(by, tenant=tenant) if by else Caller(PROGRAM, tenant)
+        opened = self._opened
+        return session.write(opened.database, caller=caller, epoch=opened.epoch)
+
+    async def _told(
+        self, by: Caller | None, tenant: str, action: str, blob_id: UUID, detail: dict[str, Any]
+    ) -> None:
+        async with self._write(by, tenant) as tx:
+            tx.audit(action, "blob", str(blob_id), detail)
 
     async def collect(self, *, grace_s: float = GRACE_S, dry: bool = False) -> Collected:
         """Take away objects that nobody has needed for `grace_s` seconds; `dry`: only count."""

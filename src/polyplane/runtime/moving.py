@@ -24,6 +24,7 @@ from polyplane.runtime.generations import REFRESH_S, Generations
 from polyplane.runtime.keeping import Keeper
 from polyplane.runtime.opening import Open
 from polyplane.runtime.sagas import start_sagas
+from polyplane.runtime.sealing import start_sealing
 from polyplane.stores.catalog import engine_of
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ async def start_flow(
     await _begin(declared, opened, plane)
     keeper = asyncio.create_task(_keep(declared, opened, plane, home), name="epochs")
     stack.push_async_callback(_cancelled, keeper)
+    start_sealing(opened, plane.settings, stack)
     start_sagas(declared, opened, plane, stack)  # stopped first: the last one pushed
 
 

@@ -26,6 +26,7 @@ from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
 from polyplane.flow.relay import Relay
+from polyplane.flow.sealing import Sealer
 from polyplane.flow.tenure import Tenure
 from polyplane.model.drift import Far
 from polyplane.model.projection import Projection, Vectors
@@ -91,6 +92,7 @@ class Open:
     followers: dict[str, Follower] = field(default_factory=dict)
     tenure: Tenure | None = None
     runner: Runner | None = None
+    sealer: Sealer | None = None
     crew: Crew = field(default_factory=Crew)
     damage: dict[str, list[str]] = field(default_factory=dict)
     """Engine -> what was found damaged when this plane opened."""

@@ -11,6 +11,7 @@ def secret_in(path: Path) -> str:
     """The secret in `path`; made, with mode 0600, when there is none."""
     if not path.exists():
         _make(path)
+        _sync(path.parent)
     return path.read_text(encoding="ascii").strip()
 
 
@@ -29,3 +30,12 @@ def _make(path: Path) -> None:
         return
     finally:
         draft.unlink()
+
+
+def _sync(folder: Path) -> None:
+    """What is signed with a secret must not outlive it: its name is durable before it is used."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

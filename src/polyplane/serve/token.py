@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from polyplane.model.caller import Caller
 from polyplane.security.secret_file import secret_in
 
 NAME: Final = "ops.token"
+OPERATOR: Final = "operator"
+"""How audit calls whoever has it."""
+OPERATOR_HERE: Final = Caller(OPERATOR)
+"""At the command line, when no `up` runs."""
 
 
 def ops_token(home: Path) -> str:

@@ -15,7 +15,7 @@ from polyplane.steps import step
 from polyplane.truth.context import SET, settings_of
 from polyplane.truth.database import Database, in_our_words
 from polyplane.truth.sagas import Note, is_fenced
-from polyplane.truth.session import Write, constraints_in_our_words, refusal
+from polyplane.truth.session import Write, constraints_in_our_words, refusal, writing
 
 Work = Callable[[Write], Awaitable[Note]]
 
@@ -67,9 +67,8 @@ class Desk:
             all_of_it = await lent.pooled.begin()
             self._stack.push_async_callback(all_of_it.rollback)  # what was not committed
             # It does not know of the transactions, which are begun and ended past it.
-            session = AsyncSession(
+            session = writing(
                 lent.pooled,
-                expire_on_commit=False,
                 join_transaction_mode="rollback_only",
                 **self._database.session_of(self._caller),
             )

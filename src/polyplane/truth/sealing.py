@@ -21,6 +21,7 @@ from polyplane.model.caller import Caller
 from polyplane.model.secret import Secret, bound, ciphertext_of, is_bound, sealed
 from polyplane.model.secret_rows import Look, Place, Scope, SecretRows
 from polyplane.security.cipher import key_id_of
+from polyplane.truth.auditing import AuditedSession
 from polyplane.truth.keyring import Keyring, SecretKey
 
 _SEALING: Final = "polyplane.sealing"
@@ -62,7 +63,7 @@ class _Open:
             bound(secret, partial(found[key_id_of(text)].unseal, text, place))
 
 
-class _Session(Session):
+class _Session(AuditedSession):
     """A session that knows what to encrypt with."""
 
 

@@ -1,4 +1,4 @@
-"""One transaction of truth: rows, captured changes and domain events, all or nothing."""
+"""One transaction of truth: rows, captured changes, domain events and audit, all or nothing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from polyplane.errors import Conflict, PolyplaneError, Refused, TooLarge
+from polyplane.model.audit import DONE, Entry
 from polyplane.model.caller import Caller
 from polyplane.model.position import Token
 from polyplane.model.table import Model
+from polyplane.truth.auditing import RECORD, RECORD_AND_TELL, AuditedSession, checked, records
 from polyplane.truth.context import SET_IN_SESSION, settings_of
 from polyplane.truth.database import Database, in_our_words
 from polyplane.truth.statements import statement
@@ -38,6 +40,7 @@ _AGAIN = "Do it again."
 _EMIT = sa.text(
     re.sub(r"%\((\w+)\)s::(\w+)\[\]", r"CAST(:\1 AS \2[])", statement("outbox", "emit"))
 )
+_XID = sa.text("SELECT pg_current_xact_id_if_assigned()::text")
 
 
 class Write:
@@ -55,6 +58,8 @@ class Write:
         """To be called when it is committed."""
         self._epoch = epoch
         self._events: list[tuple[str, str]] = []
+        heard = session.sync_session
+        self._noted: list[Entry] = heard.noted if isinstance(heard, AuditedSession) else []
 
     @property
     def actor(self) -> str:
@@ -131,19 +136,51 @@ class Write:
         self._events.append((kind, body.decode()))
         return str(event["id"])
 
+    def audit(
+        self,
+        action: str,
+        resource_type: str,
+        resource_id: str | None = None,
+        detail: dict[str, Any] | None = None,
+        *,
+        outcome: str = DONE,
+    ) -> None:
+        """Leave a line in audit if and only if this transaction commits, beside those of its rows.
+
+        `action` is `<thing>.<what was done>`. Nothing personal belongs in `detail`, which stays for
+        ever. Raises Refused or TooLarge for what could not be stored.
+        """
+        entry = Entry(action, resource_type, resource_id, detail=detail, outcome=outcome)
+        self._noted.append(checked(entry))
+
     async def send(self) -> None:
-        """Flush rows and events; called at the end of the transaction."""
+        """Flush rows, events and audit; called at the end of the transaction."""
+        await self._send(RECORD)
+
+    async def finish(self) -> None:
+        """Flush rows, events and audit, and learn the transaction's number; called by `write`."""
+        found = await self._send(RECORD_AND_TELL) or await self.session.execute(_XID)
+        xid = found.scalar_one()
+        self.token = None if xid is None else Token(self._epoch, int(xid))
+
+    async def _send(self, record: sa.TextClause) -> sa.Result[Any] | None:
+        """What the last `record` answers; None when there was nothing for audit."""
         await self.flush()
         if self._events:
             kinds, bodies = zip(*self._events, strict=True)
             await self.session.execute(_EMIT, {"types": list(kinds), "bodies": list(bodies)})
+        found = None
+        if self._noted:
+            for parameters in records(self._noted, self.caller):
+                found = await self.session.execute(record, parameters)
+            self._noted.clear()
+        return found
 
-    async def finish(self) -> None:
-        """Flush rows and events, and learn the transaction's number; called by `write`."""
-        await self.send()
-        found = await self.session.execute(sa.text("SELECT pg_current_xact_id_if_assigned()::text"))
-        xid = found.scalar_one()
-        self.token = None if xid is None else Token(self._epoch, int(xid))
+
+def writing(bind: Any, **options: Any) -> AsyncSession:
+    """A session for a `Write` on an engine or a connection, that hears what audit is to tell."""
+    options = {"sync_session_class": AuditedSession, **options}
+    return AsyncSession(bind, expire_on_commit=False, **options)
 
 
 @asynccontextmanager
@@ -154,8 +191,7 @@ async def write(database: Database, *, caller: Caller, epoch: int) -> AsyncItera
     TruthDown when PostgreSQL does not answer.
     """
     with in_our_words(), constraints_in_our_words():
-        options = database.session_of(caller)
-        async with AsyncSession(database.engine, expire_on_commit=False, **options) as session:
+        async with writing(database.engine, **database.session_of(caller)) as session:
             tx = Write(session, caller=caller, epoch=epoch)
             try:
                 await session.execute(SET_IN_SESSION, settings_of(caller))

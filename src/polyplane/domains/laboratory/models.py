@@ -76,8 +76,8 @@ class User(Base):
     )
 
     id: Mapped[UUID] = pp.key()
-    name: Mapped[str] = mapped_column(sa.String(255))
-    email: Mapped[str] = mapped_column(sa.String(320))
+    name: Mapped[str] = marks.personal(sa.String(255))
+    email: Mapped[str] = marks.personal(sa.String(320))
 
 
 class Experiment(Base):

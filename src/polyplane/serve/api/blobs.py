@@ -23,6 +23,7 @@ from polyplane.errors import Refused
 from polyplane.model.blob import Blob, BlobState
 from polyplane.reconcile.collect import Collected
 from polyplane.runtime.blobs import URL_S
+from polyplane.serve.api.acts import Operator
 from polyplane.serve.api.body import FILES
 from polyplane.serve.api.operator import operator
 from polyplane.serve.api.ranges import Span, matches, span_of
@@ -199,20 +200,21 @@ async def head(plane: PlaneOf, caller: Caller, request: Request, blob_id: UUID) 
 @router.delete(
     "/{blob_id}", status_code=204, summary="Delete a file", responses=problem_responses(409)
 )
-async def delete(plane: PlaneOf, caller: Caller, blob_id: UUID) -> None:
+async def delete(plane: PlaneOf, caller: Caller, by: Operator, blob_id: UUID) -> None:
     """409 while a row refers to it. The object goes when it is collected."""
-    await plane.blobs.delete(blob_id, tenant=caller.tenant)
+    await plane.blobs.delete(blob_id, tenant=caller.tenant, by=by)
 
 
 @router.post("/{blob_id}/url", summary="A URL to GET a file with")
 async def url(
     plane: PlaneOf,
     caller: Caller,
+    by: Operator,
     blob_id: UUID,
     expires_s: Annotated[int, Query(ge=1, le=900)] = URL_S,
 ) -> Url:
     """For somebody without keys, past us; this one object, GET only, 15 minutes at most."""
-    made = await plane.blobs.url(blob_id, tenant=caller.tenant, expires_s=expires_s)
+    made = await plane.blobs.url(blob_id, tenant=caller.tenant, expires_s=expires_s, by=by)
     return Url(url=made, expires_s=expires_s)
 
 
@@ -220,6 +222,7 @@ async def url(
 async def upload_url(
     plane: PlaneOf,
     caller: Caller,
+    by: Operator,
     size: Annotated[int, Query(ge=0, le=5 << 30, description="Exactly so many bytes.")],
     name: Annotated[str, Query(max_length=1_024)] = "",
     content_type: Annotated[str, Query(max_length=255)] = "application/octet-stream",
@@ -227,7 +230,7 @@ async def upload_url(
 ) -> UploadShape:
     """Under a key of ours. It is a blob once it is confirmed."""
     made = await plane.blobs.upload_url(
-        name, size, content_type=content_type, tenant=caller.tenant, expires_s=expires_s
+        name, size, content_type=content_type, tenant=caller.tenant, expires_s=expires_s, by=by
     )
     return UploadShape(**asdict(made))
 
@@ -253,11 +256,15 @@ async def confirm(
 )
 async def collect(
     plane: PlaneOf,
+    by: Operator,
     grace_s: Annotated[float, Query(ge=0, description="Not needed for so long.")] = 24 * 3600.0,
     dry: Annotated[bool, Query(description="Only count them.")] = False,
 ) -> Collected:
     """Of deleted blobs, of uploads that were given up, and of nobody."""
-    return await plane.blobs.collect(grace_s=grace_s, dry=dry)
+    if dry:
+        return await plane.blobs.collect(grace_s=grace_s, dry=True)
+    async with plane.audit.act(by, "blobs.collect", "blobs", detail={"grace_s": grace_s}):
+        return await plane.blobs.collect(grace_s=grace_s)
 
 
 def _content(request: Request, blob: Blob, opened: Any) -> Response:

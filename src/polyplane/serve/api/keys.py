@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from polyplane.runtime.keys import Destroyed, KeyList, Rotated
+from polyplane.serve.api.acts import Operator
 from polyplane.web import PlaneOf, problem_responses
 
 router = APIRouter(tags=["operator"], prefix="/keys")
@@ -19,9 +20,10 @@ async def keys(plane: PlaneOf) -> KeyList:
 
 
 @router.post("/rotate", summary="Wrap every data key with a new primary key")
-async def rotate(plane: PlaneOf) -> Rotated:
+async def rotate(plane: PlaneOf, by: Operator) -> Rotated:
     """While everything runs; goes on with one that was interrupted. Rows stay as they are."""
-    return await plane.keys.rotate()
+    async with plane.audit.act(by, "keys.rotate", "keys"):
+        return await plane.keys.rotate()
 
 
 @router.post(
@@ -31,9 +33,14 @@ async def rotate(plane: PlaneOf) -> Rotated:
 )
 async def destroy(
     plane: PlaneOf,
+    by: Operator,
     person: Annotated[str | None, Query(description="Whose, as owner columns have them.")] = None,
     tenant: Annotated[str | None, Query(description="Only in it; alone: all of it.")] = None,
     dry: Annotated[bool, Query(description="Only count what would be lost.")] = False,
 ) -> Destroyed:
     """What they have encrypted can never be read again; what follows from it goes too."""
-    return await plane.keys.destroy(person=person, tenant=tenant, dry=dry)
+    if dry:
+        return await plane.keys.destroy(person=person, tenant=tenant, dry=True)
+    asked = {"person": person, "tenant": tenant}  # ids, which mean nobody once they are erased
+    async with plane.audit.act(by, "keys.destroy", "keys", detail=asked):
+        return await plane.keys.destroy(person=person, tenant=tenant, dry=False)

@@ -22,7 +22,8 @@ from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME
-from polyplane.serve.api import keys, sagas
+from polyplane.serve.api import audit, keys, sagas
+from polyplane.serve.api.acts import Operator
 from polyplane.serve.token import NAME, ops_token
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, problem_responses, within
@@ -58,6 +59,7 @@ router = APIRouter(
 
 router.include_router(sagas.router)
 router.include_router(keys.router)
+router.include_router(audit.router)
 
 
 class RelayStatus(BaseModel):
@@ -132,8 +134,9 @@ async def status(plane: PlaneOf) -> PlaneStatus:
 
 
 @router.get("/urls", summary="Where the engines are, secrets included")
-async def urls(plane: PlaneOf) -> dict[str, str]:
+async def urls(plane: PlaneOf, by: Operator) -> dict[str, str]:
     """For programs of the operator that work on an engine directly."""
+    await plane.audit(by, "plane.urls", "plane")
     return dict(plane.opened.urls)
 
 
@@ -184,6 +187,7 @@ async def verify(
 )
 async def repair(
     plane: PlaneOf,
+    by: Operator,
     projection: Projections = (),
     deep: Deep = False,
     dry: Annotated[bool, Query(description="Only look: what is found is left.")] = False,
@@ -193,7 +197,12 @@ async def repair(
     Everything found is named under `found`; `left` is what those keys, and only they, are
     afterwards.
     """
-    return await plane.repair(*mendable(plane, projection), deep=deep, dry=dry)
+    wanted = mendable(plane, projection)
+    if dry:
+        return await plane.repair(*wanted, deep=deep, dry=True)
+    asked = {"projections": list(projection), "deep": deep}
+    async with plane.audit.act(by, "plane.repair", "plane", detail=asked):
+        return await plane.repair(*wanted, deep=deep)
 
 
 @router.post(
@@ -202,9 +211,10 @@ async def repair(
     dependencies=[within(LONG_TIMEOUT_S)],
     responses=problem_responses(404),
 )
-async def backfill(plane: PlaneOf, name: str) -> Backfilled:
+async def backfill(plane: PlaneOf, by: Operator, name: str) -> Backfilled:
     """Beside the running flow; what is newer in the store stays."""
-    return Backfilled(projection=name, items=await refill(plane, name))
+    async with plane.audit.act(by, "projection.backfill", "projection", name):
+        return Backfilled(projection=name, items=await refill(plane, name))
 
 
 @router.post(
@@ -213,12 +223,13 @@ async def backfill(plane: PlaneOf, name: str) -> Backfilled:
     dependencies=[within(LONG_TIMEOUT_S)],
     responses=problem_responses(404, 409),
 )
-async def rebuild(plane: PlaneOf, name: str) -> Rebuilt:
+async def rebuild(plane: PlaneOf, by: Operator, name: str) -> Rebuilt:
     """Answers when readers read the new collection, which was equal to truth; or when it was not.
 
     A rebuild that is under way is joined, and goes on when the request ends before it.
     """
-    return await plane.rebuild(named(plane, name))
+    async with plane.audit.act(by, "projection.rebuild", "projection", name):
+        return await plane.rebuild(named(plane, name))
 
 
 @router.post(
@@ -227,9 +238,10 @@ async def rebuild(plane: PlaneOf, name: str) -> Rebuilt:
     dependencies=[within(LONG_TIMEOUT_S)],
     responses=problem_responses(404, 409),
 )
-async def rollback(plane: PlaneOf, name: str) -> Rebuilt:
+async def rollback(plane: PlaneOf, by: Operator, name: str) -> Rebuilt:
     """Proves it first; answers when readers read it."""
-    return await plane.rollback(named(plane, name))
+    async with plane.audit.act(by, "projection.rollback", "projection", name):
+        return await plane.rollback(named(plane, name))
 
 
 class Pruned(BaseModel):
@@ -239,13 +251,12 @@ class Pruned(BaseModel):
 
 
 @router.post("/projections/prune", summary="Drop the collections that were read before")
-async def prune(
-    plane: PlaneOf,
-    projection: Projections = (),
-) -> Pruned:
+async def prune(plane: PlaneOf, by: Operator, projection: Projections = ()) -> Pruned:
     """What was read within the last seconds stays, for readers in other processes."""
-    dropped = await plane.prune(*(named(plane, name) for name in projection))
-    return Pruned(dropped=dropped)
+    wanted = [named(plane, name) for name in projection]
+    asked = {"projections": list(projection)}
+    async with plane.audit.act(by, "projections.prune", "plane", detail=asked):
+        return Pruned(dropped=await plane.prune(*wanted))
 
 
 Keys = Annotated[Sequence[str], Query(description="Only these keys; none: all.")]
@@ -280,10 +291,13 @@ async def dead(
     summary="Try dead letters again now",
     responses=problem_responses(404),
 )
-async def retry_dead(plane: PlaneOf, name: str, key: Keys = ()) -> Counted:
+async def retry_dead(plane: PlaneOf, by: Operator, name: str, key: Keys = ()) -> Counted:
     """Truth is read anew. What works leaves the list within seconds."""
-    found = await plane.opened.journal.dead.retry(collection_of(plane, name), key or None)
-    return Counted(projection=name, rows=found)
+    where = collection_of(plane, name)
+    async with plane.audit.act(by, "dead.retry", "projection", name, keys_told(key)):
+        return Counted(
+            projection=name, rows=await plane.opened.journal.dead.retry(where, key or None)
+        )
 
 
 @router.post(
@@ -291,10 +305,18 @@ async def retry_dead(plane: PlaneOf, name: str, key: Keys = ()) -> Counted:
     summary="Forget dead letters",
     responses=problem_responses(404),
 )
-async def drop_dead(plane: PlaneOf, name: str, key: Keys = ()) -> Counted:
+async def drop_dead(plane: PlaneOf, by: Operator, name: str, key: Keys = ()) -> Counted:
     """The store stays as it is until the row changes again, or is repaired."""
-    found = await plane.opened.journal.dead.unpark(collection_of(plane, name), key or None)
-    return Counted(projection=name, rows=found)
+    where = collection_of(plane, name)
+    async with plane.audit.act(by, "dead.drop", "projection", name, keys_told(key)):
+        return Counted(
+            projection=name, rows=await plane.opened.journal.dead.unpark(where, key or None)
+        )
+
+
+def keys_told(keys: Sequence[str] | None) -> dict[str, Any]:
+    """What audit says of the keys of an act; none: all."""
+    return {"keys": len(keys), "first": keys[0]} if keys else {}
 
 
 def collection_of(plane: Plane, name: str) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, Field
 
 from polyplane.model.saga import SagaRecord
+from polyplane.serve.api.acts import Operator
 from polyplane.web import PlaneOf, problem_responses
 
 router = APIRouter(tags=["operator"], prefix="/sagas")
@@ -50,11 +51,13 @@ async def show(plane: PlaneOf, saga_id: UUID) -> SagaRecord:
 @router.post("/{saga_id}/cancel", summary="Undo a saga", responses=problem_responses(404, 409))
 async def cancel(
     plane: PlaneOf,
+    by: Operator,
     saga_id: UUID,
     why: Annotated[str, Query(max_length=500, description="To be shown.")] = "Cancelled.",
 ) -> SagaRecord:
     """Answers at once: undoing takes its time. 409 when it has ended."""
-    return await plane.sagas.cancel(saga_id, why)
+    async with plane.audit.act(by, "saga.cancel", "saga", str(saga_id), {"why": why}):
+        return await plane.sagas.cancel(saga_id, why)
 
 
 @router.post(
@@ -64,11 +67,13 @@ async def cancel(
 )
 async def retry(
     plane: PlaneOf,
+    by: Operator,
     saga_id: UUID,
     anyway: Annotated[bool, Query(description="Even if its declaration has changed.")] = False,
 ) -> SagaRecord:
     """With `anyway` it goes on by what is declared now. 409 when it has ended."""
-    return await plane.sagas.retry(saga_id, anyway=anyway)
+    async with plane.audit.act(by, "saga.retry", "saga", str(saga_id), {"anyway": anyway}):
+        return await plane.sagas.retry(saga_id, anyway=anyway)
 
 
 @router.post(
@@ -77,7 +82,12 @@ async def retry(
     responses=problem_responses(404, 409, 413),
 )
 async def signal(
-    plane: PlaneOf, saga_id: UUID, name: str, payload: Annotated[Any, Body()] = None
+    plane: PlaneOf,
+    by: Operator,
+    saga_id: UUID,
+    name: str,
+    payload: Annotated[Any, Body()] = None,
 ) -> Told:
     """The body is the payload, and becomes the step's result. 409 when it has ended."""
-    return Told(first=await plane.sagas.signal(saga_id, name, payload))
+    async with plane.audit.act(by, "saga.signal", "saga", str(saga_id), {"signal": name}):
+        return Told(first=await plane.sagas.signal(saga_id, name, payload))

@@ -13,6 +13,7 @@ from uuid import UUID
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.remote import Remote, find_running
 from polyplane.serve.cli.report import Report
+from polyplane.serve.token import OPERATOR_HERE
 from polyplane.settings import Settings
 
 if TYPE_CHECKING:
@@ -178,19 +179,25 @@ class OfPlane(Files):
 
     def url(self, blob: UUID, expires_s: int) -> str:
         async def work(plane: Plane) -> str:
-            return await plane.blobs.url(blob, tenant=self._tenant, expires_s=expires_s)
+            return await plane.blobs.url(
+                blob, tenant=self._tenant, expires_s=expires_s, by=OPERATOR_HERE
+            )
 
         return self._own.on(work)
 
     def delete(self, blob: UUID) -> None:
         async def work(plane: Plane) -> None:
-            await plane.blobs.delete(blob, tenant=self._tenant)
+            await plane.blobs.delete(blob, tenant=self._tenant, by=OPERATOR_HERE)
 
         self._own.on(work)
 
     def collect(self, grace_s: float, *, dry: bool) -> dict[str, Any]:
         async def work(plane: Plane) -> dict[str, Any]:
-            return asdict(await plane.blobs.collect(grace_s=grace_s, dry=dry))
+            if dry:
+                return asdict(await plane.blobs.collect(grace_s=grace_s, dry=True))
+            detail = {"grace_s": grace_s}
+            async with plane.audit.act(OPERATOR_HERE, "blobs.collect", "blobs", detail=detail):
+                return asdict(await plane.blobs.collect(grace_s=grace_s))
 
         return self._own.on(work)
 

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, astuple
-from typing import Any, TypeVar
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import uvloop
 from rich.text import Text
 
+from polyplane.model.caller import Caller
 from polyplane.model.drift import Far
 from polyplane.plane import Plane
 from polyplane.runtime.proving import BOOKMARK_NAME
-from polyplane.serve.api.operator import collection_of, mendable, named, provable, refill
+from polyplane.serve.api.operator import (
+    collection_of,
+    keys_told,
+    mendable,
+    named,
+    provable,
+    refill,
+)
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Report
+from polyplane.serve.token import OPERATOR_HERE
 from polyplane.settings import Settings
+from polyplane.truth.audit import EVERYTHING, Filter
 
 T = TypeVar("T")
 
@@ -50,8 +62,12 @@ class OwnPlane:
         """What drifted in the named projections, or in all, and what is left of it."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            things = mendable(plane, names)
-            return asdict(await plane.repair(*things, progress=_heard(tell), **asked))
+            things, told = mendable(plane, names), _heard(tell)
+            if asked.get("dry"):
+                return asdict(await plane.repair(*things, progress=told, **asked))
+            detail = {"projections": list(names), "deep": bool(asked.get("deep"))}
+            async with plane.audit.act(OPERATOR_HERE, "plane.repair", "plane", detail=detail):
+                return asdict(await plane.repair(*things, progress=told, **asked))
 
         return self._on(work)
 
@@ -67,7 +83,8 @@ class OwnPlane:
         """Derive all of one projection anew."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            return {"projection": name, "items": await refill(plane, name)}
+            async with plane.audit.act(OPERATOR_HERE, "projection.backfill", "projection", name):
+                return {"projection": name, "items": await refill(plane, name)}
 
         return self._on(work)
 
@@ -75,8 +92,10 @@ class OwnPlane:
         """Build one projection anew, or go back to what was read before; then it is read."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            act = plane.rollback if back else plane.rebuild
-            return asdict(await act(named(plane, name), progress=tell))
+            do = plane.rollback if back else plane.rebuild
+            action = f"projection.{'rollback' if back else 'rebuild'}"
+            async with plane.audit.act(OPERATOR_HERE, action, "projection", name):
+                return asdict(await do(named(plane, name), progress=tell))
 
         return self._on(work)
 
@@ -84,7 +103,9 @@ class OwnPlane:
         """Drop the collections that were read before."""
 
         async def work(plane: Plane) -> list[str]:
-            return await plane.prune(*(named(plane, name) for name in names))
+            wanted, detail = [named(plane, name) for name in names], {"projections": list(names)}
+            async with plane.audit.act(OPERATOR_HERE, "projections.prune", "plane", detail=detail):
+                return await plane.prune(*wanted)
 
         return self._on(work)
 
@@ -102,7 +123,9 @@ class OwnPlane:
         """Make dead letters due now."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            found = await plane.opened.journal.dead.retry(collection_of(plane, name), keys)
+            where, told = collection_of(plane, name), keys_told(keys)
+            async with plane.audit.act(OPERATOR_HERE, "dead.retry", "projection", name, told):
+                found = await plane.opened.journal.dead.retry(where, keys)
             return {"projection": name, "rows": found}
 
         return self._on(work)
@@ -111,7 +134,9 @@ class OwnPlane:
         """Forget dead letters."""
 
         async def work(plane: Plane) -> dict[str, Any]:
-            found = await plane.opened.journal.dead.unpark(collection_of(plane, name), keys)
+            where, told = collection_of(plane, name), keys_told(keys)
+            async with plane.audit.act(OPERATOR_HERE, "dead.drop", "projection", name, told):
+                found = await plane.opened.journal.dead.unpark(where, keys)
             return {"projection": name, "rows": found}
 
         return self._on(work)
@@ -120,10 +145,53 @@ class OwnPlane:
         """What `plane.sagas` answers to list, show, cancel or retry."""
 
         async def work(plane: Plane) -> Any:
-            found = await getattr(plane.sagas, verb)(*what, **asked)
-            return [asdict(it) for it in found] if isinstance(found, list) else asdict(found)
+            do = getattr(plane.sagas, verb)
+            if verb not in ("cancel", "retry"):
+                found = await do(*what, **asked)
+                return [asdict(it) for it in found] if isinstance(found, list) else asdict(found)
+            saga_id = str(what[0])
+            async with plane.audit.act(OPERATOR_HERE, f"saga.{verb}", "saga", saga_id, asked):
+                return asdict(await do(*what, **asked))
 
         return self._on(work)
+
+    def audit(self, asked: dict[str, Any], before: int | None, limit: int) -> list[dict[str, Any]]:
+        """Lines of audit, the newest first."""
+
+        async def work(plane: Plane) -> list[dict[str, Any]]:
+            wanted = wanted_of(asked)
+            found = await plane.audit.search(**wanted, before=before or EVERYTHING, limit=limit)
+            return [asdict(it) for it in found]
+
+        return self._on(work)
+
+    def verify_audit(self, seals: Path | None, tell: Callable[[int, int], None]) -> dict[str, Any]:
+        """What a verify of audit finds."""
+
+        async def work(plane: Plane) -> dict[str, Any]:
+            about = await plane.audit.about()
+            found = await plane.audit.verify(seals=seals, progress=lambda n: tell(n, about))
+            return found.as_json()
+
+        return self._on(work)
+
+    def export_audit(
+        self,
+        asked: dict[str, Any],
+        by: Caller,
+        write: Callable[[bytes], Any],
+        tell: Callable[[int, int], None],
+    ) -> None:
+        """Give `write` the lines of audit with their proofs."""
+
+        async def work(plane: Plane) -> None:
+            await plane.audit(by, "audit.export", "audit", detail=asked)
+            about = await plane.audit.about()
+            wanted = wanted_of(asked)
+            async for line in plane.audit.export(progress=lambda n: tell(n, about), **wanted):
+                write(line)
+
+        self._on(work)
 
     def on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
         """Whatever else is to be done on the plane."""
@@ -141,6 +209,15 @@ class OwnPlane:
                 await plane.close()
 
         return uvloop.run(run())
+
+
+def wanted_of(asked: dict[str, Any]) -> Filter:
+    """Which lines of audit are asked for."""
+    given = dict(asked)
+    for name in ("since", "until"):
+        if name in given:
+            given[name] = datetime.fromisoformat(given[name])
+    return cast(Filter, given)
 
 
 def _heard(tell: Tell) -> Callable[[Far], None]:

@@ -53,6 +53,18 @@ class Remote:
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
 
+    def lines(self, path: str, **parameters: Any) -> Iterator[bytes]:
+        """The bytes that a GET of an operator's route answers with, as they come."""
+        given, timeout_s = parameters, CALL_TIMEOUT_S
+        try:
+            with self._client.stream("GET", f"ops/{path}", params=given, timeout=timeout_s) as it:
+                if it.is_error:
+                    it.read()
+                    raise _error_of(it)
+                yield from it.iter_bytes()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
+
     def _call(
         self, method: str, path: str, timeout_s: float, parameters: Any = None, **given: Any
     ) -> Any:
