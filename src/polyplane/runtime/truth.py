@@ -1,0 +1,147 @@
+"""Truth for a plane: migrated, captured, guarded; and one pool for each login."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import structlog
+
+from polyplane.errors import Misconfigured
+from polyplane.model.table import table_of
+from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
+from polyplane.runtime.declared import Declared
+from polyplane.security.policies import Logins, guarded
+from polyplane.settings import Settings
+from polyplane.truth.capture import Triggers, install, remove_dangling
+from polyplane.truth.database import Database
+from polyplane.truth.guarding import check, grant, install_policies, who
+from polyplane.truth.scan import source_of
+from polyplane.truth.touching import touching_of, unindexed
+
+_log = structlog.get_logger(__name__)
+
+AWAKE_S: Final = 60.0
+"""How long to wait for a PostgreSQL that is there, but still recovers."""
+_RELAY_CONNECTIONS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The pools of one PostgreSQL: what the application does, what derives, what publishes.
+
+    They are one where there is one login.
+    """
+
+    app: Database
+    projector: Database
+    relay: Database
+    logins: Logins
+
+
+def budget(connections: int) -> tuple[int, int, int]:
+    """How many connections the pools of app, projector and relay get of those of a process."""
+    relay = min(_RELAY_CONNECTIONS, max(2, connections // 6))
+    projector = max(2, (connections - relay) * 4 // 10)
+    return max(2, connections - relay - projector), projector, relay
+
+
+async def open_truth(
+    declared: Declared,
+    settings: Settings,
+    urls: Mapping[str, str],
+    stack: AsyncExitStack,
+    *,
+    prepare: bool,
+) -> Truth:
+    """Connect every login; with `prepare` migrate, capture and guard as the owner before.
+
+    Raises Misconfigured when rows could be got at by whom they are not for; with `strict` also
+    where only a login of its own would prevent it.
+    """
+    owner_url = urls["postgres"]
+    wanted = [urls.get(f"postgres.{name}", owner_url) for name in ("app", "projector", "relay")]
+    is_one = len({owner_url, *wanted}) == 1
+    shares = (settings.db_max_connections,) * 3 if is_one else budget(settings.db_max_connections)
+    pools: dict[str, Database] = {}
+    for url, connections in zip(wanted, shares, strict=True):
+        if url not in pools:
+            pools[url] = _database(url, settings, connections)
+            stack.push_async_callback(pools[url].close)
+    app, projector, relay = (pools[url] for url in wanted)
+    await app.awake(AWAKE_S)
+    names = {pool: await who(pool) for pool in {app, projector, relay}}
+    logins = Logins(
+        names[app] if is_one else _user(owner_url),
+        names[app],
+        relay=names[relay],
+        projector=names[projector],
+        backup=_user_of(urls, "backup"),
+        audit=_user_of(urls, "audit"),
+    )
+    if prepare:
+        async with AsyncExitStack() as meanwhile:
+            owner = pools.get(owner_url)
+            if owner is None:  # not needed afterwards
+                owner = _database(owner_url, settings, 2)
+                meanwhile.push_async_callback(owner.close)
+            logins = replace(logins, owner=await who(owner))
+            await prepare_truth(declared, owner, owner_url, logins)
+    lacking = await check(app, guarded(declared.models), logins)
+    if lacking and settings.strict:
+        raise Misconfigured(
+            f"strict: {lacking[0]}", fix="Set POLYPLANE_DATABASE_APP_URL; see docs/security.md."
+        )
+    for why in lacking:
+        _log.warning("security.one_login", why=why)
+    return Truth(app, projector, relay, logins)
+
+
+async def prepare_truth(
+    declared: Declared, database: Database, url: str, logins: Logins, *, anyway: bool = False
+) -> None:
+    """Migrate, create what no migration brings, install capture, guard. Idempotent.
+
+    With `anyway` policies that somebody has changed are made again.
+    """
+    components = [Component(a.name, a.migrations) for a in declared.applications if a.migrations]
+    await migrate_up(url, [CORE, *components])
+    migrated = {m for a in declared.applications if a.migrations for m in a.models}
+    await create_missing(database, [model for model in declared.models if model not in migrated])
+    touching = {it.name: it for p in declared.projections for it in touching_of(p)}
+    wanted: list[Triggers] = [source_of(p.model).captured for p in declared.projections]
+    wanted += touching.values()
+    named = {triggers.name: triggers for triggers in wanted}
+    async with database.connection() as connection:
+        await remove_dangling(connection)
+        for name in await install(connection, [named[it] for it in sorted(named)]):
+            _log.info("capture.installed", table=name)
+        for name in await unindexed(connection, list(touching.values())):
+            _log.warning("touch.unindexed", column=name)
+        tables = guarded(declared.models)
+        for name in await install_policies(connection, tables, logins, anyway=anyway):
+            _log.info("policies.installed", table=name)
+        schemas = sorted({table_of(model).schema or "public" for model in declared.models})
+        if await grant(connection, logins, schemas):
+            _log.info("rights.given")
+
+
+def _database(url: str, settings: Settings, connections: int) -> Database:
+    return Database(
+        url,
+        max_connections=connections,
+        pool_timeout_s=settings.db_pool_timeout_s,
+        call_timeout_s=settings.db_call_timeout_s,
+    )
+
+
+def _user(url: str) -> str:
+    return unquote(urlsplit(url).username or "")
+
+
+def _user_of(urls: Mapping[str, str], name: str) -> str | None:
+    url = urls.get(f"postgres.{name}")
+    return None if url is None else _user(url)
