@@ -238,6 +238,8 @@ async def _ensure_database(connection: psycopg.AsyncConnection, password: str) -
         await connection.execute(create.format(owner, sql.Literal(password)))
         # Else what this role creates without a schema lands in the plane's, which has its name.
         await connection.execute(sql.SQL("ALTER ROLE {} SET search_path = public").format(owner))
+        for line in session_sql(OWNER):
+            await connection.execute(line.encode())
     if not await exists("SELECT FROM pg_database WHERE datname = %s"):
         await connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(owner, owner))
 

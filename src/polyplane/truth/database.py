@@ -63,19 +63,21 @@ def in_our_words() -> Iterator[None]:
     try:
         yield
     except (psycopg.OperationalError, PoolTimeout) as error:
-        if "unsupported startup parameter" in str(error):
-            raise Misconfigured(f"The pooler refuses it: {_short(error)}.", fix=_POOLER) from error
-        raise TruthDown(f"PostgreSQL does not answer ({_short(error)}).", fix=_FIX) from error
+        raise _in_our_words(error) from error
     except _DAMAGED as error:
-        raise TruthDown(f"PostgreSQL is damaged ({_short(error)}).", fix=_MEND) from error
+        raise _in_our_words(error) from error
     except DBAPIError as error:
-        if isinstance(error.orig, psycopg.OperationalError):
-            raise TruthDown(
-                f"PostgreSQL does not answer ({_short(error.orig)}).", fix=_FIX
-            ) from error
-        if isinstance(error.orig, _DAMAGED):
-            raise TruthDown(f"PostgreSQL is damaged ({_short(error.orig)}).", fix=_MEND) from error
+        if isinstance(error.orig, (psycopg.OperationalError, *_DAMAGED)):
+            raise _in_our_words(error.orig) from error
         raise
+
+
+def _in_our_words(error: BaseException) -> Misconfigured | TruthDown:
+    if "unsupported startup parameter" in str(error):
+        return Misconfigured(f"The pooler refuses it ({_short(error)}).", fix=_POOLER)
+    if isinstance(error, _DAMAGED):
+        return TruthDown(f"PostgreSQL is damaged ({_short(error)}).", fix=_MEND)
+    return TruthDown(f"PostgreSQL does not answer ({_short(error)}).", fix=_FIX)
 
 
 def _short(error: BaseException) -> str:
@@ -139,7 +141,6 @@ async def _is_pooled(connection: _Answering) -> bool:
     strange = [name for name, have in zip(SESSION, row[1:], strict=True) if have != SESSION[name]]
     if strange:
         role = connection.info.user
-        await connection.close()
         raise Misconfigured(
             f"Sessions of {role} have another {strange[0]}; the pooler passes no options on.",
             fix="; ".join(session_sql(role)) + ". Then have the pooler connect anew.",
@@ -185,7 +186,11 @@ class Database:
         connection = await _Answering.connect(*args, **kwargs)
         connection.deadline_s = self.statement_timeout_s
         if self._is_pooled is None:
-            self._is_pooled = await _is_pooled(connection)
+            try:
+                self._is_pooled = await _is_pooled(connection)
+            except BaseException:
+                await connection.close()
+                raise
         if self._is_pooled:  # what is prepared stays with a server connection, which others get
             connection.prepare_threshold = None
         return connection
