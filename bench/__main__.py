@@ -33,6 +33,7 @@ from bench import (
     poison,
     rebuild,
     relay,
+    rls,
     sagas,
     telemetry,
     verify,
@@ -60,6 +61,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "verify": verify.measure,
     "waiting": waiting.measure,
     "blobs": blobs.measure,
+    "rls": rls.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

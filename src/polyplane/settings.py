@@ -128,7 +128,7 @@ class Settings(BaseModel):
         description="Refuse engines beyond this machine without verified TLS, and a single login.",
     )
     vectors_require_encrypted_disk: bool = Field(
-        default=False, description="With strict: refuse vectors on a disk that is not encrypted."
+        default=False, description="Refuse vectors on a disk that is not encrypted."
     )
     api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(default=8765, ge=0, le=65535, description="Its port; 0 takes a free one.")

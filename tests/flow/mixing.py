@@ -16,7 +16,7 @@ from polyplane.truth import session
 from tests.flow.owned import ADA, BOB, Letter
 
 TENANTS: Final = ("a", "b", "c", "d", "e")
-AT_ONCE: Final = 16
+AT_ONCE: Final = 8
 _NOBODY = (
     "SELECT (SELECT count(*) FROM letter), coalesce(current_setting('polyplane.tenant', true), '')"
 )

@@ -39,6 +39,8 @@ from polyplane.runtime.truth import Truth, open_truth
 from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
 from polyplane.security.grants import NAMES
+from polyplane.security.transport import exposed
+from polyplane.security.volume import disk_is_encrypted
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, engine_of, open_store
 from polyplane.stores.object_protocol import ObjectStore
@@ -111,6 +113,28 @@ class Open:
         return self.generations.targets
 
 
+def check_strict(settings: Settings) -> None:
+    """Raise Misconfigured for what `strict` and `vectors_require_encrypted_disk` refuse."""
+    names = [name for name in Settings.model_fields if name.endswith("_url")]
+    urls = {name: url for name in names if (url := settings.url(name))}
+    if settings.strict:
+        for name, fix in exposed(urls).items():
+            raise Misconfigured(
+                f"strict: {name} leads beyond this machine without verified TLS.",
+                fix=f"It needs {fix}.",
+            )
+    if settings.vectors_require_encrypted_disk:
+        url = urls.get("vector_url") or f"lancedb://{settings.home.absolute() / 'lancedb'}"
+        scheme, _, path = url.partition("://")
+        folder = Path(path.removeprefix("local"))
+        is_here = scheme == "lancedb" or url.startswith("qdrant://local/")
+        if is_here and not disk_is_encrypted(folder):
+            raise Misconfigured(
+                f"{folder} is on a disk that is not encrypted.",
+                fix="Put the home, or vector_url, on an encrypted one.",
+            )
+
+
 async def open_all(
     declared: Declared,
     settings: Settings,
@@ -125,6 +149,7 @@ async def open_all(
     `moves` says whether this process is going to. A worker starts no engine and prepares no truth:
     raises Misconfigured without their URLs.
     """
+    check_strict(settings)
     adapters = asyncio.create_task(asyncio.to_thread(_load_adapters, declared, settings))
     try:
         engines, urls = await _start_engines(declared, settings, stack, tell, may=not is_worker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,13 +11,13 @@ from urllib.parse import unquote, urlsplit
 import structlog
 
 from polyplane.errors import Misconfigured
-from polyplane.model.table import table_of
+from polyplane.model.table import Model, table_of
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.runtime.declared import Declared
 from polyplane.security.policies import Logins, guarded
 from polyplane.settings import Settings
 from polyplane.truth.capture import Triggers, install, remove_dangling
-from polyplane.truth.database import Database
+from polyplane.truth.database import Connection, Database
 from polyplane.truth.guarding import check, grant, install_policies, who
 from polyplane.truth.scan import source_of
 from polyplane.truth.touching import touching_of, unindexed
@@ -75,7 +75,7 @@ async def open_truth(
     await app.awake(AWAKE_S)
     names = {pool: await who(pool) for pool in {app, projector, relay}}
     logins = Logins(
-        names[app] if is_one else _user(owner_url),
+        names[app] if is_one else user_of(owner_url),
         names[app],
         relay=names[relay],
         projector=names[projector],
@@ -100,13 +100,37 @@ async def open_truth(
     return Truth(app, projector, relay, logins)
 
 
-async def prepare_truth(
-    declared: Declared, database: Database, url: str, logins: Logins, *, anyway: bool = False
-) -> None:
-    """Migrate, create what no migration brings, install capture, guard. Idempotent.
-
-    With `anyway` policies that somebody has changed are made again.
+async def guard_again(models: Sequence[type[Model]], urls: Mapping[str, str]) -> list[str]:
+    """Give the tables of `models` that exist their policies, and every login its rights; also
+    where somebody has changed them. The names of the tables that had others.
     """
+    owner = Database(urls["postgres"], max_connections=4)
+    try:
+        name = await who(owner)
+        named = {it: _user_of(urls, it) or name for it in ("app", "relay", "projector")}
+        logins = Logins(
+            name, **named, backup=_user_of(urls, "backup"), audit=_user_of(urls, "audit")
+        )
+        async with owner.connection() as connection:
+            return await _guard(connection, models, logins, anyway=True)
+    finally:
+        await owner.close()
+
+
+async def _guard(
+    connection: Connection, models: Sequence[type[Model]], logins: Logins, *, anyway: bool
+) -> list[str]:
+    changed = await install_policies(connection, guarded(models), logins, anyway=anyway)
+    for name in changed:
+        _log.info("policies.installed", table=name)
+    schemas = sorted({table_of(model).schema or "public" for model in models})
+    if await grant(connection, logins, schemas):
+        _log.info("rights.given")
+    return changed
+
+
+async def prepare_truth(declared: Declared, database: Database, url: str, logins: Logins) -> None:
+    """Migrate, create what no migration brings, install capture, guard. Idempotent."""
     components = [Component(a.name, a.migrations) for a in declared.applications if a.migrations]
     await migrate_up(url, [CORE, *components])
     migrated = {m for a in declared.applications if a.migrations for m in a.models}
@@ -121,12 +145,7 @@ async def prepare_truth(
             _log.info("capture.installed", table=name)
         for name in await unindexed(connection, list(touching.values())):
             _log.warning("touch.unindexed", column=name)
-        tables = guarded(declared.models)
-        for name in await install_policies(connection, tables, logins, anyway=anyway):
-            _log.info("policies.installed", table=name)
-        schemas = sorted({table_of(model).schema or "public" for model in declared.models})
-        if await grant(connection, logins, schemas):
-            _log.info("rights.given")
+        await _guard(connection, declared.models, logins, anyway=False)
 
 
 def _database(url: str, settings: Settings, connections: int) -> Database:
@@ -138,10 +157,11 @@ def _database(url: str, settings: Settings, connections: int) -> Database:
     )
 
 
-def _user(url: str) -> str:
+def user_of(url: str) -> str:
+    """Who a URL connects as, in clear."""
     return unquote(urlsplit(url).username or "")
 
 
 def _user_of(urls: Mapping[str, str], name: str) -> str | None:
     url = urls.get(f"postgres.{name}")
-    return None if url is None else _user(url)
+    return None if url is None else user_of(url)
