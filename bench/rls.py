@@ -58,7 +58,7 @@ QUERIES_BY: Final = {
 
 
 async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
-    """Each inside BEGIN, set_config and COMMIT, as the application's own login where there is one."""
+    """Each inside BEGIN, set_config and COMMIT, as the application's own login."""
     url = await ground.database()
     found: list[Figure] = []
     async with ground.plane(url, flows=False, models=[Guarded, Open]):
@@ -66,7 +66,8 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
             await execute(
                 url,
                 [
-                    f"INSERT INTO {table} SELECT n, 't' || n % {TENANTS}, repeat('x', 200)"
+                    f"INSERT INTO {table} (id, tenant_id, body)"
+                    f" SELECT n, 't' || n % {TENANTS}, repeat('x', 200)"
                     f" FROM generate_series(1, {ROWS}) n",
                     f"CREATE INDEX ON {table} (tenant_id, id)",
                     f"GRANT SELECT ON {table} TO polyplane_app",

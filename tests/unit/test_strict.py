@@ -75,7 +75,7 @@ def test_strict_refuses_every_setting_that_is_a_url() -> None:
     for name in names:
         given: dict[str, Any] = {name: "http://user:topsecret@away.example/x"}
         if name.startswith(("database", "cache", "nats")):
-            given: dict[str, Any] = {name: "redis://user:topsecret@away.example/0"}
+            given = {name: "redis://user:topsecret@away.example/0"}
         with pytest.raises(Misconfigured) as refused:
             check_strict(pp.Settings(strict=True, **given))
         assert name in str(refused.value) and "topsecret" not in str(refused.value)
