@@ -71,7 +71,10 @@ class Settings(BaseModel):
         default=None, description="The same for what seals the audit."
     )
     db_max_connections: int = Field(
-        default=20, ge=4, le=1000, description="Connections of this process."
+        default=20,
+        ge=4,
+        le=1000,
+        description="Connections of this process, as the app and as the projector.",
     )
     db_pool_timeout_s: float = Field(default=30, gt=0, description="Wait for a free connection.")
     db_call_timeout_s: float = Field(

@@ -55,7 +55,7 @@ listen_addresses = '{host}'
 port = {port}
 unix_socket_directories = '{sockets}'
 unix_socket_permissions = 0700
-max_connections = 100
+max_connections = 200
 shared_buffers = 128MB
 dynamic_shared_memory_type = posix
 

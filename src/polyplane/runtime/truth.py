@@ -26,12 +26,14 @@ _log = structlog.get_logger(__name__)
 
 AWAKE_S: Final = 60.0
 """How long to wait for a PostgreSQL that is there, but still recovers."""
-_RELAY_CONNECTIONS: Final = 3
+FEW: Final = 2
+"""Connections of a login that does one thing at a time, and is the owner's while a plane opens."""
+_POOLS: Final = ("app", "projector", "relay", "audit")
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The pools of one PostgreSQL: what the application does, what derives, what publishes.
+    """The pools of one PostgreSQL: what the application does, what derives, publishes and seals.
 
     They are one where there is one login.
     """
@@ -39,14 +41,8 @@ class Truth:
     app: Database
     projector: Database
     relay: Database
+    audit: Database
     logins: Logins
-
-
-def budget(connections: int) -> tuple[int, int, int]:
-    """How many connections the pools of app, projector and relay get of those of a process."""
-    relay = min(_RELAY_CONNECTIONS, max(2, connections // 6))
-    projector = max(2, (connections - relay) * 4 // 10)
-    return max(2, connections - relay - projector), projector, relay
 
 
 async def open_truth(
@@ -63,15 +59,16 @@ async def open_truth(
     where only a login of its own would prevent it.
     """
     owner_url = urls["postgres"]
-    wanted = [urls.get(f"postgres.{name}", owner_url) for name in ("app", "projector", "relay")]
+    wanted = [urls.get(f"postgres.{name}", owner_url) for name in _POOLS]
     is_one = len({owner_url, *wanted}) == 1
-    shares = (settings.db_max_connections,) * 3 if is_one else budget(settings.db_max_connections)
+    most = settings.db_max_connections
+    shares = (most,) * 4 if is_one else (most, most, FEW, FEW)
     pools: dict[str, Database] = {}
     for url, connections in zip(wanted, shares, strict=True):
         if url not in pools:
             pools[url] = _database(url, settings, connections)
             stack.push_async_callback(pools[url].close)
-    app, projector, relay = (pools[url] for url in wanted)
+    app, projector, relay, audit = (pools[url] for url in wanted)
     await app.awake(AWAKE_S)
     names = {pool: await who(pool) for pool in {app, projector, relay}}
     logins = Logins(
@@ -86,7 +83,7 @@ async def open_truth(
         async with AsyncExitStack() as meanwhile:
             owner = pools.get(owner_url)
             if owner is None:  # not needed afterwards
-                owner = _database(owner_url, settings, 2)
+                owner = _database(owner_url, settings, FEW)
                 meanwhile.push_async_callback(owner.close)
             logins = replace(logins, owner=await who(owner))
             await prepare_truth(declared, owner, owner_url, logins)
@@ -97,7 +94,7 @@ async def open_truth(
         )
     for why in lacking:
         _log.warning("security.one_login", why=why)
-    return Truth(app, projector, relay, logins)
+    return Truth(app, projector, relay, audit, logins)
 
 
 async def guard_again(models: Sequence[type[Model]], urls: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ What is not named here, no login but the owner's may touch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -21,6 +21,17 @@ APP: Final[Mapping[str, str]] = {
     "saga_signal": _KEEP,
     "blob": _KEEP,
     "blob_part": _KEEP,
+    "data_keys": _KEEP,
+    "organizations": _KEEP,
+    "users": _KEEP,
+    "members": _KEEP,
+    "sessions": _KEEP,
+    "api_keys": _KEEP,
+    "sign_in_attempts": _KEEP,
+    "identity_secret": "SELECT, INSERT",
+    "audit": "SELECT, INSERT",
+    "audit_logs": _READ,
+    "audit_seal": _READ,
 }
 """The application and its sagas and files. No right on the outbox, nor on any position."""
 
@@ -34,6 +45,7 @@ PROJECTOR: Final[Mapping[str, str]] = {
     "collection": _KEEP,
     "ingested": _KEEP,
     "dead": _KEEP,
+    "data_keys": _READ,
 }
 """What derives, proves and keeps the positions."""
 
@@ -48,6 +60,13 @@ RELAY: Final[Mapping[str, str]] = {
     "projected": _READ,
 }
 """What publishes."""
+
+AUDIT: Final[Mapping[str, str]] = {
+    "audit": _READ,
+    "audit_seal": "SELECT, INSERT",
+    "audit_exported": _NOTE,
+}
+"""What seals the audit."""
 
 FUNCTIONS: Final[Mapping[str, str]] = {
     "polyplane.emit(text[], jsonb[])": "app",
@@ -71,17 +90,19 @@ NAMES: Final = ("app", "relay", "projector", "backup", "audit")
 
 
 def statements(
-    logins: Logins, schemas: Sequence[str], relations: Sequence[tuple[str, str]]
+    logins: Logins,
+    schemas: Sequence[str],
+    relations: Sequence[tuple[str, str]],
+    own: Collection[str],
 ) -> list[str]:
-    """The grants of every login but the owner's.
-
+    """The grants of every login but the owner's. `own` are the plane's tables that there are;
     `relations` are (quoted name, kind as in pg_class) of what is in the application's `schemas`.
     Materialized views are left out: they hold everybody's rows and no policy.
     """
     found: list[str] = []
     plain = [name for name, kind in relations if kind in ("r", "p", "v", "f")]
     sequences = [name for name, kind in relations if kind == "S"]
-    own = {"app": APP, "projector": PROJECTOR, "relay": RELAY}
+    rights_of = {"app": APP, "projector": PROJECTOR, "relay": RELAY, "audit": AUDIT}
     for name in NAMES:
         role = getattr(logins, name)
         if role is None or role == logins.owner:
@@ -97,8 +118,9 @@ def statements(
         if name == "backup":
             found.append(f"GRANT SELECT ON ALL TABLES IN SCHEMA polyplane TO {to}")
             found += [f"GRANT SELECT ON SEQUENCE {it} TO {to}" for it in sequences]
-        for table, rights in own.get(name, {}).items():
-            found.append(f"GRANT {rights} ON polyplane.{quoted(table)} TO {to}")
+        for table, rights in rights_of.get(name, {}).items():
+            if table in own:
+                found.append(f"GRANT {rights} ON polyplane.{quoted(table)} TO {to}")
         for function, of in FUNCTIONS.items():
             if of == name:
                 found.append(f"GRANT EXECUTE ON FUNCTION {function} TO {to}")

@@ -77,7 +77,9 @@ async def grant(connection: Connection, logins: Logins, schemas: Sequence[str]) 
     """Give every login its rights, where they have changed or there are new tables; whether so."""
     cursor = await connection.execute(statement("guard", "contents"), {"schemas": list(schemas)})
     contents = [(row[0], row[1]) for row in await cursor.fetchall()]
-    lines = grants.statements(logins, schemas, contents)
+    cursor = await connection.execute(statement("guard", "own"))
+    own = {row[0] for row in await cursor.fetchall()}
+    lines = grants.statements(logins, schemas, contents, own)
     if not lines:
         return False
     note = f"rights {grants.definition_of(lines)}"

@@ -93,6 +93,11 @@ WHERE n.nspname = ANY (%(schemas)s::text[]) AND c.relkind IN ('r', 'p', 'v', 'f'
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i'))
 ORDER BY 1
 
+-- name: own
+-- What is in the plane's own schema.
+SELECT relname::text FROM pg_class
+WHERE relnamespace = 'polyplane'::regnamespace AND relkind IN ('r', 'p', 'v', 'S')
+
 -- name: granted
 -- What was noted when rights were given last.
 SELECT coalesce(obj_description('polyplane'::regnamespace, 'pg_namespace'), '')
