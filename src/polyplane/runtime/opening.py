@@ -199,7 +199,7 @@ async def _open_on(
     journal = Journal(truth.projector)
     epoch = await settle_epoch(declared, journal, feed, settings.home)
     stores = await _open_stores(declared, settings, urls, stack)
-    stores.ring = await open_ring(declared, settings, database)
+    stores.ring = await open_ring(declared, settings, truth.app)
     if stores.ring is not None:
         stack.push_async_callback(stores.ring.close)
         if any(projection.secrets for projection in declared.projections):

@@ -21,7 +21,7 @@ APP: Final[Mapping[str, str]] = {
     "saga_signal": _KEEP,
     "blob": _KEEP,
     "blob_part": _KEEP,
-    "data_keys": _KEEP,
+    "data_keys": _NOTE,
     "organizations": _KEEP,
     "users": _KEEP,
     "members": _KEEP,
@@ -45,7 +45,7 @@ PROJECTOR: Final[Mapping[str, str]] = {
     "collection": _KEEP,
     "ingested": _KEEP,
     "dead": _KEEP,
-    "data_keys": _READ,
+    "data_keys": "SELECT, UPDATE",
 }
 """What derives, proves and keeps the positions."""
 
