@@ -1,7 +1,7 @@
 """Row-level security, made from the marks on models: what is to be so on each table.
 
-A table whose model says whose a row is (`marks.tenant`) has row security enabled and forced, and
-up to three policies. What the application does is held to its tenant, and within it to the rows of
+A table whose model says whose a row is (`marks.tenant`, `marks.owner`) has row security enabled and
+forced, and up to three policies. What the application does is held to its tenant, and in it to rows of
 its user unless it sees all. The owner of the table, who migrates, sees everything as long as it
 acts for nobody: a transaction of the plane always acts for somebody. The plane's own work, which
 derives and copies, reads everything and writes nothing.
@@ -32,11 +32,11 @@ _OWNER_TYPES: Final = {"UUID": "uuid", "VARCHAR": "text", "TEXT": "text"}
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A table whose rows are a tenant's: how the columns are called that say whose."""
+    """A table whose rows are a tenant's or a user's: what the columns are called that say whose."""
 
     schema: str
     name: str
-    tenant: str
+    tenant: str | None
     owner: str | None = None
     owner_type: str = "uuid"
 
@@ -81,19 +81,14 @@ def quoted(name: str) -> str:
 
 
 def guarded(models: Sequence[type[Model]]) -> list[Guarded]:
-    """The tables of `models` that are marked with a tenant, in the order of their names.
+    """The tables of `models` that are marked with a tenant or an owner, by their names.
 
-    Raises Misconfigured for an owner without a tenant, or one that is no id of a user.
+    Raises Misconfigured for an owner that is no id of a user.
     """
     found = []
     for table in {table_name(table_of(it)): table_of(it) for it in models}.values():
         tenant, owner = tenant_column(table), owner_column(table)
-        if tenant is None:
-            if owner is not None:
-                raise Misconfigured(
-                    f"{table_name(table)} has an owner and no tenant.",
-                    fix="Mark a column with marks.tenant().",
-                )
+        if tenant is None and owner is None:
             continue
         kind = "UUID" if owner is None else str(owner.type).partition("(")[0].upper()
         kind = "UUID" if kind == "CHAR" and owner is not None and _is_uuid(owner.type) else kind
@@ -106,7 +101,7 @@ def guarded(models: Sequence[type[Model]]) -> list[Guarded]:
             Guarded(
                 table.schema or "public",
                 table.name,
-                tenant.name,
+                None if tenant is None else tenant.name,
                 None if owner is None else owner.name,
                 _OWNER_TYPES[kind],
             )
@@ -120,7 +115,10 @@ def _is_uuid(kind: object) -> bool:
 
 def policies(table: Guarded, owner: str, readers: Sequence[str]) -> list[Policy]:
     """The policies of a table that belongs to the role `owner`; `readers` see every row."""
-    mine = f"{quoted(table.tenant)} = {_TENANT}"
+    # Of users of any tenant where it has none; but never for who acts for nobody.
+    mine = f"{_TENANT} IS NOT NULL"
+    if table.tenant is not None:
+        mine = f"{quoted(table.tenant)} = {_TENANT}"
     if table.owner is not None:
         column, user = quoted(table.owner), _USER.format(type=table.owner_type)
         mine = f"{mine} AND ({column} IS NULL OR {column} = {user} OR {_SEES_ALL})"
