@@ -48,8 +48,11 @@ async def test_everything_works_through_it(settings: pp.Settings, plane_of: Plan
     async with plane.write(actor="x", tenant="a") as tx:
         tx.add(Stamp(id=1, tenant_id="a"))
     await plane.settled(tx.token, timeout_s=20)
-    assert len(await plane[LetterSearch].search([1, 2, 3, 4], limit=100)) == 20
-    assert await plane[StampEntry].get(1) == {"value": 1}
+    assert (
+        len(await plane.acting(pp.Caller("x", "a"))[LetterSearch].search([1, 2, 3, 4], limit=100))
+        == 20
+    )
+    assert await plane.acting(pp.Caller("x", "a"))[StampEntry].get(1) == {"value": 1}
     for _ in range(3):
         ended = await plane.sagas.finished(await plane.sagas.start(Posting, {}, tenant="b"))
         assert ended.state == "done"

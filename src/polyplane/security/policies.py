@@ -1,8 +1,8 @@
 """Row-level security, made from the marks on models: what is to be so on each table.
 
 A table whose model says whose a row is (`marks.tenant`, `marks.owner`) has row security enabled and
-forced, and up to three policies. What the application does is held to its tenant, and in it to rows of
-its user unless it sees all. The owner of the table, who migrates, sees everything as long as it
+forced, and up to three policies. What the application does is held to its tenant, and in it to rows
+of its user unless it sees all. The owner of the table, who migrates, sees everything as long as it
 acts for nobody: a transaction of the plane always acts for somebody. The plane's own work, which
 derives and copies, reads everything and writes nothing.
 """
