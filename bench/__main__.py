@@ -34,6 +34,7 @@ from bench import (
     poison,
     rebuild,
     relay,
+    rls,
     sagas,
     telemetry,
     verify,
@@ -62,6 +63,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "waiting": waiting.measure,
     "blobs": blobs.measure,
     "audit": audit.measure,
+    "rls": rls.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

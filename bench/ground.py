@@ -52,6 +52,12 @@ class Ground:
             await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return url.set(database=name).render_as_string(hide_password=False)
 
+    def login(self, name: str, database_url: str) -> str:
+        """The URL of a login of fewer rights on the same database."""
+        url = make_url(self.engines.logins[f"postgres.{name}"])
+        database = make_url(database_url).database
+        return url.set(database=database).render_as_string(hide_password=False)
+
     def settings(self, database_url: str) -> Settings:
         """Settings of a plane on `database_url` that shares nothing else but the servers."""
         name = f"b{uuid4().hex[:12]}"

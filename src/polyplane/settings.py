@@ -54,8 +54,27 @@ class Settings(BaseModel):
         description="Prefix of NATS streams and subjects and of cache keys.",
     )
     database_url: SecretStr | None = Field(default=None, description="PostgreSQL, the truth.")
+    database_app_url: SecretStr | None = Field(
+        default=None,
+        description="The same for a login of fewer rights, which the application acts as.",
+    )
+    database_projector_url: SecretStr | None = Field(
+        default=None, description="The same for what derives and proves."
+    )
+    database_relay_url: SecretStr | None = Field(
+        default=None, description="The same for what publishes."
+    )
+    database_backup_url: SecretStr | None = Field(
+        default=None, description="The same for what copies."
+    )
+    database_audit_url: SecretStr | None = Field(
+        default=None, description="The same for what seals the audit."
+    )
     db_max_connections: int = Field(
-        default=20, ge=4, le=1000, description="Connections of this process."
+        default=20,
+        ge=4,
+        le=1000,
+        description="Connections of this process, as the app and as the projector.",
     )
     db_pool_timeout_s: float = Field(default=30, gt=0, description="Wait for a free connection.")
     db_call_timeout_s: float = Field(
@@ -115,6 +134,13 @@ class Settings(BaseModel):
         default="",
         pattern=r"^([0-9a-f]{64}(,[0-9a-f]{64})*)?$",
         description="Public keys of other homes, or of before, whose seals count; comma-separated.",
+    )
+    strict: bool = Field(
+        default=False,
+        description="Refuse engines beyond this machine without verified TLS, and a single login.",
+    )
+    vectors_require_encrypted_disk: bool = Field(
+        default=False, description="Refuse vectors on a disk that is not encrypted."
     )
     api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(default=8765, ge=0, le=65535, description="Its port; 0 takes a free one.")

@@ -109,6 +109,10 @@ class Engine(ABC):
     def url(self, site: Site) -> str:
         """Where its clients find it, secrets included."""
 
+    def logins(self, site: Site) -> dict[str, str]:
+        """The same for logins that may do less, by what they are for."""
+        return {}
+
     def litter(self, site: Site) -> list[Path]:
         """What the server may leave outside its folder when it ends."""
         return []

@@ -65,6 +65,11 @@ class Keeper:
         self.health = EngineHealth(engine.name, "stopped", None, None, 0, datetime.now(UTC), "")
 
     @property
+    def logins(self) -> dict[str, str]:
+        """Where clients of fewer rights find it, by what they are for."""
+        return self._engine.logins(self._site)
+
+    @property
     def url(self) -> str:
         """Where the engine's clients find it."""
         return self._engine.url(self._site)

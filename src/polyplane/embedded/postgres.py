@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGINT, SIGQUIT
 from typing import Any, ClassVar, LiteralString
@@ -18,6 +19,7 @@ from polyplane.embedded.files import sync_folder, write_file
 from polyplane.embedded.process import run
 from polyplane.embedded.seal import path_of, told
 from polyplane.errors import EngineFailed
+from polyplane.security.grants import NAMES, session_sql
 
 ADMIN = "postgres"
 OWNER = "polyplane"
@@ -53,7 +55,7 @@ listen_addresses = '{host}'
 port = {port}
 unix_socket_directories = '{sockets}'
 unix_socket_permissions = 0700
-max_connections = 100
+max_connections = 200
 shared_buffers = 128MB
 dynamic_shared_memory_type = posix
 
@@ -79,7 +81,7 @@ class Postgres(Engine):
     program_name: ClassVar[str] = "postgres"
     tools: ClassVar[tuple[str, ...]] = ("initdb",)
     ports: ClassVar[tuple[str, ...]] = ("client",)
-    secrets: ClassVar[tuple[str, ...]] = ("admin", "owner")
+    secrets: ClassVar[tuple[str, ...]] = ("admin", "owner", *NAMES)
     # Fast: ends the sessions, writes a checkpoint. Then at once, and it will have to recover.
     stop_signals = ((SIGINT, 10.0), (SIGQUIT, 5.0))
     start_timeout_s = 120.0  # it may have a lot of WAL to replay
@@ -175,10 +177,11 @@ class Postgres(Engine):
         ]
 
     async def ready(self, site: Site) -> None:
-        """It answers to both passwords; the owner and the database are there."""
+        """It answers to the administrator; the owner, the database and the logins are there."""
         try:
             async with await self._connected(site, "postgres") as connection:
                 await _ensure_database(connection, site.secrets["owner"])
+                await _ensure_logins(connection, site.secrets)
         except psycopg.Error as error:
             raise NotReady(str(error)) from error
 
@@ -189,7 +192,37 @@ class Postgres(Engine):
 
     def url(self, site: Site) -> str:
         """The owner's view of the database."""
-        return f"postgresql://{OWNER}:{site.secrets['owner']}@{HOST}:{site.ports['client']}/{OWNER}"
+        return _url(site, OWNER, "owner")
+
+    def logins(self, site: Site) -> dict[str, str]:
+        """The same for each login that has fewer rights."""
+        return {name: _url(site, f"{OWNER}_{name}", name) for name in NAMES}
+
+
+def _url(site: Site, role: str, secret: str) -> str:
+    return f"postgresql://{role}:{site.secrets[secret]}@{HOST}:{site.ports['client']}/{OWNER}"
+
+
+async def _ensure_logins(
+    connection: psycopg.AsyncConnection[Any], secrets: Mapping[str, str]
+) -> None:
+    """Make the logins of less right where they are missing; each is there with all it needs."""
+    cursor = await connection.execute("SELECT rolname FROM pg_roles")
+    there = {name for (name,) in await cursor.fetchall()}
+    for name in NAMES:
+        role = f"{OWNER}_{name}"
+        if role in there:
+            continue
+        create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+        async with connection.transaction():
+            await connection.execute(
+                create.format(sql.Identifier(role), sql.Literal(secrets[name]))
+            )
+            await connection.execute(
+                sql.SQL("ALTER ROLE {} SET search_path = public").format(sql.Identifier(role))
+            )
+            for line in session_sql(role):
+                await connection.execute(line.encode())
 
 
 async def _ensure_database(connection: psycopg.AsyncConnection, password: str) -> None:
@@ -205,6 +238,8 @@ async def _ensure_database(connection: psycopg.AsyncConnection, password: str) -
         await connection.execute(create.format(owner, sql.Literal(password)))
         # Else what this role creates without a schema lands in the plane's, which has its name.
         await connection.execute(sql.SQL("ALTER ROLE {} SET search_path = public").format(owner))
+        for line in session_sql(OWNER):
+            await connection.execute(line.encode())
     if not await exists("SELECT FROM pg_database WHERE datname = %s"):
         await connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(owner, owner))
 

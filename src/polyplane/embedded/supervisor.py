@@ -54,6 +54,15 @@ class Engines:
         """
         return {URL_NAMES.get(name, name): k.url for name, k in self._keepers.items()}
 
+    @property
+    def logins(self) -> Mapping[str, str]:
+        """Where logins of fewer rights find their engine, secrets included: `postgres.app`..."""
+        return {
+            f"{URL_NAMES.get(name, name)}.{login}": url
+            for name, keeper in self._keepers.items()
+            for login, url in keeper.logins.items()
+        }
+
     def health(self) -> Mapping[str, EngineHealth]:
         """What is known of each engine now."""
         return {name: keeper.health for name, keeper in self._keepers.items()}

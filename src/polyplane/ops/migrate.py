@@ -277,6 +277,7 @@ def _engine(url: str) -> Iterator[sa.Engine]:
         connect_args={
             "connect_timeout": 10,
             "application_name": "polyplane migrate",
+            "prepare_threshold": None,  # there may be a pooler between
             "options": "-c timezone=UTC",
         },
     )

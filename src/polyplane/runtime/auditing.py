@@ -34,7 +34,7 @@ class Audit:
     def __init__(self, opened: Open, settings: Settings) -> None:
         self._opened = opened
         self._settings = settings
-        self._trail = Trail(opened.database)
+        self._trail = Trail(opened.truth.audit)
 
     async def __call__(
         self,

@@ -89,7 +89,7 @@ class Keeper:
         opened = self._opened
         projector = Projector(
             target,
-            opened.database,
+            opened.truth.projector,
             opened.journal,
             opened.feed,
             opened.feed.subjects,
@@ -106,7 +106,7 @@ class Keeper:
         opened = self._opened
         return Rebuild(
             target,
-            opened.database,
+            opened.truth.projector,
             opened.journal,
             opened.feed,
             opened.feed.subjects,
@@ -125,7 +125,7 @@ def sides(opened: Open, target: Target, timeout_s: float) -> tuple[TruthOfTarget
     """What truth says and what the store holds of a collection, to compare."""
     truth = TruthOfTarget(
         target,
-        opened.database,
+        opened.truth.projector,
         opened.journal,
         opened.feed,
         opened.feed.subjects.changes,
@@ -203,7 +203,7 @@ async def _fill_and_project(opened: Open, projector: Projector) -> None:
     if name not in rows or not rows[name].filled:
         await backfill(
             projector.target,
-            opened.database,
+            opened.truth.projector,
             opened.journal,
             opened.feed,
             opened.feed.subjects,

@@ -87,7 +87,7 @@ class Keys:
         """What there is; nothing of it is a key."""
         wrapping = self._ring.wrapping
         known = getattr(wrapping, "ids", [wrapping.primary])
-        found = {it.kek: it for it in await secret_keys.counts(self._opened.database)}
+        found = {it.kek: it for it in await secret_keys.counts(self._opened.truth.projector)}
         gone = found.pop(None, None)
         every = dict.fromkeys([*known, *(kek for kek in found if kek is not None)])
         rows = [(kek, found.get(kek)) for kek in every]
@@ -113,7 +113,7 @@ class Keys:
         then it is gone on with. Of keys from elsewhere the primary one is what it is there. Rows
         are not touched. What is interrupted is gone on with by the next call.
         """
-        ring, database = self._ring, self._opened.database
+        ring, database = self._ring, self._opened.truth.projector
         left = await secret_keys.count_left(database, ring.wrapping.primary)
         made = not left and isinstance(ring.wrapping, KeyFile)
         if made:
@@ -149,7 +149,7 @@ class Keys:
         chosen = {"person": person, "tenant": tenant}
         if not any(chosen.values()):
             raise Refused("Name a person, or a tenant.", field="person")
-        ring, database = self._ring, self._opened.database
+        ring, database = self._ring, self._opened.truth.projector
         if dry:
             keys, rows = await secret_keys.encrypted_with(database, chosen, self._declared.secrets)
             return Destroyed(keys, rows)

@@ -26,6 +26,7 @@ from polyplane.runtime.opening import Open
 from polyplane.runtime.sagas import start_sagas
 from polyplane.runtime.sealing import start_sealing
 from polyplane.stores.catalog import engine_of
+from polyplane.truth.journal import Journal
 
 _log = structlog.get_logger(__name__)
 
@@ -157,7 +158,12 @@ async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
         return not await journal.behind(opened.epoch, keeper.reads())
 
     opened.relay = Relay(
-        opened.database, journal, feed, subjects, epoch=opened.epoch, all_applied=all_applied
+        opened.truth.relay,
+        Journal(opened.truth.relay),
+        feed,
+        subjects,
+        epoch=opened.epoch,
+        all_applied=all_applied,
     )
     opened.crew.add("relay", opened.relay.run)
     opened.tenure = Tenure(journal.leases, epoch=opened.epoch)

@@ -30,29 +30,27 @@ from polyplane.flow.sealing import Sealer
 from polyplane.flow.tenure import Tenure
 from polyplane.model.drift import Far
 from polyplane.model.projection import Projection, Vectors
-from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.ring import keyed, open_ring
 from polyplane.runtime.targets import Stores
+from polyplane.runtime.truth import Truth, open_truth
 from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
+from polyplane.security.grants import NAMES
+from polyplane.security.transport import exposed
+from polyplane.security.volume import disk_is_encrypted
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, engine_of, open_store
 from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.protocol import Embedder
-from polyplane.truth.capture import Triggers, install, remove_dangling
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
-from polyplane.truth.scan import source_of
-from polyplane.truth.touching import touching_of, unindexed
 
 _log = structlog.get_logger(__name__)
 
-AWAKE_S: Final = 60.0
-"""How long to wait for a PostgreSQL that is there, but still recovers."""
 RESTARTED_S: Final = 20.0
 """How long to try again when an engine of ours dies meanwhile: it is restarted."""
 _AGAIN_S: Final = 0.5
@@ -66,6 +64,8 @@ ENGINE_SETTINGS: Final = {
     "seaweedfs": "objects_url",
 }
 """Embedded engine -> the setting that makes it unnecessary."""
+LOGIN_SETTINGS: Final = {f"postgres.{name}": f"database_{name}_url" for name in NAMES}
+"""Login of fewer rights -> its setting, beside that of the owner."""
 _URL_NAMES: Final = {"seaweedfs": "s3"}
 
 
@@ -74,7 +74,7 @@ class Open:
     """Everything that is open while a plane is."""
 
     urls: Mapping[str, str]
-    database: Database
+    truth: Truth
     journal: Journal
     feed: JetStream
     epoch: int
@@ -105,9 +105,36 @@ class Open:
     alarms: Alarms = field(default_factory=Alarms)
 
     @property
+    def database(self) -> Database:
+        """Truth as the application may see and change it."""
+        return self.truth.app
+
+    @property
     def targets(self) -> dict[str, Target]:
         """Projection -> what this code derives, and the collection it goes to."""
         return self.generations.targets
+
+
+def check_strict(settings: Settings) -> None:
+    """Raise Misconfigured for what `strict` and `vectors_require_encrypted_disk` refuse."""
+    names = [name for name in Settings.model_fields if name.endswith("_url")]
+    urls = {name: url for name in names if (url := settings.url(name))}
+    if settings.strict:
+        for name, fix in exposed(urls).items():
+            raise Misconfigured(
+                f"strict: {name} leads beyond this machine without verified TLS.",
+                fix=f"It needs {fix}.",
+            )
+    if settings.vectors_require_encrypted_disk:
+        url = urls.get("vector_url") or f"lancedb://{settings.home.absolute() / 'lancedb'}"
+        scheme, _, path = url.partition("://")
+        folder = Path(path.removeprefix("local"))
+        is_here = scheme == "lancedb" or url.startswith("qdrant://local/")
+        if is_here and not disk_is_encrypted(folder):
+            raise Misconfigured(
+                f"{folder} is on a disk that is not encrypted.",
+                fix="Put the home, or vector_url, on an encrypted one.",
+            )
 
 
 async def open_all(
@@ -124,6 +151,7 @@ async def open_all(
     `moves` says whether this process is going to. A worker starts no engine and prepares no truth:
     raises Misconfigured without their URLs.
     """
+    check_strict(settings)
     adapters = asyncio.create_task(asyncio.to_thread(_load_adapters, declared, settings))
     try:
         engines, urls = await _start_engines(declared, settings, stack, tell, may=not is_worker)
@@ -166,23 +194,14 @@ async def _open_on(
     damage: dict[str, list[str]],
 ) -> Open:
     """Open truth, feed and stores on engines that run. Safe to repeat."""
-    database = Database(
-        urls["postgres"],
-        max_connections=settings.db_max_connections,
-        pool_timeout_s=settings.db_pool_timeout_s,
-        call_timeout_s=settings.db_call_timeout_s,
-    )
-    stack.push_async_callback(database.close)
-    await database.awake(AWAKE_S)
-    if not is_worker:
-        await prepare_truth(declared, database, urls["postgres"])
+    truth = await open_truth(declared, settings, urls, stack, prepare=not is_worker)
     feed = await connect(urls["nats"], settings.namespace)
     stack.push_async_callback(feed.close)
     await ensure_streams(declared, feed)
-    journal = Journal(database)
+    journal = Journal(truth.projector)
     epoch = await settle_epoch(declared, journal, feed, settings.home)
     stores = await _open_stores(declared, settings, urls, stack)
-    stores.ring = await open_ring(declared, settings, database)
+    stores.ring = await open_ring(declared, settings, truth.app)
     if stores.ring is not None:
         stack.push_async_callback(stores.ring.close)
         if any(projection.secrets for projection in declared.projections):
@@ -193,8 +212,8 @@ async def _open_on(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
-    sagas = Sagas(declared.sagas, database, lambda: opened.runner)
-    opened = Open(urls, database, journal, feed, epoch, stores, generations, sagas)
+    sagas = Sagas(declared.sagas, truth.app, lambda: opened.runner)
+    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas)
     opened.is_worker = is_worker
     opened.damage = damage
     await _prepare_generations(declared, opened, moves=moves and not is_worker)
@@ -222,6 +241,8 @@ async def _start_engines(
         for name, setting in ENGINE_SETTINGS.items()
         if (url := settings.url(setting))
     }
+    if "postgres" in urls:
+        urls |= {it: url for it, name in LOGIN_SETTINGS.items() if (url := settings.url(name))}
     wanted = [name for name in declared.engines() if _URL_NAMES.get(name, name) not in urls]
     if not wanted:
         return None, urls
@@ -233,25 +254,7 @@ async def _start_engines(
     engines = Engines(settings.home, wanted=wanted)
     await engines.start(tell)
     stack.push_async_callback(engines.stop)
-    return engines, dict(engines.urls) | urls
-
-
-async def prepare_truth(declared: Declared, database: Database, url: str) -> None:
-    """Migrate, create what no migration brings, and install capture. Idempotent."""
-    components = [Component(a.name, a.migrations) for a in declared.applications if a.migrations]
-    await migrate_up(url, [CORE, *components])
-    migrated = {m for a in declared.applications if a.migrations for m in a.models}
-    await create_missing(database, [model for model in declared.models if model not in migrated])
-    touching = {it.name: it for p in declared.projections for it in touching_of(p)}
-    wanted: list[Triggers] = [source_of(p.model).captured for p in declared.projections]
-    wanted += touching.values()
-    named = {triggers.name: triggers for triggers in wanted}
-    async with database.connection() as connection:
-        await remove_dangling(connection)
-        for name in await install(connection, [named[it] for it in sorted(named)]):
-            _log.info("capture.installed", table=name)
-        for name in await unindexed(connection, list(touching.values())):
-            _log.warning("touch.unindexed", column=name)
+    return engines, {**engines.urls, **engines.logins, **urls}
 
 
 def _store_urls(declared: Declared, settings: Settings) -> dict[str, str]:

@@ -44,7 +44,7 @@ def reader_of(declared: Declared, opened: Open, wanted: Any, scope: Scope | None
         known.own[name],
         reading,
         opened.stores.cache,
-        opened.database,
+        opened.truth.projector,
         opened.feed,
         opened.feed.subjects.changes,
         lambda: opened.epoch,

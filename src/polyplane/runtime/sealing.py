@@ -34,7 +34,7 @@ def start_sealing(opened: Open, settings: Settings, stack: AsyncExitStack) -> No
         places.append(SealObjects(partial(ready_store, opened)))
     key = sealing_key(settings)
     sealer = Sealer(
-        Trail(opened.database),
+        Trail(opened.truth.audit),
         opened.journal,
         key,
         trusted_keys(settings),

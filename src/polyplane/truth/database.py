@@ -22,21 +22,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from polyplane.errors import Misconfigured, TruthDown
 from polyplane.model.caller import Caller
+from polyplane.security.grants import SESSION, session_sql
 from polyplane.truth.lending import Lender
+from polyplane.truth.statements import statement
 
 RV = TypeVar("RV")
 Connection = psycopg.AsyncConnection[TupleRow]
 
-_SESSION = (
-    "-c timezone=UTC -c idle_in_transaction_session_timeout=60s"
-    # So that a key has one text, here and in the triggers.
-    " -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex"
+# So that a key has one text, here and in the triggers.
+_OPTIONS = " ".join(
+    "-c {}={}".format(name, value.replace(" ", "\\ ")) for name, value in SESSION.items()
 )
 _AWAKE_POLL_S = 0.1
 _KEPT = 12
 """Connections that stay open when nobody needs them: a new one costs as much as a lot of work."""
 _TURN_S = 0.005
 """For how long one answer may keep the event loop from others."""
+_POOLER = "In pgbouncer.ini: ignore_startup_parameters = options"
 _FIX = "Check that PostgreSQL runs and that DATABASE_URL names it; then try again."
 _DAMAGED = (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted)
 _MEND = (
@@ -61,17 +63,21 @@ def in_our_words() -> Iterator[None]:
     try:
         yield
     except (psycopg.OperationalError, PoolTimeout) as error:
-        raise TruthDown(f"PostgreSQL does not answer ({_short(error)}).", fix=_FIX) from error
+        raise _in_our_words(error) from error
     except _DAMAGED as error:
-        raise TruthDown(f"PostgreSQL is damaged ({_short(error)}).", fix=_MEND) from error
+        raise _in_our_words(error) from error
     except DBAPIError as error:
-        if isinstance(error.orig, psycopg.OperationalError):
-            raise TruthDown(
-                f"PostgreSQL does not answer ({_short(error.orig)}).", fix=_FIX
-            ) from error
-        if isinstance(error.orig, _DAMAGED):
-            raise TruthDown(f"PostgreSQL is damaged ({_short(error.orig)}).", fix=_MEND) from error
+        if isinstance(error.orig, (psycopg.OperationalError, *_DAMAGED)):
+            raise _in_our_words(error.orig) from error
         raise
+
+
+def _in_our_words(error: BaseException) -> Misconfigured | TruthDown:
+    if "unsupported startup parameter" in str(error):
+        return Misconfigured(f"The pooler refuses it ({_short(error)}).", fix=_POOLER)
+    if isinstance(error, _DAMAGED):
+        return TruthDown(f"PostgreSQL is damaged ({_short(error)}).", fix=_MEND)
+    return TruthDown(f"PostgreSQL does not answer ({_short(error)}).", fix=_FIX)
 
 
 def _short(error: BaseException) -> str:
@@ -122,6 +128,26 @@ class _Answering(psycopg.AsyncConnection[Any]):
             raise
 
 
+async def _is_pooled(connection: _Answering) -> bool:
+    """Whether a pooler stands between us and PostgreSQL: another process answers than greeted us.
+
+    Raises Misconfigured when sessions are not as the plane needs them, as behind a pooler that
+    takes no options.
+    """
+    cursor = await connection.execute(statement("guard", "session"), prepare=False)
+    row = await cursor.fetchone()
+    await connection.rollback()
+    assert row is not None
+    strange = [name for name, have in zip(SESSION, row[1:], strict=True) if have != SESSION[name]]
+    if strange:
+        role = connection.info.user
+        raise Misconfigured(
+            f"Sessions of {role} have another {strange[0]}; the pooler passes no options on.",
+            fix="; ".join(session_sql(role)) + ". Then have the pooler connect anew.",
+        )
+    return bool(row[0] != connection.info.backend_pid)
+
+
 class Database:
     """A pool of connections to the truth. Opening is lazy; `close` when done."""
 
@@ -147,17 +173,26 @@ class Database:
             connect_args={
                 "connect_timeout": max(2, int(call_timeout_s)),
                 "application_name": "polyplane",
-                "options": _SESSION,
+                "options": _OPTIONS,
                 "async_creator_fn": self._connect,
             },
         )
         self.lender = Lender(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
         self.session_of: Callable[[Caller], Mapping[str, Any]] = lambda _: {}
         """How a session for somebody is to be made; another where rows have secrets."""
+        self._is_pooled: bool | None = None
 
     async def _connect(self, *args: Any, **kwargs: Any) -> _Answering:
         connection = await _Answering.connect(*args, **kwargs)
         connection.deadline_s = self.statement_timeout_s
+        if self._is_pooled is None:
+            try:
+                self._is_pooled = await _is_pooled(connection)
+            except BaseException:
+                await connection.close()
+                raise
+        if self._is_pooled:  # what is prepared stays with a server connection, which others get
+            connection.prepare_threshold = None
         return connection
 
     @asynccontextmanager

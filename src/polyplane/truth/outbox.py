@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from polyplane.truth.database import Connection, Database
 from polyplane.truth.statements import statement
@@ -24,7 +23,6 @@ PAGE_ROWS: Final = 5_000
 PAGE_KEYS: Final = 50_000
 FETCH_ROWS: Final = 200
 """Rows of one answer: each may hold 1,000 keys. A window of no more takes a single statement."""
-PARTITION_ROWS: Final = 10_000_000
 EVERYTHING: Final = 2**62
 BEFORE_EVERYTHING: Final = "1:1:"
 """The snapshot that has seen nothing: a first window holds the whole outbox."""
@@ -151,20 +149,6 @@ async def keep_partitions(connection: Connection, *, drop: bool) -> None:
 async def _keep_partitions(connection: Connection, drop: bool) -> None:
     cursor = await connection.execute(statement("outbox", "next_partition"))
     if row := await cursor.fetchone():
-        start = row[0]
-        await connection.execute(
-            sql.SQL(
-                "CREATE TABLE IF NOT EXISTS {} PARTITION OF polyplane.outbox"
-                " FOR VALUES FROM ({}) TO ({})"
-            ).format(
-                sql.Identifier("polyplane", f"outbox_{start // PARTITION_ROWS + 1}"),
-                sql.Literal(start),
-                sql.Literal(start + PARTITION_ROWS),
-            )
-        )
+        await connection.execute(statement("outbox", "make_partition"), {"start": row[0]})
     if drop:
-        cursor = await connection.execute(statement("outbox", "spent_partitions"))
-        for (name,) in await cursor.fetchall():
-            await connection.execute(
-                sql.SQL("DROP TABLE {}").format(sql.Identifier("polyplane", name))
-            )
+        await connection.execute(statement("outbox", "drop_partitions"))

@@ -180,13 +180,11 @@ def _holds(rows: SecretRows) -> sql.Composed:
 
 
 def _touch(it: Touched) -> sql.Composed:
-    """Note a change of the rows, in pieces as the triggers make them; how many keys in each."""
+    """Note a change of the rows, as `outbox.touch` does; how many keys."""
     captured = Captured(it.rows.table)
     key = captured.key() if it.holder is None else text_of(it.holder.holder)
     return sql.SQL(
-        "INSERT INTO polyplane.outbox (tbl, op, keys)"
-        " SELECT %(table)s, 'R', array_agg(key ORDER BY n) FROM ("
-        "   SELECT key, row_number() OVER () AS n FROM ("
-        "     SELECT DISTINCT {key} AS key FROM {table} r WHERE {holds}) k WHERE key IS NOT NULL) j"
-        " GROUP BY (n - 1) / 1000 RETURNING cardinality(keys)"
+        "SELECT count(*), polyplane.touch(%(table)s, array_agg(key), array_agg('R'::text))"
+        " FROM (SELECT DISTINCT {key} AS key FROM {table} r WHERE {holds}) k"
+        " WHERE key IS NOT NULL HAVING count(*) > 0"
     ).format(key=key, table=captured.identifier, holds=_holds(it.rows))

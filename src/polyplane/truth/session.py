@@ -16,11 +16,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
-from polyplane.errors import Conflict, PolyplaneError, Refused, TooLarge
+from polyplane.errors import Conflict, Forbidden, PolyplaneError, Refused, TooLarge
 from polyplane.model.audit import DONE, Entry
 from polyplane.model.caller import Caller
 from polyplane.model.position import Token
-from polyplane.model.table import Model
+from polyplane.model.table import Model, table_name
 from polyplane.truth.auditing import RECORD, RECORD_AND_TELL, AuditedSession, checked, records
 from polyplane.truth.context import SET_IN_SESSION, settings_of
 from polyplane.truth.database import Database, in_our_words
@@ -236,10 +236,13 @@ def refusal(error: BaseException | None) -> PolyplaneError | None:
     """The error of ours for a constraint's or a type's refusal, or None for anything else."""
     if isinstance(error, _OVERTAKEN):
         return Conflict("Another transaction was at the same rows; nothing is stored.", fix=_AGAIN)
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        said = error.diag.message_primary or "insufficient privilege"
+        return Forbidden(f"PostgreSQL does not let this caller do it: {said}.")
     if not isinstance(error, psycopg.errors.IntegrityError | psycopg.errors.DataError):
         return None
     told = error.diag
-    column = told.column_name or _column_of(told.message_detail) or told.constraint_name or ""
+    column = told.column_name or _column_of(told) or told.constraint_name or ""
     match error:
         case psycopg.errors.UniqueViolation() | psycopg.errors.ExclusionViolation():
             return Conflict(f"There is already a row with this {column}.", field=column)
@@ -254,8 +257,24 @@ def refusal(error: BaseException | None) -> PolyplaneError | None:
     return Refused((told.message_primary or "A value does not fit") + ".", field=column)
 
 
-def _column_of(detail: str | None) -> str:
-    """The columns of `Key (a, b)=(...) already exists.`, without the values and the tenant."""
-    found = re.match(r"Key \(([^)]*)\)=", detail or "")
-    names = found[1].split(", ") if found else []
+def _column_of(told: psycopg.errors.Diagnostic) -> str:
+    """The columns of a key that is refused, without the values and the tenant.
+
+    Of `Key (a, b)=(...) already exists.`; where row security hides that, of the constraint's model.
+    """
+    found = re.match(r"Key \(([^)]*)\)=", told.message_detail or "")
+    names = found[1].split(", ") if found else _columns_of_model(told)
     return ", ".join(name for name in names if name != "tenant_id" or len(names) == 1)
+
+
+def _columns_of_model(told: psycopg.errors.Diagnostic) -> list[str]:
+    for mapper in Model.registry.mappers:
+        table = mapper.local_table
+        if (
+            isinstance(table, sa.Table)
+            and table_name(table) == f"{told.schema_name}.{told.table_name}"
+        ):
+            for constraint in table.constraints:
+                if constraint.name == told.constraint_name:
+                    return [column.name for column in getattr(constraint, "columns", ())]
+    return []

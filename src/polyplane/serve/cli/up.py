@@ -136,7 +136,11 @@ class _Run:
         return engines
 
     def _announce(self, plane: Plane, url: str) -> None:
-        shown = {name: without_secrets(engine) for name, engine in plane.opened.urls.items()}
+        shown = {
+            name: without_secrets(engine)
+            for name, engine in plane.opened.urls.items()
+            if "." not in name  # a login of an engine
+        }
         self._report.data = {
             "api_url": url,
             "home": str(self._settings.home),

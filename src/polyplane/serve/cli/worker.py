@@ -12,6 +12,7 @@ from rich.text import Text
 
 from polyplane.errors import HomeBusy, Misconfigured
 from polyplane.plane import Plane
+from polyplane.runtime.opening import LOGIN_SETTINGS
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.remote import find_running
@@ -24,6 +25,7 @@ _URLS: Final = {
     "nats": "nats_url",
     "valkey": "cache_url",
     "s3": "objects_url",
+    **LOGIN_SETTINGS,
 }
 """What `up` calls an engine -> the setting."""
 

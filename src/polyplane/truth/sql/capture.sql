@@ -66,13 +66,15 @@ END $body$;
 -- TRUNCATE has no transition table: the keys are read before they go, from a partition its own.
 CREATE OR REPLACE FUNCTION {truncate}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings} AS $body$
+DECLARE tenant text := coalesce(current_setting('polyplane.tenant', true), '');
 BEGIN
-  PERFORM {durable};
+  PERFORM {durable}, set_config('polyplane.tenant', '', true);  -- all rows go, whoever acts
   EXECUTE $sql$
     INSERT INTO polyplane.outbox (tbl, op, keys)
     SELECT {name}, 'T', array_agg(k)
     FROM (SELECT {key} AS k, row_number() OVER () AS n FROM $sql$ || TG_RELID::regclass || $sql$ r) s
     GROUP BY (n - 1) / 1000
   $sql$;
+  PERFORM set_config('polyplane.tenant', tenant, true);
   RETURN NULL;
 END $body$;

@@ -24,15 +24,10 @@ WHERE o.xid >= pg_snapshot_xmin(%(prev)s::pg_snapshot)
 ORDER BY o.seq
 
 -- name: emit
-INSERT INTO polyplane.outbox (tbl, op, body)
-SELECT t, 'E', b FROM unnest(%(types)s::text[], %(bodies)s::jsonb[]) AS u (t, b)
+SELECT polyplane.emit(%(types)s::text[], %(bodies)s::jsonb[])
 
 -- name: touch
--- A change of rows that nobody has changed: their keys, in pieces as the triggers make them.
-INSERT INTO polyplane.outbox (tbl, op, keys)
-SELECT %(table)s, op::"char", array_agg(key ORDER BY n)
-FROM unnest(%(keys)s::text[], %(ops)s::text[]) WITH ORDINALITY AS k (key, op, n)
-GROUP BY op, (n - 1) / 1000
+SELECT polyplane.touch(%(table)s, %(keys)s::text[], %(ops)s::text[])
 
 -- name: next_partition
 -- Where a new partition should begin, or no row while the last one is less than half used.
@@ -47,22 +42,11 @@ WITH bound AS (
 SELECT greatest(upper, (rest / 10000000 + 1) * 10000000 * (rest > 0)::int)
 FROM bound, used WHERE seq > upper - 5000000
 
--- name: spent_partitions
--- Partitions that everything has passed: older than a day, visible to the relay's last snapshot.
-WITH partition AS (
-  SELECT c.relname,
-         (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''?(\d+)'))[1]::bigint AS upper
-  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-  WHERE i.inhparent = 'polyplane.outbox'::regclass AND c.relname <> 'outbox_rest'
-)
-SELECT p.relname
-FROM partition p, polyplane.outbox_seq_seq s,
-     polyplane.relayed r JOIN polyplane.identity i ON i.epoch = r.epoch
-WHERE p.upper <= s.last_value AND NOT EXISTS (
-  SELECT FROM polyplane.outbox o
-  WHERE o.seq < p.upper
-    AND (o.at > now() - interval '24 hours' OR NOT pg_visible_in_snapshot(o.xid, r.snapshot))
-)
+-- name: make_partition
+SELECT polyplane.make_partition(%(start)s)
+
+-- name: drop_partitions
+SELECT polyplane.drop_partitions()
 
 -- name: pending
 -- How many rows wait for the relay, at most 10,000 counted, and the age of the oldest in seconds.

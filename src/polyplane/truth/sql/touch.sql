@@ -74,8 +74,9 @@ END $body$;
 
 CREATE OR REPLACE FUNCTION {truncate}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp{settings} AS $body$
+DECLARE tenant text := coalesce(current_setting('polyplane.tenant', true), '');
 BEGIN
-  PERFORM {durable};
+  PERFORM {durable}, set_config('polyplane.tenant', '', true);  -- all rows go, whoever acts
   EXECUTE $sql$
     INSERT INTO polyplane.outbox (tbl, op, keys)
     SELECT {parent}, 'R', array_agg(k)
@@ -85,5 +86,6 @@ BEGIN
     ) s
     GROUP BY (n - 1) / 1000
   $sql$;
+  PERFORM set_config('polyplane.tenant', tenant, true);
   RETURN NULL;
 END $body$;

@@ -1,0 +1,159 @@
+"""Which login may do what to the plane's own tables, and to the application's.
+
+What is not named here, no login but the owner's may touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
+from typing import Final
+
+from polyplane.security.policies import Logins, quoted
+
+_READ: Final = "SELECT"
+_NOTE: Final = "SELECT, INSERT, UPDATE"
+_KEEP: Final = "SELECT, INSERT, UPDATE, DELETE"
+
+APP: Final[Mapping[str, str]] = {
+    "saga": _KEEP,
+    "saga_step": _KEEP,
+    "saga_signal": _KEEP,
+    "blob": _KEEP,
+    "blob_part": _KEEP,
+    "data_keys": _NOTE,
+    "organizations": _KEEP,
+    "users": _KEEP,
+    "members": _KEEP,
+    "sessions": _KEEP,
+    "api_keys": _KEEP,
+    "sign_in_attempts": _KEEP,
+    "identity_secret": "SELECT, INSERT",
+    "audit": "INSERT",
+}
+"""The application and its sagas and files. No right on the outbox, nor on any position."""
+
+PROJECTOR: Final[Mapping[str, str]] = {
+    "outbox": _READ,
+    "identity": "SELECT, UPDATE",
+    "lease": _KEEP,
+    "relayed": _NOTE,
+    "tail": _KEEP,
+    "projected": _KEEP,
+    "collection": _KEEP,
+    "ingested": _KEEP,
+    "dead": _KEEP,
+    "data_keys": "SELECT, UPDATE",
+}
+"""What derives, proves and keeps the positions."""
+
+RELAY: Final[Mapping[str, str]] = {
+    "outbox": _READ,
+    "outbox_rest": _READ,
+    "outbox_seq_seq": _READ,
+    "identity": _READ,
+    "lease": _NOTE,
+    "relayed": _NOTE,
+    "tail": _NOTE,
+    "projected": _READ,
+}
+"""What publishes."""
+
+AUDIT: Final[Mapping[str, str]] = {
+    "audit": _READ,
+    "audit_seal": "SELECT, INSERT",
+    "audit_exported": _NOTE,
+    "identity": _READ,
+}
+"""What seals the audit, and shows it."""
+
+FUNCTIONS: Final[Mapping[str, str]] = {
+    "polyplane.emit(text[], jsonb[])": "app",
+    "polyplane.touch(text, text[], text[])": "projector",
+    "polyplane.make_partition(bigint)": "relay",
+    "polyplane.drop_partitions()": "relay",
+}
+
+SESSION: Final[Mapping[str, str]] = {
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "idle_in_transaction_session_timeout": "1min",
+}
+"""What a session of the plane needs, as PostgreSQL shows it: the text of a key depends on it."""
+
+NAMES: Final = ("app", "relay", "projector", "backup", "audit")
+"""The logins beside the owner's."""
+
+
+def statements(
+    logins: Logins,
+    schemas: Sequence[str],
+    relations: Sequence[tuple[str, str]],
+    own: Collection[str],
+) -> list[str]:
+    """The grants of every login but the owner's. `own` are the plane's tables that there are;
+    `relations` are (quoted name, kind as in pg_class) of what is in the application's `schemas`.
+    Materialized views are left out: they hold everybody's rows and no policy.
+    """
+    found: list[str] = []
+    plain = [name for name, kind in relations if kind in ("r", "p", "v", "f")]
+    sequences = [name for name, kind in relations if kind == "S"]
+    rights_of = {"app": APP, "projector": PROJECTOR, "relay": RELAY, "audit": AUDIT}
+    for name in NAMES:
+        role = getattr(logins, name)
+        if role is None or role == logins.owner:
+            continue
+        to = quoted(role)
+        found.append(f"GRANT USAGE ON SCHEMA polyplane TO {to}")
+        if name in ("app", "projector", "backup"):
+            found += [f"GRANT USAGE ON SCHEMA {quoted(it)} TO {to}" for it in schemas]
+            rights = _KEEP if name == "app" else _READ
+            found += [f"GRANT {rights} ON {it} TO {to}" for it in plain]
+        if name == "app":
+            found += [f"GRANT USAGE ON SEQUENCE {it} TO {to}" for it in sequences]
+        if name == "backup":
+            found.append(f"GRANT SELECT ON ALL TABLES IN SCHEMA polyplane TO {to}")
+            found += [f"GRANT SELECT ON SEQUENCE {it} TO {to}" for it in sequences]
+        for table, rights in rights_of.get(name, {}).items():
+            if table in own:
+                found.append(f"GRANT {rights} ON polyplane.{quoted(table)} TO {to}")
+        for function, of in FUNCTIONS.items():
+            if of == name:
+                found.append(f"GRANT EXECUTE ON FUNCTION {function} TO {to}")
+    return found
+
+
+def definition_of(statements: Sequence[str]) -> str:
+    """A short name of what `statements` grant."""
+    return blake2b("\n".join(statements).encode(), digest_size=8).hexdigest()
+
+
+def roles_sql(logins: Logins, database: str) -> list[str]:
+    """What a superuser, or whoever may create roles, runs once so that the logins exist.
+
+    The passwords are theirs to set: `\\password NAME` in psql.
+    """
+    found = []
+    for name in NAMES:
+        role = getattr(logins, name)
+        if role is None or role == logins.owner:
+            continue
+        to = quoted(role)
+        found.append(f"CREATE ROLE {to} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;")
+        found.append(f"GRANT CONNECT ON DATABASE {quoted(database)} TO {to};")
+        found += [f"{line};" for line in session_sql(role, database)]
+    return found
+
+
+def session_sql(role: str, database: str | None = None) -> list[str]:
+    """What gives the sessions of `role` what the plane needs, also through a pooler that takes no
+    options: statements for the owner of the role, or itself.
+    """
+    where = "" if database is None else f" IN DATABASE {quoted(database)}"
+    return [
+        f"ALTER ROLE {quoted(role)}{where} SET {name} = '{value}'"
+        for name, value in SESSION.items()
+    ]
