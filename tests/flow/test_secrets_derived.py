@@ -15,6 +15,7 @@ import polyplane as pp
 from polyplane.errors import SecretDestroyed
 from polyplane.marks import Secret
 from polyplane.model.scope import Scope
+from polyplane.runtime.acting import Acting
 from tests.conftest import PlaneOf
 from tests.flow.things import becomes
 from tests.flow.vault import (
@@ -43,6 +44,11 @@ async def account(plane: pp.Plane, token: str, owner: str | None = None) -> Acco
     return row
 
 
+def acting(plane: pp.Plane) -> Acting:
+    """The plane for a program of the tenant."""
+    return plane.acting(pp.Caller(actor="test"))
+
+
 async def read(plane: pp.Plane, key: UUID) -> str:
     """What is revealed of an account."""
     async with plane.read() as session:
@@ -57,8 +63,8 @@ async def test_projections_read_secrets_only_if_they_say_so(plane_of: PlaneOf) -
         row = Account(name="ada", token=Secret("kettle-1234"))
         tx.add(row)
     await plane.settled(tx.token, AccountNames, AccountHints)
-    assert await plane[AccountNames].get(row.id) == {"name": "ada", "token": True}
-    [hit] = await plane[AccountHints].get([row.id])
+    assert await acting(plane)[AccountNames].get(row.id) == {"name": "ada", "token": True}
+    [hit] = await acting(plane)[AccountHints].get([row.id])
     assert hit.text == "...1234"
 
     async def parked() -> list[str]:
@@ -111,9 +117,11 @@ async def test_destruction_takes_what_follows_and_the_rest_stays(plane_of: Plane
             await read(other, ada.id)
         assert await read(other, bob.id) == "bob-2222"
     await plane.caught_up()
-    assert [hit.text for hit in await plane[AccountHints].get([ada.id, bob.id])] == ["...2222"]
+    assert [hit.text for hit in await acting(plane)[AccountHints].get([ada.id, bob.id])] == [
+        "...2222"
+    ]
     assert await plane[Diaries].get(diary.id) == ["mine", [5]]
-    assert await plane[AccountNames].get(ada.id) == {"name": "name of ada", "token": True}
+    assert await acting(plane)[AccountNames].get(ada.id) == {"name": "name of ada", "token": True}
     drift = await plane.verify(deep=True)
     assert drift.clean, drift.parts
     again = await account(plane, "ada-3333", "ada")  # with a key of its own
@@ -135,7 +143,8 @@ async def test_digests_over_secrets_are_keyed(plane_of: PlaneOf) -> None:
     )
     plain = targets["account_hints"].deriver
     unkeyed = type(plain)(AccountHints(), None)  # type: ignore[call-arg]
-    rows = [(str(first.id), type("Row", (), {"token": Secret("-1111")})())]
+    row = {"token": Secret("-1111"), "tenant_id": "default", "owner_id": None}
+    rows = [(str(first.id), type("Row", (), row)())]
     assert [*plain.digests(rows)] == [(str(first.id), stamp.digest)]
     assert [*unkeyed.digests(rows)] != [*plain.digests(rows)]
     assert "keyed by" in plain.definition
