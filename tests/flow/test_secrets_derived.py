@@ -57,8 +57,11 @@ async def test_projections_read_secrets_only_if_they_say_so(plane_of: PlaneOf) -
         row = Account(name="ada", token=Secret("kettle-1234"))
         tx.add(row)
     await plane.settled(tx.token, AccountNames, AccountHints)
-    assert await plane[AccountNames].get(row.id) == {"name": "ada", "token": True}
-    [hit] = await plane[AccountHints].get([row.id])
+    assert await plane.acting(pp.Caller("test"))[AccountNames].get(row.id) == {
+        "name": "ada",
+        "token": True,
+    }
+    [hit] = await plane.acting(pp.Caller("test"))[AccountHints].get([row.id])
     assert hit.text == "...1234"
 
     async def parked() -> list[str]:
@@ -85,7 +88,7 @@ async def test_destruction_takes_what_follows_and_the_rest_stays(plane_of: Plane
         tx.add(Page(owner_id="ada", diary_id=diary.id, text=Secret("four")))
         tx.add(Page(owner_id="bob", diary_id=diary.id, text=Secret("fives")))
     await plane.settled(tx.token)
-    assert await plane[Diaries].get(diary.id) == ["mine", [4, 5]]
+    assert await plane.acting(pp.Caller("test"))[Diaries].get(diary.id) == ["mine", [4, 5]]
     drift = await plane.verify(deep=True)
     assert drift.clean
     other = pp.Plane(models=MODELS, settings=plane.settings, flows=False)
@@ -111,9 +114,15 @@ async def test_destruction_takes_what_follows_and_the_rest_stays(plane_of: Plane
             await read(other, ada.id)
         assert await read(other, bob.id) == "bob-2222"
     await plane.caught_up()
-    assert [hit.text for hit in await plane[AccountHints].get([ada.id, bob.id])] == ["...2222"]
-    assert await plane[Diaries].get(diary.id) == ["mine", [5]]
-    assert await plane[AccountNames].get(ada.id) == {"name": "name of ada", "token": True}
+    assert [
+        hit.text
+        for hit in await plane.acting(pp.Caller("test"))[AccountHints].get([ada.id, bob.id])
+    ] == ["...2222"]
+    assert await plane.acting(pp.Caller("test"))[Diaries].get(diary.id) == ["mine", [5]]
+    assert await plane.acting(pp.Caller("test"))[AccountNames].get(ada.id) == {
+        "name": "name of ada",
+        "token": True,
+    }
     drift = await plane.verify(deep=True)
     assert drift.clean, drift.parts
     again = await account(plane, "ada-3333", "ada")  # with a key of its own
@@ -123,7 +132,10 @@ async def test_destruction_takes_what_follows_and_the_rest_stays(plane_of: Plane
     assert (await plane.keys.destroy(tenant="default")).keys == 3
     assert (await plane.keys.list()).destroyed == 3
     drift = await plane.verify()
-    assert drift.clean and await plane[Diaries].get(diary.id) == ["mine", []]
+    assert drift.clean and await plane.acting(pp.Caller("test"))[Diaries].get(diary.id) == [
+        "mine",
+        [],
+    ]
 
 
 async def test_digests_over_secrets_are_keyed(plane_of: PlaneOf) -> None:
@@ -135,7 +147,12 @@ async def test_digests_over_secrets_are_keyed(plane_of: PlaneOf) -> None:
     )
     plain = targets["account_hints"].deriver
     unkeyed = type(plain)(AccountHints(), None)  # type: ignore[call-arg]
-    rows = [(str(first.id), type("Row", (), {"token": Secret("-1111")})())]
+    rows = [
+        (
+            str(first.id),
+            type("Row", (), {"token": Secret("-1111"), "tenant_id": "default", "owner_id": None})(),
+        )
+    ]
     assert [*plain.digests(rows)] == [(str(first.id), stamp.digest)]
     assert [*unkeyed.digests(rows)] != [*plain.digests(rows)]
     assert "keyed by" in plain.definition
