@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--no-result", action="store_true", help="write no file of results")
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     home = Path(mkdtemp(prefix="polyplane-attack-"))
     try:
         report = asyncio.run(run(home, asked.probes, asked.seed))

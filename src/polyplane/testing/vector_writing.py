@@ -373,9 +373,8 @@ class VectorWritingContract(ABC):
         try:
             for position in range(1, 4):
                 await store.apply(NOTES, [note("a", f"at {position}")], [], position)
-                assert [hit.text for hit in await other.get(NOTES, ALL, ["a"])] == [
-                    f"at {position}"
-                ]
+                held = await other.get(NOTES, ALL, ["a"])
+                assert [hit.text for hit in held] == [f"at {position}"]
             await other.apply(NOTES, [note("a", "stale")], ["b"], 2)
             assert [stamp[:2] for stamp in await self._stamps(store)] == [("a", 3), ("b", 2)]
         finally:
