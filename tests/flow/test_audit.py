@@ -78,13 +78,13 @@ async def test_a_write_leaves_who_did_what_to_which_row(plane_of: PlaneOf) -> No
         tx.add(Patient(id=1, tenant_id="clinic", name="Joe", ward="A", score=3.0, seen_at=seen))
         tx.add(Plain(id=1, body="x"))
         tx.add(Said(a="x", b=2))
-    async with plane.write(actor="bob") as tx:
+    async with plane.write(actor="bob", tenant="clinic") as tx:
         row = await tx.get(Patient, 1)
         assert row is not None
         row.name, row.ward, row.visits = "Joseph", "B", 1
         await tx.flush()
         row.notes = {"x": [1, 2.5, None, "\ud800\0"]}
-    async with plane.write(actor="bob") as tx:
+    async with plane.write(actor="bob", tenant="clinic") as tx:
         row = await tx.get(Patient, 1)
         assert row is not None
         row.ward = "B"  # as it is
@@ -116,8 +116,8 @@ async def test_a_write_leaves_who_did_what_to_which_row(plane_of: PlaneOf) -> No
     assert deleted[0]["name"] == "***" and deleted[1] is None
     who = "SELECT DISTINCT tenant, actor, request_id, address, outcome FROM polyplane.audit"
     assert sorted(await by_hand(plane, who)) == [
+        ("clinic", "bob", "", "", "done"),
         ("clinic", "user:ada", "r-1", "10.0.0.9", "done"),
-        ("default", "bob", "", "", "done"),
     ]
     assert "Jos" not in str(await by_hand(plane, "SELECT a::text FROM polyplane.audit a"))
 
