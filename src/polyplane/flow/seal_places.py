@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from polyplane.flow.sealing import Place, behind
+from polyplane.flow.sealing import SealPlace, behind
 from polyplane.model.blob import NOT_BLOBS
 from polyplane.model.scope import Scope
 from polyplane.security.sealing import Seal
@@ -24,7 +24,7 @@ _TAIL_BYTES: Final = 1 << 20
 _PAGE_LINES: Final = 1_000
 
 
-class SealFile(Place):
+class SealFile(SealPlace):
     """A file that is only ever added to, a seal a line, each durable before it counts."""
 
     every_s = 0.0
@@ -90,7 +90,7 @@ async def seals_in(path: Path) -> AsyncIterator[list[bytes]]:
             yield [line for line in lines if line.endswith(b"\n")]  # else it is being written
 
 
-class SealObjects(Place):
+class SealObjects(SealPlace):
     """Objects `<first>-<last>.jsonl` in a bucket that keeps every version."""
 
     name = "objects"

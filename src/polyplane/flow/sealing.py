@@ -31,7 +31,7 @@ EVERY_S: Final = 1.0
 _STOP_S: Final = 2.0
 
 
-class Place(Protocol):
+class SealPlace(Protocol):
     """Somewhere outside the database that keeps seals."""
 
     name: str
@@ -56,7 +56,7 @@ class Sealer:
         journal: Journal,
         key: SealingKey,
         trusted: Collection[str],
-        places: Sequence[Place],
+        places: Sequence[SealPlace],
         *,
         epoch: Callable[[], int],
         limit: int = SEAL_ROWS,
@@ -137,7 +137,7 @@ class Sealer:
         self.sealed_rows += seal.rows
         return found.is_page
 
-    async def _export(self, place: Place) -> None:
+    async def _export(self, place: SealPlace) -> None:
         """Give a place what it lacks. Raises Refused when it has what the database has not."""
         if place.name not in self._has:
             self._has[place.name] = await place.last(self._trail)
@@ -180,4 +180,4 @@ async def behind(trail: Trail, place: str, last: Seal) -> None:
     )
 
 
-__all__ = ["PAGE_ROWS", "Place", "Sealer", "behind"]
+__all__ = ["PAGE_ROWS", "SealPlace", "Sealer", "behind"]

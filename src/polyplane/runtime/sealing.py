@@ -10,7 +10,7 @@ from typing import Final
 
 from polyplane.flow.crew import Crew
 from polyplane.flow.seal_places import FILE_NAME, SealFile, SealObjects, seals_among, seals_in
-from polyplane.flow.sealing import Place, Sealer
+from polyplane.flow.sealing import Sealer, SealPlace
 from polyplane.reconcile.auditing import Lines, prove_lines, prove_trail
 from polyplane.reconcile.handed import Handed
 from polyplane.reconcile.trail import Audited
@@ -29,7 +29,7 @@ def start_sealing(opened: Open, settings: Settings, stack: AsyncExitStack) -> No
     """Seal audit in this process until the stack unwinds. A worker leaves it to `up`."""
     if opened.is_worker:
         return
-    places: list[Place] = [SealFile(settings.home / FILE_NAME)]
+    places: list[SealPlace] = [SealFile(settings.home / FILE_NAME)]
     if opened.stores.objects is not None:
         places.append(SealObjects(partial(ready_store, opened)))
     key = sealing_key(settings)

@@ -14,6 +14,7 @@ from polyplane.errors import Refused
 from polyplane.serve.cli.remote import Remote, find_running
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.serve.cli.watching import Watched, asking, watched
+from polyplane.serve.token import OPERATOR_HERE
 from polyplane.settings import Settings
 
 app = typer.Typer(
@@ -108,8 +109,13 @@ def _own(
     from polyplane.serve.cli.opening import OwnPlane
 
     async def work(plane: Plane) -> dict[str, Any]:
-        found = asdict(await getattr(plane.keys, verb)(**asked))
-        if verb == "destroy" and not asked["dry"]:
+        do = getattr(plane.keys, verb)
+        if verb == "list" or asked.get("dry"):
+            return asdict(await do(**asked))
+        detail = {name: asked.get(name) for name in ("person", "tenant")}
+        async with plane.audit.act(OPERATOR_HERE, f"keys.{verb}", "keys", detail=detail):
+            found = asdict(await do(**asked))
+        if verb == "destroy":
             await plane.caught_up()  # what was derived from them is gone when this ends
         return found
 
