@@ -16,6 +16,8 @@ from tests.attack.report import Report
 
 HOSTILE: Final = ["*", ">", "a.b", "", " ", "a b", "%", "%2A", "ü", "a/b", "a\r\nb", "..", "$JS"]
 QUIET_S: Final = 1.0
+OWN: Final = ".polyplane/"
+"""What the plane keeps among the objects for itself; no tenant can be called so."""
 
 
 async def probe_events(ground: Ground, report: Report) -> None:
@@ -93,6 +95,8 @@ async def probe_keys(ground: Ground, report: Report) -> None:
     known = {str(key): str(tenant) for key, tenant in rows}
     async for page in store.every():
         for it in page:
+            if it.key.startswith(OWN):
+                continue
             tenant = known.get(it.key)
             is_said = tenant is not None and it.key.startswith(f"{tenant}/")
             report.probed("object keys", "" if is_said else it.key)
