@@ -183,7 +183,7 @@ async def test_what_was_not_written_there_is_refused(plane: pp.Plane) -> None:
     assert await tamperings(plane, rng, 60) == {"refused": 60, "read": 0}
     for odd in ("", "v1", "v1|||", "v2|a|b|c", "kettle", f"v1|{uuid4()}|AAAAAAAAAAAAAAAA|AAAA"):
         await by_hand(plane, "UPDATE account SET token = %s", odd)
-        async with plane.read(tenant="") as session:
+        async with plane.read(tenant="acme") as session:
             row = (await session.scalars(sa.select(Account).limit(1))).one()
             with pytest.raises(SecretDamaged):
                 row.token.reveal()
