@@ -82,7 +82,7 @@ async def _rows(plane: pp.Plane) -> dict[str, float]:
                 await tx.execute(sa.delete(Account))
     plain_s, secret_s = median(plain), median(secret)
     began = perf_counter()
-    async with plane.read(tenant="") as session:
+    async with plane.read() as session:
         found = (await session.scalars(sa.select(Account))).all()
     read_s = perf_counter() - began
     began = perf_counter()

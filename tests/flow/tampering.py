@@ -96,9 +96,9 @@ async def _judge(
 ) -> None:
     for (key, column), text in changes.items():
         await _set(hand, key, column, text)
-        outcome["refused" if await _is_refused(plane, key, column) else "read"] += 1
+        outcome["refused" if await _is_refused(plane, hand, key, column) else "read"] += 1
         await _set(hand, key, column, stored[key, column])
-        assert not await _is_refused(plane, key, column)
+        assert not await _is_refused(plane, hand, key, column)
 
 
 async def _move(
@@ -113,13 +113,21 @@ async def _move(
     [(tenant,)] = await cursor.fetchall()
     move = "UPDATE account SET tenant_id = %s WHERE id = %s"
     await hand.execute(move, ("elsewhere", key))
-    outcome["refused" if await _is_refused(plane, key, column) else "read"] += 1
+    outcome["refused" if await _is_refused(plane, hand, key, column) else "read"] += 1
     await hand.execute(move, (tenant, key))
-    assert not await _is_refused(plane, key, column)
+    assert not await _is_refused(plane, hand, key, column)
 
 
-async def _is_refused(plane: pp.Plane, key: UUID, column: str) -> bool:
-    async with plane.read() as session:
+async def _is_refused(
+    plane: pp.Plane,
+    hand: psycopg.AsyncConnection[tuple[object, ...]],
+    key: UUID,
+    column: str,
+) -> bool:
+    """By the tenant that has the row now: no other sees it."""
+    cursor = await hand.execute("SELECT tenant_id FROM account WHERE id = %s", (key,))
+    [(tenant,)] = await cursor.fetchall()
+    async with plane.read(tenant=str(tenant)) as session:
         row = (await session.scalars(sa.select(Account).where(Account.id == key))).one()
         try:
             getattr(row, COLUMNS[column]).reveal()

@@ -61,6 +61,7 @@ RELAY: Final[Mapping[str, str]] = {
 
 AUDIT: Final[Mapping[str, str]] = {
     "audit": _READ,
+    "audit_logs": _READ,
     "audit_seal": "SELECT, INSERT",
     "audit_exported": _NOTE,
     "identity": _READ,
