@@ -18,6 +18,7 @@ from polyplane import Plane
 from polyplane.domains.laboratory import application
 from polyplane.serve.api.app import create_app
 from polyplane.serve.api.server import Server, bind
+from polyplane.serve.token import ops_token
 
 POINTS: Final = 200_000
 BATCHES_OF: Final = {500: 30_000, 5_000: None}
@@ -36,7 +37,8 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
         for _ in range(size.runs):
             for each in BATCHES_OF:
                 await ground.calm()
-                task = asdict(Task(f"{at}/api/v1/laboratory/", points // each, each, CONNECTIONS))
+                lab, key = f"{at}/api/v1/laboratory/", ops_token(plane.settings.home)
+                task = asdict(Task(lab, points // each, each, CONNECTIONS, key))
                 took_s = await ask("bench.sender", task, timeout_s=SENDER_TIMEOUT_S)
                 acknowledged_at = perf_counter()
                 await drained(plane)

@@ -28,13 +28,17 @@ class Task:
     batches: int
     points: int
     connections: int
+    credential: str
 
 
 async def send(task: Task) -> float:
     """Seconds until the last batch is acknowledged; raises when one is not."""
     async with httpx.AsyncClient(
         base_url=task.url,
-        headers={"Content-Type": "application/json"},
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {task.credential}",
+        },
         limits=httpx.Limits(max_connections=task.connections),
         timeout=REQUEST_TIMEOUT_S,
     ) as client:

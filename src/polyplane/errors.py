@@ -11,6 +11,7 @@ PolyplaneError                 500  exit 1   anything of ours; catch this one to
 │   ├── Conflict               409  exit 3   the thing changed, or exists already
 │   ├── PreconditionFailed     412  exit 3   If-Match names another version
 │   ├── TooLarge               413  exit 3   more than the stated bound
+│   ├── TooOften               429  exit 3   more tries than are allowed for now; wait
 │   ├── OutOfRange             416  exit 3   nothing of a file is in the range
 │   └── SagaRefused            422  exit 3   a saga's step that can never succeed: it is undone
 ├── Unavailable                503  exit 4   an engine does not answer in time; try again
@@ -28,6 +29,8 @@ PolyplaneError                 500  exit 1   anything of ours; catch this one to
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 
 class PolyplaneError(Exception):
@@ -118,6 +121,17 @@ class TooLarge(Refused):
 
 class SagaRefused(Refused):
     """Raised by a step of a saga that did nothing and never will: what was done is undone."""
+
+
+class TooOften(Refused):
+    """More tries than are allowed for now. The next may be made in `retry_after_s` seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        wait_s = max(1, ceil(retry_after_s))
+        super().__init__(message, fix=f"Wait for {wait_s} s.")
+        self.retry_after_s = wait_s
 
 
 class OutOfRange(Refused):

@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from polyplane.access.identity import Identity
 from polyplane.errors import Misconfigured, NotSettled
 from polyplane.feed.protocol import Ack
 from polyplane.flow.settling import caught_up, settled
@@ -42,7 +43,8 @@ from polyplane.runtime.readers import reader_of
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
-from polyplane.stores.protocol import CacheStore, RateLimiter, SessionStore
+from polyplane.stores.protocol import CacheStore
+from polyplane.stores.visitors import RateLimiter
 from polyplane.truth import session
 
 V = TypeVar("V", bound=Vectors[Any, Any])
@@ -238,9 +240,9 @@ class Plane:
         return self.opened.stores.cache
 
     @property
-    def sessions(self) -> SessionStore:
-        """Short-lived sessions in the cache (`session:<hash of the token>`)."""
-        return self.cache.sessions
+    def identity(self) -> Identity:
+        """Who comes in: users, their sessions, API keys, organizations and members."""
+        return self.opened.identity
 
     @property
     def limits(self) -> RateLimiter:

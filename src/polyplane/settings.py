@@ -148,6 +148,21 @@ class Settings(BaseModel):
         default="",
         description="Further host names the API answers to on loopback, comma-separated.",
     )
+    api_proxies: str = Field(
+        default="",
+        description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
+    )
+    sign_up: bool = Field(default=False, description="Whether anybody may make an account.")
+    session_idle_s: int = Field(
+        default=43_200, ge=120, description="A session ends when it was not used for so long."
+    )
+    session_max_s: int = Field(
+        default=1_209_600, ge=120, description="A session ends so long after it began."
+    )
+    init_admin_email: str = Field(
+        default="", description="The first administrator, made at `up` unless there is one."
+    )
+    init_admin_password: SecretStr | None = Field(default=None, description="Their password.")
 
     @classmethod
     def load(cls, *, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
@@ -175,7 +190,7 @@ class Settings(BaseModel):
             raise Misconfigured(f"The setting {name!r} is wrong: {first['msg']}.") from None
 
     def url(self, name: str) -> str | None:
-        """The URL setting `name` in clear, or None when the embedded engine is to be used."""
+        """The secret setting `name` in clear, or None: a URL's embedded engine is to be used."""
         secret = getattr(self, name)
         return secret.get_secret_value() if secret is not None else None
 

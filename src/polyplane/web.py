@@ -11,16 +11,19 @@ import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sqlalchemy import Select, inspect, literal, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from polyplane.errors import PreconditionFailed, Refused
-from polyplane.model import caller
+from polyplane.access.door import Admitted
+from polyplane.errors import Forbidden, PreconditionFailed, Refused
+from polyplane.model.caller import Caller as CallerModel
 from polyplane.model.digest import canonical, digest
 from polyplane.model.position import Token
 from polyplane.model.projection import Projection
@@ -48,22 +51,82 @@ PlaneOf = Annotated[Plane, Depends(_plane)]
 
 # Who calls. A tenant becomes a token of a NATS subject and part of cache keys, hence its alphabet.
 
+SESSION_COOKIE: Final = "pp_session"
+SECURE_SESSION_COOKIE: Final = f"__Host-{SESSION_COOKIE}"
+"""The same where HTTPS is spoken: the browser sees to it that nobody else sets it."""
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_PERMISSION: Final = "polyplane.permission"
 
-async def _caller(
-    actor: Annotated[
-        str,
-        Header(alias="X-Actor", max_length=200, pattern=r"^[\x21-\x7e]+$", description="Who acts."),
-    ] = "anonymous",
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="A session's token, an API key, or the operator's secret in the home.",
+)
+
+
+async def admitted(
+    request: Request,
+    plane: PlaneOf,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     tenant: Annotated[
-        str,
-        Header(alias="X-Tenant", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="On whose behalf."),
-    ] = "default",
-) -> caller.Caller:
-    return caller.Caller(actor, tenant)
+        str | None,
+        Header(
+            alias="X-Tenant",
+            pattern=r"^[A-Za-z0-9_-]{1,64}$",
+            description="For which of your organizations; else the first.",
+        ),
+    ] = None,
+) -> Admitted:
+    """Who comes in, and by what. Raises Unauthenticated, or Forbidden for another's tenant."""
+    # A path that names an organization means that one.
+    return await plane.identity.door.admit(
+        given.credentials if given else _cookie_of(request),
+        tenant=request.path_params.get("acting_for", tenant),
+        request_id=request.scope.get("polyplane.request_id", ""),
+        address=request.client.host if request.client else "",
+    )
 
 
-Caller = Annotated[caller.Caller, Depends(_caller)]
-"""Who calls, from the headers X-Actor and X-Tenant: to be given to `plane.acting`."""
+def _cookie_of(request: Request) -> str | None:
+    """The token in the session's cookie, unless another site had the browser send it."""
+    cookies = request.cookies
+    token = cookies.get(SECURE_SESSION_COOKIE) or cookies.get(SESSION_COOKIE)
+    if token is not None and request.method not in _SAFE:
+        # SameSite=Strict lets other ports and subdomains through.
+        site = request.headers.get("sec-fetch-site", "same-origin")
+        own = request.headers.get("host", "")
+        origin = request.headers.get("origin", f"//{own}")
+        if site != "same-origin" or urlsplit(origin).netloc != own:
+            raise Forbidden("The request comes from a page of another origin.")
+    return token
+
+
+async def caller_of(admitted: Annotated[Admitted, Depends(admitted)]) -> CallerModel:
+    """The caller alone."""
+    return admitted.caller
+
+
+Caller = Annotated[CallerModel, Depends(caller_of)]
+"""Who calls, for which tenant, and what they may: from the credential and X-Tenant."""
+
+
+def permission(name: str) -> Any:
+    """A dependency that lets in only who has the permission `name`, as the application declares it.
+
+    Each route of an application has one: `dependencies=[permission("laboratory.read")]`.
+    """
+
+    async def check(caller: Caller) -> None:
+        caller.require(name)
+
+    vars(check)[_PERMISSION] = name
+    return Depends(check)
+
+
+def permissions_of(dependant: Any) -> set[str]:
+    """The permissions that a route asks for, given FastAPI's account of its dependencies."""
+    own = getattr(dependant.call, "__dict__", {}).get(_PERMISSION)
+    found = {own} if own is not None else set()
+    return found.union(*map(permissions_of, dependant.dependencies))
 
 
 # Pages: keyset pagination, newest first, behind an opaque cursor.
@@ -275,7 +338,8 @@ class Problem(BaseModel):
 
 _TITLES: Final = {
     400: "The request cannot be understood",
-    401: "A bearer token is needed",
+    401: "A credential is needed, or it does not hold",
+    403: "The caller may not do this",
     404: "There is no such thing",
     409: "It changed meanwhile, or exists already",
     410: "The file is lost or damaged",
@@ -284,6 +348,7 @@ _TITLES: Final = {
     415: "This media type is not accepted",
     416: "Nothing of the file is in this range",
     422: "A field is wrong; nothing was stored",
+    429: "More tries than are allowed for now",
     500: "A defect of ours; the log has the request id",
     503: "An engine does not answer in time; try again",
     504: "A store has not caught up within the deadline",

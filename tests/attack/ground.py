@@ -40,11 +40,13 @@ class Side:
     deeds: list[int] = field(default_factory=list)
     blob: UUID | None = None
     blob_key: str = ""
+    key: str = ""
+    """What its program shows; its id is in it."""
 
     @property
     def headers(self) -> dict[str, str]:
         """How its requests say whose they are: the one place that knows."""
-        return {"X-Tenant": self.tenant, "X-Actor": "somebody"}
+        return {"Authorization": f"Bearer {self.key}"}
 
     @property
     def caller(self) -> pp.Caller:
@@ -98,6 +100,12 @@ async def ground(plane: pp.Plane, http: AsyncClient) -> Ground:
 
 async def fill(plane: pp.Plane, http: AsyncClient, side: Side, number: int) -> None:
     """Everything a tenant can have, once; names are alike but for the canary."""
+    everything = plane.identity.permissions.everything
+    operator = pp.Caller("operator", side.tenant, None, everything)
+    await plane.identity.members.add_organization(operator, side.tenant, side.tenant)
+    role = "service_operator"
+    made = await plane.identity.keys.make(operator, "attack", role=role, expires_s=3600)
+    side.key = made.text
 
     async def post(path: str, body: Any) -> Any:
         answer = await http.post(LABORATORY + path, json=body, headers=side.headers)

@@ -12,6 +12,9 @@ from tests.attack.report import Report
 
 CLOSED: Final = ("/api/v1/ops", "/api/v1/blobs")
 """For the operator alone: nobody else gets in, whatever they name."""
+PEOPLE: Final = ("/api/v1/auth/", "/api/v1/auth/api-keys", "/api/v1/organizations")
+"""For people, and those who may more: a program gets in nowhere, but to see who it is."""
+ME: Final = "/api/v1/auth/me"
 OPEN: Final = ("/healthz", "/readyz", "/metrics")
 """For everybody: nothing of any tenant is in it."""
 PLAIN: Final[dict[str, Any]] = {"status": None, "state": None, "metric": "temperature"}
@@ -53,11 +56,13 @@ def routes_of(document: dict[str, Any]) -> Iterator[Route]:
 
 
 def kind_of(route: Route) -> str:
-    """`open`, `closed` or `tenants`; Unprobed for a route of a kind that nobody knows."""
+    """`open`, `closed`, `people` or `tenants`; Unprobed for a route of a kind that nobody knows."""
     if route.path in OPEN:
         return "open"
     if route.path.startswith(CLOSED):
         return "closed"
+    if route.path.startswith(PEOPLE):
+        return "people"
     if route.path.startswith(LABORATORY + "/"):
         return "tenants"
     raise Unprobed(f"{route.name}: say what kind of route it is, and probe it.")
@@ -140,7 +145,11 @@ class Attacker:
     def _value(self, name: str, schema: dict[str, Any], side: Side, route: Route) -> str:
         if name in side.ids:
             return side.ids[name]
-        if kind_of(route) == "closed":
+        if name == "acting_for":
+            return side.tenant
+        if name == "key_id":
+            return side.key.split("_")[1]
+        if kind_of(route) in ("closed", "people"):
             return side.ids["experiment_id"] if "format" in schema else "experiment_learnings"
         raise Unprobed(f"{route.name}: nobody knows what {name} is called in a tenant.")
 
@@ -236,7 +245,9 @@ def _leak(route: Route, kind: str, request: dict[str, Any], answer: Any, theirs:
         return f"{route.name} told {told[0]}: {said[:200]}"
     if kind == "closed" and answer.status_code not in (401, 403):
         return f"{route.name} let somebody in: {answer.status_code}"
-    if answer.status_code >= 500 and kind == "tenants":
+    if kind == "people" and answer.is_success and route.path != ME:
+        return f"{route.name} let a program in: {answer.status_code}"
+    if answer.status_code >= 500 and kind in ("tenants", "people"):
         return f"{route.name} failed: {answer.status_code} {said[:200]}"
     in_path = any(it in request["path"] for it in theirs.ids.values())
     if kind == "tenants" and in_path and answer.is_success:

@@ -33,7 +33,9 @@ PLANES_OWN: Final = {
     **dict.fromkeys(("apply", "offer", "bury", "append", "bulk"), "the plane writes what follows"),
     **dict.fromkeys(("scan", "stamps", "contents", "marks"), "the plane proves what is held"),
     **dict.fromkeys(("partitions", "partition", "batches", "uneven"), "counts and digests"),
-    **dict.fromkeys(("sessions", "limits"), "known by a token or a name, see their own tests"),
+    **dict.fromkeys(
+        ("sessions", "limits", "words"), "known by a token or a name, see their own tests"
+    ),
     **dict.fromkeys(
         ("put", "begin", "put_part", "parts", "complete", "abort", "uploads", "delete"),
         "an upload is known to truth by its tenant",

@@ -22,6 +22,7 @@ from polyplane.web import (
     check_if_match,
     etag_of,
     paginate,
+    permission,
     problem_responses,
 )
 
@@ -73,10 +74,12 @@ class NoteShown(NoteGiven):
     created_at: datetime
 
 
+READ = permission("notebook.read")
+WRITE = permission("notebook.write")
 router = APIRouter()
 
 
-@router.post("/notes", status_code=201)
+@router.post("/notes", dependencies=[WRITE], status_code=201)
 async def create(given: NoteGiven, plane: PlaneOf, caller: Caller, token: TokenHeader) -> NoteShown:
     """Write a note."""
     note = Note(owner=caller.actor, body=given.body)
@@ -88,7 +91,7 @@ async def create(given: NoteGiven, plane: PlaneOf, caller: Caller, token: TokenH
     return NoteShown.model_validate(note)
 
 
-@router.get("/notes")
+@router.get("/notes", dependencies=[READ])
 async def list_(plane: PlaneOf, after: After = None, limit: Limit = 50) -> Page[NoteShown]:
     """Notes, newest first."""
     async with plane.read() as session:
@@ -96,7 +99,7 @@ async def list_(plane: PlaneOf, after: After = None, limit: Limit = 50) -> Page[
     return Page(items=[NoteShown.model_validate(row) for row in rows], next=cursor)
 
 
-@router.get("/notes/{key}", responses=problem_responses(404))
+@router.get("/notes/{key}", dependencies=[READ], responses=problem_responses(404))
 async def read(key: UUID, plane: PlaneOf, response: Response) -> NoteShown:
     """One note."""
     async with plane.read() as session:
@@ -107,7 +110,7 @@ async def read(key: UUID, plane: PlaneOf, response: Response) -> NoteShown:
     return NoteShown.model_validate(note)
 
 
-@router.put("/notes/{key}", responses=problem_responses(404, 412))
+@router.put("/notes/{key}", dependencies=[WRITE], responses=problem_responses(404, 412))
 async def change(
     key: UUID, given: NoteGiven, plane: PlaneOf, request: Request, token: TokenHeader
 ) -> None:
@@ -121,7 +124,7 @@ async def change(
     token.give(tx.token)
 
 
-@router.get("/search")
+@router.get("/search", dependencies=[READ])
 async def search(plane: PlaneOf, token: TokenHeader) -> list[str]:
     """The bodies of the notes, from the vector store."""
     await token.wait(NoteSearch)
@@ -129,5 +132,9 @@ async def search(plane: PlaneOf, token: TokenHeader) -> list[str]:
 
 
 application = pp.Application(
-    name="notebook", models=[Note], projections=[NoteSearch], routes=lambda: router
+    name="notebook",
+    models=[Note],
+    projections=[NoteSearch],
+    routes=lambda: router,
+    permissions={"notebook.read": "viewer", "notebook.write": "editor"},
 )

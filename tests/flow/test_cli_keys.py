@@ -20,7 +20,7 @@ import polyplane as pp
 from polyplane.errors import Misconfigured
 from polyplane.marks import Secret
 from polyplane.serve.cli.program import command_of
-from polyplane.serve.cli.remote import _error_of
+from polyplane.serve.cli.remote import error_of
 from polyplane.serve.token import ops_token
 from tests.conftest import PlaneOf
 from tests.flow.vault import MODELS, Account
@@ -81,7 +81,7 @@ class Through:
         asked = self._client.request(method, url, params=given, headers=self._headers)
         answer = asyncio.run_coroutine_threadsafe(asked, self._loop).result(TIMEOUT_S)
         if answer.is_error:
-            raise _error_of(answer)
+            raise error_of(answer)
         return answer.json()
 
 

@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from polyplane import Settings
+from polyplane.serve.token import ops_token
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [
@@ -123,9 +124,14 @@ def new_home() -> Iterator[Path]:
         rmtree(folder, ignore_errors=True)
 
 
+def ours(up: Up) -> dict[str, str]:
+    """What the operator shows."""
+    return {"Authorization": f"Bearer {ops_token(up.home)}"}
+
+
 def write(up: Up, body: str) -> str:
     """Write a note; the token of the write."""
-    answer = httpx.post(f"{up.api}/api/v1/notebook/notes", json={"body": body})
+    answer = httpx.post(f"{up.api}/api/v1/notebook/notes", json={"body": body}, headers=ours(up))
     assert answer.status_code == 201
     return answer.headers["polyplane-token"]
 
@@ -135,7 +141,9 @@ def test_a_running_up_answers_the_other_commands(up: Up) -> None:
     assert "postgres" in up.ready["data"]["engines"]
     assert "@" not in str(up.ready["data"]["engines"])
     token = write(up, "the kettle is broken")
-    found = httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token})
+    found = httpx.get(
+        f"{up.api}/api/v1/notebook/search", params={"settled": token}, headers=ours(up)
+    )
     assert "the kettle is broken" in found.json()
 
     status = envelope(run("status", "--json", home=up.home))["data"]
@@ -244,7 +252,7 @@ def test_an_engine_that_hangs_is_told_and_hangs_nothing_else(up: Up) -> None:
         assert httpx.get(f"{up.api}/readyz", timeout=10).status_code == 503
         metrics = httpx.get(f"{up.api}/metrics", timeout=5).text
         assert 'polyplane_engine_up{engine="postgresql",role="truth"} 0.0' in metrics
-        refused = httpx.get(f"{up.api}/api/v1/notebook/notes", timeout=10)
+        refused = httpx.get(f"{up.api}/api/v1/notebook/notes", timeout=10, headers=ours(up))
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     write(up, "it goes on")
     assert httpx.get(f"{up.api}/healthz", timeout=10).json()["status"] == "healthy"
@@ -259,7 +267,8 @@ def test_a_signal_finishes_the_request_at_hand(home: Path) -> None:
     body = b'{"body": "%s"}' % (b"x" * 990)
     head = (
         b"POST /api/v1/notebook/notes HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        b"Content-Type: application/json\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n\r\n"
+        % (len(body), ops_token(home).encode())
     )
     with running(home) as up:
         servers = up.servers()
@@ -289,7 +298,7 @@ def test_a_signal_while_it_starts_leaves_nothing(home: Path) -> None:
 
 def test_drift_is_found_and_the_command_fails(up: Up) -> None:
     token = write(up, "the fuse has blown")
-    httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token})
+    httpx.get(f"{up.api}/api/v1/notebook/search", params={"settled": token}, headers=ours(up))
     lancedb.connect(up.home / "lancedb").open_table("note_search").update(
         "text like '%fuse%'", {"digest": "f" * 32}
     )

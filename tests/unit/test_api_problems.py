@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from structlog.testing import capture_logs
 
+from polyplane.access.identity import Identity, Rules
 from polyplane.errors import (
     Conflict,
     EngineFailed,
@@ -30,7 +31,8 @@ from polyplane.model.application import Application
 from polyplane.ops.health import EngineHealth, Health
 from polyplane.serve.api import gate
 from polyplane.serve.api.app import create_app
-from polyplane.web import Caller, within
+from polyplane.serve.token import ops_token
+from polyplane.web import Caller, permission, within
 
 MIB = 2**20
 DOWN = "connection to 10.0.0.7 as admin refused"
@@ -56,6 +58,17 @@ class Note(BaseModel):
     properties: dict[str, Any] = {}
 
 
+PERMISSIONS = {"notes.use": "viewer"}
+
+
+def identity_of(home: Path) -> Identity:
+    """One that knows the operator, and has no truth to ask about others."""
+    nothing: Any = None
+    rules = Rules(session_idle_s=60, session_max_s=60, sign_up=False)
+    declared = [("notes", PERMISSIONS)]
+    return Identity(nothing, None, lambda: 1, declared, lambda: ops_token(home), rules)
+
+
 class Plane:
     """As much of a plane as the API asks for when no route touches an engine."""
 
@@ -63,6 +76,7 @@ class Plane:
 
     def __init__(self, home: Path) -> None:
         self.settings = SimpleNamespace(home=home)
+        self.identity = identity_of(home)
         self.declared = SimpleNamespace(blobs=True)
         self.status = "healthy"
 
@@ -74,7 +88,7 @@ class Plane:
 
 def routes() -> APIRouter:
     """One route for each way to fail."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[permission("notes.use")])
 
     @router.post("/notes", status_code=201)
     async def create(note: Note) -> Note:
@@ -138,14 +152,18 @@ def plane(tmp_path: Path) -> Plane:
 @pytest.fixture
 def app(plane: Plane) -> FastAPI:
     """The API over it."""
-    return create_app(plane, [Application("notes", routes=routes)])  # type: ignore[arg-type]
+    notes = Application("notes", routes=routes, permissions=PERMISSIONS)
+    return create_app(plane, [notes])  # type: ignore[arg-type]
 
 
 @pytest.fixture
-async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of it."""
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api/api/v1/notes") as client:
+async def api(app: FastAPI, plane: Plane) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of it, as the operator."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://api/api/v1/notes",
+        headers={"Authorization": f"Bearer {ops_token(plane.settings.home)}"},
+    ) as client:
         yield client
 
 
@@ -248,10 +266,13 @@ async def test_a_tenant_that_no_subject_can_hold_is_refused(
     assert problem_of(answer, 422)["field"] == "X-Tenant"
 
 
-async def test_the_caller_is_who_the_headers_say(api: httpx.AsyncClient) -> None:
-    assert (await api.get("/notes/7")).json() == {"actor": "anonymous", "tenant": "default"}
+async def test_the_caller_is_who_the_credential_says(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/notes/7")).json() == {"actor": "operator", "tenant": "default"}
     answer = await api.get("/notes/7", headers={"X-Actor": "ada", "X-Tenant": "lab_1"})
-    assert answer.json() == {"actor": "ada", "tenant": "lab_1"}
+    assert answer.json() == {"actor": "operator", "tenant": "lab_1"}
+    for stranger in ("", "Bearer x", "Basic eDp4", f"Bearer ps_{'x' * 42}"):
+        answer = await api.get("/notes/7", headers={"Authorization": stranger})
+        assert problem_of(answer, 401)["type"].endswith(":unauthenticated")
 
 
 async def test_unknown_addresses_and_methods(api: httpx.AsyncClient) -> None:
@@ -364,6 +385,7 @@ async def test_the_operator_needs_the_token_of_the_home(
     api: httpx.AsyncClient, plane: Plane
 ) -> None:
     url = "http://api/api/v1/ops/status"
+    api.headers.pop("Authorization")
     for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp4"}):
         answer = await api.get(url, headers=headers)
         problem_of(answer, 401)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from polyplane.model.message import Inbound
@@ -20,7 +20,9 @@ class Application:
 
     `keys` wraps data keys in the place of the settings' encryption keys, as a key service does.
     `schema` is the PostgreSQL schema of its tables; `migrations` the dotted package of its
-    Alembic versions; `routes` builds its FastAPI router (called only when an API is served).
+    Alembic versions; `routes` builds its FastAPI router (called only when an API is served), each
+    of whose routes asks for one of the `permissions`: `{"laboratory.read": "viewer"}`, the name
+    and the least role that has it.
     """
 
     name: str
@@ -33,3 +35,4 @@ class Application:
     migrations: str | None = None
     routes: Callable[[], Any] | None = None
     keys: KeyWrapping | None = None
+    permissions: Mapping[str, str] = field(default_factory=dict)

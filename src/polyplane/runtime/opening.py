@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from polyplane.access.identity import Identity
 from polyplane.embedded import Engines
 from polyplane.embedded.engine import HOST
 from polyplane.errors import Misconfigured, Unavailable
@@ -34,6 +35,7 @@ from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
+from polyplane.runtime.identity import identity_of
 from polyplane.runtime.ring import keyed, open_ring
 from polyplane.runtime.targets import Stores
 from polyplane.runtime.truth import Truth, open_truth
@@ -81,6 +83,7 @@ class Open:
     stores: Stores
     generations: Generations
     sagas: Sagas
+    identity: Identity
     engines: Engines | None = None
     is_worker: bool = False
     """Whether it only helps to project, beside an `up` that does everything."""
@@ -212,8 +215,10 @@ async def _open_on(
         declared, stores, journal, partial(_open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
+    identity = identity_of(declared, settings, truth.app, stores, lambda: opened.epoch)
+    stack.callback(identity.close)
     sagas = Sagas(declared.sagas, truth.app, lambda: opened.runner)
-    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas)
+    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas, identity)
     opened.is_worker = is_worker
     opened.damage = damage
     await _prepare_generations(declared, opened, moves=moves and not is_worker)

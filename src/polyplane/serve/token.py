@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from polyplane.access.door import OPERATOR
 from polyplane.model.caller import Caller
+from polyplane.security.secret_file import OPS_TOKEN as NAME
 from polyplane.security.secret_file import secret_in
 
-NAME: Final = "ops.token"
-OPERATOR: Final = "operator"
-"""How audit calls whoever has it."""
+__all__ = ["NAME", "OPERATOR", "OPERATOR_HERE", "ops_token"]
+
 OPERATOR_HERE: Final = Caller(OPERATOR)
 """At the command line, when no `up` runs."""
 

@@ -21,6 +21,7 @@ from polyplane.model.drift import Partition
 from polyplane.model.items import Entry, Held, Hit, Item, Stamp, Where
 from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
+from polyplane.stores.visitors import RateLimiter, SessionStore, WordStore
 
 
 class Store(Protocol):
@@ -133,44 +134,6 @@ class VectorStore(ItemStore, Protocol):
         ...
 
 
-class SessionStore(Protocol):
-    """Sessions that whoever holds their token has; they end by themselves."""
-
-    async def create(self, session: dict[str, Any]) -> str:
-        """Keep `session`; the token that opens it."""
-        ...
-
-    async def get(self, token: str) -> dict[str, Any] | None:
-        """The session, renewed, or None."""
-        ...
-
-    async def replace(self, token: str, session: dict[str, Any]) -> bool:
-        """Change a session that has not ended; whether there was one."""
-        ...
-
-    async def delete(self, token: str) -> None:
-        """End the session; nothing when it has ended."""
-        ...
-
-
-class Verdict(NamedTuple):
-    """Whether a request may pass, how many more may at once, and when to try again (seconds)."""
-
-    allowed: bool
-    remaining: int
-    retry_after_s: float
-
-
-class RateLimiter(Protocol):
-    """At most `limit` requests in `period_s` seconds for each client, without window edges."""
-
-    async def check(
-        self, client_id: str, *, limit: int, period_s: float = 60.0, burst: int | None = None
-    ) -> Verdict:
-        """Count one request of `client_id` if it may pass."""
-        ...
-
-
 class CacheStore(ItemStore, Protocol):
     """Items are `Entry`s. Everything in it may vanish; nothing in it may be stale.
 
@@ -185,6 +148,11 @@ class CacheStore(ItemStore, Protocol):
     @property
     def limits(self) -> RateLimiter:
         """Rate limits in this cache."""
+        ...
+
+    @property
+    def words(self) -> WordStore:
+        """What was said a moment ago, in this cache."""
         ...
 
     async def get(self, collection: Collection, scope: Scope, key: str) -> Entry | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import LiteralString
+
+import sqlalchemy as sa
 
 _MARK = "-- name: "
 
@@ -26,3 +29,10 @@ def _blocks(file: str) -> dict[str, LiteralString]:
 def statement(file: str, name: str) -> LiteralString:
     """One named block of `sql/<file>.sql`; KeyError when there is none."""
     return _blocks(file)[name]
+
+
+@cache
+def clause(file: str, name: str) -> sa.TextClause:
+    """The same block for a session: its parameters are written as SQLAlchemy's are."""
+    typed = re.sub(r"%\((\w+)\)s::(\w+(?:\[\])?)", r"CAST(:\1 AS \2)", statement(file, name))
+    return sa.text(re.sub(r"%\((\w+)\)s", r":\1", typed))

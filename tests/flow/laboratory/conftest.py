@@ -15,6 +15,7 @@ import polyplane as pp
 from polyplane.domains.laboratory import application
 from polyplane.embedded import Engines
 from polyplane.serve.api.app import create_app
+from polyplane.serve.token import ops_token
 
 BASE = "http://127.0.0.1/api/v1/laboratory/"
 
@@ -54,6 +55,6 @@ def tenant() -> str:
 async def client(plane: pp.Plane, tenant: str) -> AsyncIterator[AsyncClient]:
     """A client of the laboratory's API, for this test's tenant."""
     transport = ASGITransport(app=create_app(plane, plane.declared.applications))
-    headers = {"X-Tenant": tenant, "X-Actor": "ada"}
+    headers = {"X-Tenant": tenant, "Authorization": f"Bearer {ops_token(plane.settings.home)}"}
     async with AsyncClient(transport=transport, base_url=BASE, headers=headers) as client:
         yield client

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 import polyplane as pp
 from polyplane.domains.laboratory import analysis, correlation, wire
 from polyplane.domains.laboratory.models import MODELS, SCHEMA
+from polyplane.domains.laboratory.permissions import PERMISSIONS
 from polyplane.domains.laboratory.projections import ExperimentCache, ExperimentLearnings
 from polyplane.domains.laboratory.routes import experiments, learnings, materials, people, series
 from polyplane.domains.laboratory.streams import STREAMS
@@ -32,4 +33,5 @@ application = pp.Application(
     ),
     migrations="polyplane.domains.laboratory.migrations",
     routes=routes,
+    permissions=PERMISSIONS,
 )

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from tempfile import TemporaryFile
 from typing import Any, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -32,6 +32,8 @@ EXPERIMENT_TIMEOUT_S: Final = 180.0
 LOOK_S: Final = 0.4
 STOP_TIMEOUT_S: Final = 10.0
 LAG_SAMPLES: Final = 50
+CLIENT: Final = "demo"
+KEY_S: Final = 3_600
 IDLE_EXIT_S: Final = 60
 """When a controller ends whose demo was killed and cannot end it."""
 
@@ -97,14 +99,32 @@ async def run_demo(
         base_url=f"{api_url}/api/v1/", timeout=CALL_TIMEOUT_S, trust_env=False
     ) as http:
         api = _Api(http)
-        async with AsyncExitStack() as stack:
-            controllers = [
-                await stack.enter_async_context(_controller(nats_url, namespace, name))
-                for name in CONTROLLERS
-            ]
-            experiment = await _begin(api)
-            await _follow(api, experiment, controllers, console)
-        return await _look(api, experiment, ops_token, started_s)
+        async with _key(api, ops_token) as http.headers["Authorization"]:
+            async with AsyncExitStack() as stack:
+                controllers = [
+                    await stack.enter_async_context(_controller(nats_url, namespace, name))
+                    for name in CONTROLLERS
+                ]
+                experiment = await _begin(api)
+                await _follow(api, experiment, controllers, console)
+            return await _look(api, experiment, ops_token, started_s)
+
+
+@asynccontextmanager
+async def _key(api: _Api, ops_token: str) -> AsyncIterator[str]:
+    """An API key of the demo's own, as the operator gives it to any program; revoked at the end."""
+    operator, path = {"Authorization": f"Bearer {ops_token}"}, "auth/api-keys"
+    known = await api.call("GET", path, query={"every": True, "limit": 200}, headers=operator)
+    for key in known.json()["items"]:
+        if key["client"] == CLIENT:  # of a demo that was killed
+            await api.call("DELETE", f"{path}/{key['id']}", headers=operator, also=(404,))
+    given = {"client": CLIENT, "role": "service_writer", "expires_s": KEY_S}
+    made = (await api.call("POST", path, given, headers=operator)).json()
+    try:
+        yield f"Bearer {made['key']}"
+    finally:
+        with suppress(pp.Unavailable):  # the plane was stopped; the key ends within the hour
+            await api.call("DELETE", f"{path}/{made['id']}", headers=operator, also=(404,))
 
 
 async def _begin(api: _Api) -> str:

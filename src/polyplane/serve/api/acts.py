@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
+from polyplane import web
 from polyplane.model.caller import Caller
-from polyplane.serve.token import OPERATOR
 
 
-async def _operator(request: Request) -> Caller:
-    return Caller(
-        OPERATOR,
-        request_id=request.scope.get("polyplane.request_id", ""),
-        address=request.client.host if request.client else "",
-    )
+async def _operator(caller: web.Caller) -> Caller:
+    """What is done to the whole plane is done for no tenant in particular."""
+    return replace(caller, tenant="default")
 
 
 Operator = Annotated[Caller, Depends(_operator)]
-"""Whoever has the secret of the home, with the request's id and address."""
+"""Whoever operates the plane, with the request's id and address."""

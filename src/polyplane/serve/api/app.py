@@ -15,9 +15,10 @@ from starlette.types import ASGIApp
 from polyplane.model.application import Application
 from polyplane.ops.metrics import Metrics
 from polyplane.plane import Plane
-from polyplane.serve.api import blobs, operator, problems, watch
+from polyplane.serve.api import api_keys, auth, blobs, operator, organizations, problems, watch
 from polyplane.serve.api.body import storable
 from polyplane.serve.api.gate import Gate
+from polyplane.serve.api.permitted import declared_routes
 from polyplane.web import Problem, problem_responses
 
 PREFIX: Final = "/api/v1"
@@ -83,12 +84,19 @@ def create_app(
     problems.install(app)
     app.include_router(watch.router)
     app.include_router(operator.router, prefix=f"{PREFIX}/ops")
+    app.include_router(auth.router, prefix=f"{PREFIX}/auth")
+    app.include_router(api_keys.router, prefix=f"{PREFIX}/auth/api-keys")
+    app.include_router(organizations.router, prefix=f"{PREFIX}/organizations")
     if plane.declared.blobs:
         app.include_router(blobs.router, prefix=f"{PREFIX}/blobs")
     for application in applications:
         if application.routes is not None:
-            prefix = f"{PREFIX}/{application.name}"
-            app.include_router(application.routes(), prefix=prefix, tags=[application.name])
+            app.include_router(
+                declared_routes(application),
+                prefix=f"{PREFIX}/{application.name}",
+                tags=[application.name],
+                responses=problem_responses(401, 403),
+            )
     _add_docs(app)
     return app
 

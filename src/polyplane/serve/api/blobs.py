@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
@@ -23,19 +23,19 @@ from polyplane.errors import Refused
 from polyplane.model.blob import Blob, BlobState
 from polyplane.reconcile.collect import Collected
 from polyplane.runtime.blobs import URL_S
+from polyplane.security.roles import OPERATE
 from polyplane.serve.api.acts import Operator
 from polyplane.serve.api.body import FILES
-from polyplane.serve.api.operator import operator
 from polyplane.serve.api.ranges import Span, matches, span_of
-from polyplane.web import Caller, PlaneOf, problem_responses, within
+from polyplane.web import Caller, PlaneOf, permission, problem_responses, within
 
 TRANSFER_TIMEOUT_S: Final = 12 * 3600.0
 BODY_MAX_BYTES: Final = 4 << 40
 
 router = APIRouter(
     tags=[FILES],
-    dependencies=[Depends(operator)],
-    responses=problem_responses(401, 404),
+    dependencies=[permission(OPERATE)],
+    responses=problem_responses(401, 403, 404),
     max_body_size=BODY_MAX_BYTES,
 )
 

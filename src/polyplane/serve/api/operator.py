@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from hmac import compare_digest
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from polyplane.errors import NotFound, Refused, Unavailable
@@ -22,11 +20,11 @@ from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME
-from polyplane.serve.api import audit, keys, sagas
+from polyplane.security.roles import OPERATE
+from polyplane.serve.api import audit, keys, people, sagas
 from polyplane.serve.api.acts import Operator
-from polyplane.serve.token import NAME, ops_token
 from polyplane.truth.dead import DeadLetter
-from polyplane.web import PlaneOf, problem_responses, within
+from polyplane.web import PlaneOf, permission, problem_responses, within
 
 LONG_TIMEOUT_S: Final = 3600.0
 _LOOK_EVERY_S: Final = 0.5
@@ -36,30 +34,15 @@ T = TypeVar("T")
 Projections = Annotated[Sequence[str], Query(description="Only these; none: all.")]
 Deep = Annotated[bool, Query(description="Compare contents too, and not only digests.")]
 
-_bearer = HTTPBearer(auto_error=False, description=f"The secret in the home's file {NAME}.")
-
-
-def operator(
-    plane: PlaneOf, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
-    """Let nobody in but who knows the secret of the home."""
-    secret = ops_token(plane.settings.home)
-    if given is None or not compare_digest(given.credentials.encode(), secret.encode()):
-        raise HTTPException(
-            401,
-            f"Only the operator may do this: send the secret in {NAME} as a bearer token.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-
-
 router = APIRouter(
-    tags=["operator"], dependencies=[Depends(operator)], responses=problem_responses(401)
+    tags=["operator"], dependencies=[permission(OPERATE)], responses=problem_responses(401, 403)
 )
 
 
 router.include_router(sagas.router)
 router.include_router(keys.router)
 router.include_router(audit.router)
+router.include_router(people.router)
 
 
 class RelayStatus(BaseModel):

@@ -16,11 +16,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from polyplane.errors import (
+    Forbidden,
     NotSettled,
     ObjectLost,
     PolyplaneError,
     Refused,
     SecretDestroyed,
+    TooOften,
+    Unauthenticated,
     Unavailable,
 )
 from polyplane.web import PROBLEM_TYPE, FieldProblem, Problem
@@ -75,7 +78,8 @@ def respond(
 # Python's own phrases change from version to version; a client compares these.
 KINDS: Final = {
     400: ("malformed", "The request cannot be understood"),
-    401: ("unauthorized", "A bearer token is needed"),
+    401: ("unauthenticated", "A credential is needed, or it does not hold"),
+    403: ("forbidden", "The caller may not do this"),
     404: ("not-found", "There is no such thing"),
     405: ("method-not-allowed", "Another method is needed"),
     408: ("too-slow", "The request took too long to arrive"),
@@ -98,6 +102,11 @@ async def _of_ours(request: Request, error: Exception) -> Response:
     cls = type(error)
     title = (cls.__doc__ or cls.__name__).splitlines()[0].split(". ")[0].rstrip(".")
     kind = kind_of(cls)
+    if isinstance(error, Unauthenticated | Forbidden):
+        headers = _CHALLENGE if isinstance(error, Unauthenticated) else None
+        return respond(
+            request, error.status, error.message, title=title, fix=error.fix, headers=headers
+        )
     if isinstance(error, Refused):
         errors = [_located(error.field, error.message)] if error.field else []
         return respond(
@@ -108,6 +117,7 @@ async def _of_ours(request: Request, error: Exception) -> Response:
             title=title,
             fix=error.fix,
             errors=errors,
+            headers=_wait_of(error),
         )
     if isinstance(error, Unavailable):
         log.warning("unavailable", error=str(error), kind=kind)
@@ -119,6 +129,13 @@ async def _of_ours(request: Request, error: Exception) -> Response:
         return respond(request, error.status, error.message, kind=kind, title=title, fix=error.fix)
     log.error("request_failed", error=str(error), kind=kind)
     return respond(request, error.status, _UNEXPECTED, kind="unexpected", title=title)
+
+
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+
+def _wait_of(error: Refused) -> dict[str, str] | None:
+    return {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooOften) else None
 
 
 async def _of_a_deadline(request: Request, error: Exception) -> Response:

@@ -22,11 +22,16 @@ DRAIN_TIMEOUT_S: Final = 10
 class Server(uvicorn.Server):
     """Serves until `should_exit`; then finishes the requests at hand, for 10 s at most."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, proxies: str = "") -> None:
+        """Believes X-Forwarded-For of `proxies` (addresses, comma-separated), and of nobody else:
+        who may choose their address is locked out of nothing.
+        """
         config = uvicorn.Config(
             app,
             lifespan="off",
             ws="none",
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from polyplane.errors import Conflict, Misconfigured
+from polyplane.serve.cli.asking import asked_password
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
@@ -28,10 +33,17 @@ home = {home}
 """
 
 
-def init(home: Home = None, as_json: Json = False) -> None:
+def init(
+    admin_email: Annotated[
+        str | None, typer.Option(help="The first administrator; their password is asked for.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
     """Write polyplane.toml and make the home folder.
 
-    Does nothing to what is there already.
+    Does nothing to what is there already. The password of the first administrator is asked for, or
+    is the first line of standard input; `polyplane up` makes them at its next start.
     """
     with Report("init", as_json) as report:
         is_new = not FILE.exists()
@@ -50,6 +62,15 @@ def init(home: Home = None, as_json: Json = False) -> None:
                 fix="Choose another folder with --home.",
             ) from error
         report.data = {"settings": str(FILE.absolute()), "is_new": is_new, "home": str(folder)}
+        if admin_email is None and is_new and not as_json and sys.stdin.isatty():
+            asked = "E-mail of the first administrator (empty: later)"
+            admin_email = typer.prompt(asked, default="", show_default=False) or None
+        if admin_email is not None:
+            from polyplane.access.first import name_first  # loads the way to truth
+
+            asyncio.run(name_first(folder, admin_email, asked_password()))
+            report.data["administrator"] = admin_email
+            report.show(f"{admin_email} will be the administrator, from the next start on.")
         report.show(f"{'Wrote' if is_new else 'Kept'} {FILE}; the engines live in {folder}.")
         report.next = "polyplane up"
 

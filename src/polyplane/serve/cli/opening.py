@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import httpx
 import uvloop
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from polyplane.model.caller import Caller
 from polyplane.model.drift import Far
 from polyplane.plane import Plane
 from polyplane.runtime.proving import BOOKMARK_NAME
+from polyplane.serve.api.app import create_app
 from polyplane.serve.api.operator import (
     collection_of,
     keys_told,
@@ -25,8 +27,9 @@ from polyplane.serve.api.operator import (
 )
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program
+from polyplane.serve.cli.remote import Call, error_of
 from polyplane.serve.cli.report import Report
-from polyplane.serve.token import OPERATOR_HERE
+from polyplane.serve.token import OPERATOR_HERE, ops_token
 from polyplane.settings import Settings
 from polyplane.truth.audit import EVERYTHING, Filter
 
@@ -196,6 +199,29 @@ class OwnPlane:
     def on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
         """Whatever else is to be done on the plane."""
         return self._on(work)
+
+    def asked(self, work: Callable[[Call], Awaitable[T]]) -> T:
+        """What `work` comes to, given the plane's own routes, without a socket."""
+
+        async def on(plane: Plane) -> T:
+            app = create_app(plane, plane.declared.applications)
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app=app),
+                base_url="http://127.0.0.1/api/v1/",
+                headers={"Authorization": f"Bearer {ops_token(plane.settings.home)}"},
+            ) as client:
+
+                async def call(method: str, path: str, **given: Any) -> Any:
+                    answer = await client.request(
+                        method, path, params=given.pop("parameters", None), **given
+                    )
+                    if answer.is_error:
+                        raise error_of(answer)
+                    return answer.json() if answer.content else None
+
+                return await work(call)
+
+        return self._on(on)
 
     def _on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
         logs.configure()

@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "polyplane.serve.cli.controller:controller",
         "Carry out the laboratory's work orders on this machine.",
     ),
+    "users": ("polyplane.serve.cli.users:app", "Add, list, disable people; give them roles."),
+    "api-keys": ("polyplane.serve.cli.api_keys:app", "Make, list and revoke API keys."),
     "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
     "verify": ("polyplane.serve.cli.verify:verify", "Prove that every store agrees with truth."),
     "repair": ("polyplane.serve.cli.repair:repair", "Mend what verify finds, and nothing else."),

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 
 from polyplane.embedded import running
-from polyplane.errors import HomeBusy, PolyplaneError, Refused, Unavailable
+from polyplane.errors import (
+    Forbidden,
+    HomeBusy,
+    PolyplaneError,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
 from polyplane.serve.token import ops_token
 from polyplane.settings import Settings
 
 CALL_TIMEOUT_S: Final = 30.0
 LONG_TIMEOUT_S: Final = 3600.0
+
+
+class Call(Protocol):
+    """Asks a route below `/api/v1/` as the operator."""
+
+    async def __call__(self, method: str, path: str, **given: Any) -> Any:
+        """What it answers; `parameters` of the query, `json`, `headers`. Raises its problem."""
+        ...
 
 
 class Remote:
@@ -48,7 +63,7 @@ class Remote:
             with self._client.stream("GET", path, headers=headers, timeout=CALL_TIMEOUT_S) as it:
                 if it.is_error:
                     it.read()
-                    raise _error_of(it)
+                    raise error_of(it)
                 yield it.iter_bytes()
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
@@ -60,7 +75,7 @@ class Remote:
             with self._client.stream("GET", f"ops/{path}", params=given, timeout=timeout_s) as it:
                 if it.is_error:
                     it.read()
-                    raise _error_of(it)
+                    raise error_of(it)
                 yield from it.iter_bytes()
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
@@ -75,7 +90,7 @@ class Remote:
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.api_url} does not answer: {error}.") from error
         if answer.is_error:
-            raise _error_of(answer)
+            raise error_of(answer)
         return answer.json() if answer.content else None
 
 
@@ -97,12 +112,17 @@ def find_running(settings: Settings) -> Remote | None:
     return Remote(owner.api_url, ops_token(home))
 
 
-def _error_of(answer: httpx.Response) -> PolyplaneError:
+def error_of(answer: httpx.Response) -> PolyplaneError:
+    """What a problem document stands for."""
     try:
         problem = answer.json()
         message, fix = str(problem["detail"]), str(problem.get("fix", ""))
     except (ValueError, KeyError, TypeError):
         message, fix = f"{answer.url.path} answered {answer.status_code}.", ""
+    if answer.status_code == 401:
+        return Unauthenticated(message, fix=fix)
+    if answer.status_code == 403:
+        return Forbidden(message, fix=fix)
     if answer.status_code < 500:
         return Refused(message, fix=fix)
     if answer.status_code in (503, 504):

@@ -18,6 +18,7 @@ import uvloop
 from rich.table import Table
 from rich.text import Text
 
+from polyplane.access.first import check_first, make_first
 from polyplane.embedded import Engines
 from polyplane.plane import Plane
 from polyplane.serve.api.app import create_app
@@ -71,6 +72,7 @@ class _Run:
 
     async def until_stopped(self, may_move: bool, with_stdin: bool) -> None:
         """Open everything, serve until a signal, close everything."""
+        check_first(*self._first())
         applications = self._program.load_applications()
         plane = Plane(applications=applications, settings=self._settings)
         host = self._settings.api_host
@@ -81,8 +83,10 @@ class _Run:
                     await plane.open(lambda line: self._report.show(Text(line, "dim")))
                     stack.push_async_callback(plane.close)
                     url = _url(at.getsockname())
+                    await self._make_first(plane)
                     (await self._held_home(plane, stack)).publish_owner(url)
-                    self._server = Server(create_app(plane, applications, hosts=self._hosts()))
+                    app = create_app(plane, applications, hosts=self._hosts())
+                    self._server = Server(app, proxies=self._settings.api_proxies)
                     at.listen(BACKLOG)  # who reads the announcement may connect at once
                     self._announce(plane, url)
                     await self._server.serve(sockets=[at])
@@ -118,6 +122,17 @@ class _Run:
         if not os.read(sys.stdin.fileno(), 4096):
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             self.stop()
+
+    async def _make_first(self, plane: Plane) -> None:
+        """The first administrator, if one is named and there is none."""
+        people = plane.identity.people
+        made = await make_first(self._settings.home, people, *self._first())
+        if made is not None:
+            self._report.show(f"{made.email} is the administrator of this plane.")
+
+    def _first(self) -> tuple[str, str]:
+        settings = self._settings
+        return settings.init_admin_email, settings.url("init_admin_password") or ""
 
     def _hosts(self) -> list[str]:
         """On loopback, only our own names: see `Gate`. Elsewhere, whatever leads here."""

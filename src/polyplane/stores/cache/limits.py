@@ -11,7 +11,7 @@ from typing import Final
 
 from polyplane.errors import Misconfigured
 from polyplane.stores.cache.server import Server
-from polyplane.stores.protocol import Verdict
+from polyplane.stores.visitors import Verdict
 
 # Microseconds are whole numbers below 2^53, exact in Lua; the server's clock is everybody's.
 # `tostring` would round them to 14 digits.

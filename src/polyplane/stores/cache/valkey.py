@@ -29,6 +29,7 @@ from polyplane.stores.cache.limits import Limits
 from polyplane.stores.cache.server import Server
 from polyplane.stores.cache.sessions import Sessions
 from polyplane.stores.cache.tenants import Tenants
+from polyplane.stores.cache.words import Words
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +102,7 @@ class ValkeyCache:
     def __init__(self, server: Server) -> None:
         self.sessions = Sessions(server)
         self.limits = Limits(server)
+        self.words = Words(server)
         self._server = server
         self._tenants = Tenants(server)
 

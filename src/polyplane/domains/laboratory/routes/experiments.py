@@ -17,6 +17,7 @@ from polyplane.domains.laboratory.models import (
     Learning,
     User,
 )
+from polyplane.domains.laboratory.permissions import READ, WRITE
 from polyplane.domains.laboratory.projections import ExperimentCache
 from polyplane.domains.laboratory.rows import check_refers, locked, row_of
 from polyplane.domains.laboratory.shapes import (
@@ -48,7 +49,9 @@ from polyplane.web import (
 router = APIRouter()
 
 
-@router.post("/experiments", status_code=201, responses=problem_responses(409))
+@router.post(
+    "/experiments", dependencies=[WRITE], status_code=201, responses=problem_responses(409)
+)
 async def create_experiment(
     given: ExperimentGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> ExperimentShown:
@@ -60,7 +63,7 @@ async def create_experiment(
     return _written(row, tx, token, response)
 
 
-@router.get("/experiments")
+@router.get("/experiments", dependencies=[READ])
 async def list_experiments(
     plane: PlaneOf,
     caller: Caller,
@@ -77,7 +80,9 @@ async def list_experiments(
     return Page(items=[ExperimentShown.model_validate(row) for row in rows], next=cursor)
 
 
-@router.get("/experiments/{experiment_id}", responses=problem_responses(404, 504))
+@router.get(
+    "/experiments/{experiment_id}", dependencies=[READ], responses=problem_responses(404, 504)
+)
 async def read_experiment(
     experiment_id: UUID,
     plane: PlaneOf,
@@ -101,7 +106,9 @@ async def read_experiment(
     return ExperimentShown.model_validate(row)
 
 
-@router.patch("/experiments/{experiment_id}", responses=problem_responses(404, 409, 412))
+@router.patch(
+    "/experiments/{experiment_id}", dependencies=[WRITE], responses=problem_responses(404, 409, 412)
+)
 async def change_experiment(
     experiment_id: UUID,
     change: ExperimentChange,
@@ -125,7 +132,10 @@ async def change_experiment(
 
 
 @router.delete(
-    "/experiments/{experiment_id}", status_code=204, responses=problem_responses(404, 409, 412)
+    "/experiments/{experiment_id}",
+    dependencies=[WRITE],
+    status_code=204,
+    responses=problem_responses(404, 409, 412),
 )
 async def delete_experiment(
     experiment_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader, request: Request
@@ -145,6 +155,7 @@ async def delete_experiment(
 
 @router.post(
     "/experiments/{experiment_id}/start",
+    dependencies=[WRITE],
     status_code=202,
     responses=problem_responses(404, 409),
 )
@@ -165,7 +176,11 @@ async def start_experiment(
     return [ActivityShown.model_validate(row) for row in rows]
 
 
-@router.post("/experiments/{experiment_id}/analyse", responses=problem_responses(404, 409, 504))
+@router.post(
+    "/experiments/{experiment_id}/analyse",
+    dependencies=[WRITE],
+    responses=problem_responses(404, 409, 504),
+)
 async def analyse_experiment(
     experiment_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader
 ) -> Analysed:
@@ -175,7 +190,9 @@ async def analyse_experiment(
     return Analysed(experiment_id=experiment_id, findings=[each.insight for each in found])
 
 
-@router.get("/experiments/{experiment_id}/summary", responses=problem_responses(404))
+@router.get(
+    "/experiments/{experiment_id}/summary", dependencies=[READ], responses=problem_responses(404)
+)
 async def summarise_experiment(experiment_id: UUID, plane: PlaneOf, caller: Caller) -> Summary:
     """What is where of an experiment: rows in truth, points in the series store."""
     where = {"experiment_id": experiment_id}
@@ -206,7 +223,9 @@ async def summarise_experiment(experiment_id: UUID, plane: PlaneOf, caller: Call
     )
 
 
-@router.get("/experiments/{experiment_id}/activities", responses=problem_responses(404))
+@router.get(
+    "/experiments/{experiment_id}/activities", dependencies=[READ], responses=problem_responses(404)
+)
 async def list_activities(
     experiment_id: UUID,
     plane: PlaneOf,
@@ -228,7 +247,7 @@ async def list_activities(
     return Page(items=[ActivityShown.model_validate(row) for row in rows], next=cursor)
 
 
-@router.get("/activities/{activity_id}", responses=problem_responses(404))
+@router.get("/activities/{activity_id}", dependencies=[READ], responses=problem_responses(404))
 async def read_activity(activity_id: str, plane: PlaneOf, caller: Caller) -> ActivityShown:
     """One activity and what was reported of it."""
     row = await queries.activity_of(plane, caller, activity_id)

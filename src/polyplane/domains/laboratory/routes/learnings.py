@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 import polyplane as pp
 from polyplane.domains.laboratory import queries
 from polyplane.domains.laboratory.models import Experiment, Learning
+from polyplane.domains.laboratory.permissions import READ, WRITE
 from polyplane.domains.laboratory.projections import ExperimentLearnings
 from polyplane.domains.laboratory.rows import check_refers, locked, row_of
 from polyplane.domains.laboratory.shapes import (
@@ -38,7 +39,7 @@ from polyplane.web import (
 router = APIRouter()
 
 
-@router.post("/learnings", status_code=201, responses=problem_responses(409))
+@router.post("/learnings", dependencies=[WRITE], status_code=201, responses=problem_responses(409))
 async def create_learning(
     given: LearningGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> LearningShown:
@@ -50,7 +51,7 @@ async def create_learning(
     return _written(row, tx, token, response)
 
 
-@router.post("/learnings/search", responses=problem_responses(504))
+@router.post("/learnings/search", dependencies=[READ], responses=problem_responses(504))
 async def search_learnings(
     question: Question, plane: PlaneOf, caller: Caller, token: TokenHeader
 ) -> Found:
@@ -68,7 +69,7 @@ async def search_learnings(
     return Found(hits=[_found(hit) for hit in hits])
 
 
-@router.get("/learnings")
+@router.get("/learnings", dependencies=[READ])
 async def list_learnings(
     plane: PlaneOf,
     caller: Caller,
@@ -88,7 +89,7 @@ async def list_learnings(
     return Page(items=[LearningShown.model_validate(row) for row in rows], next=cursor)
 
 
-@router.get("/learnings/{learning_id}", responses=problem_responses(404))
+@router.get("/learnings/{learning_id}", dependencies=[READ], responses=problem_responses(404))
 async def read_learning(
     learning_id: UUID, plane: PlaneOf, caller: Caller, response: Response
 ) -> LearningShown:
@@ -99,7 +100,9 @@ async def read_learning(
     return LearningShown.model_validate(row)
 
 
-@router.patch("/learnings/{learning_id}", responses=problem_responses(404, 412))
+@router.patch(
+    "/learnings/{learning_id}", dependencies=[WRITE], responses=problem_responses(404, 412)
+)
 async def change_learning(
     learning_id: UUID,
     change: LearningChange,
@@ -118,7 +121,12 @@ async def change_learning(
     return _written(row, tx, token, response)
 
 
-@router.delete("/learnings/{learning_id}", status_code=204, responses=problem_responses(404, 412))
+@router.delete(
+    "/learnings/{learning_id}",
+    dependencies=[WRITE],
+    status_code=204,
+    responses=problem_responses(404, 412),
+)
 async def delete_learning(
     learning_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader, request: Request
 ) -> None:

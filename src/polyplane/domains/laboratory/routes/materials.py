@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 import polyplane as pp
 from polyplane.domains.laboratory.models import Experiment, ExperimentMaterial, Material
+from polyplane.domains.laboratory.permissions import READ, WRITE
 from polyplane.domains.laboratory.rows import locked, row_of
 from polyplane.domains.laboratory.shapes import (
     MaterialChange,
@@ -33,7 +34,7 @@ from polyplane.web import (
 router = APIRouter()
 
 
-@router.post("/materials", status_code=201, responses=problem_responses(409))
+@router.post("/materials", dependencies=[WRITE], status_code=201, responses=problem_responses(409))
 async def create_material(
     given: MaterialGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> MaterialShown:
@@ -44,7 +45,7 @@ async def create_material(
     return _written(row, tx, token, response)
 
 
-@router.get("/materials")
+@router.get("/materials", dependencies=[READ])
 async def list_materials(
     plane: PlaneOf, caller: Caller, after: After = None, limit: Limit = 50
 ) -> Page[MaterialShown]:
@@ -55,7 +56,7 @@ async def list_materials(
     return Page(items=[MaterialShown.model_validate(row) for row in rows], next=cursor)
 
 
-@router.get("/materials/{material_id}", responses=problem_responses(404))
+@router.get("/materials/{material_id}", dependencies=[READ], responses=problem_responses(404))
 async def read_material(
     material_id: UUID, plane: PlaneOf, caller: Caller, response: Response
 ) -> MaterialShown:
@@ -66,7 +67,9 @@ async def read_material(
     return MaterialShown.model_validate(row)
 
 
-@router.patch("/materials/{material_id}", responses=problem_responses(404, 412))
+@router.patch(
+    "/materials/{material_id}", dependencies=[WRITE], responses=problem_responses(404, 412)
+)
 async def change_material(
     material_id: UUID,
     change: MaterialChange,
@@ -86,7 +89,10 @@ async def change_material(
 
 
 @router.delete(
-    "/materials/{material_id}", status_code=204, responses=problem_responses(404, 409, 412)
+    "/materials/{material_id}",
+    dependencies=[WRITE],
+    status_code=204,
+    responses=problem_responses(404, 409, 412),
 )
 async def delete_material(
     material_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader, request: Request
@@ -99,7 +105,9 @@ async def delete_material(
     token.give(tx.token)
 
 
-@router.get("/experiments/{experiment_id}/materials", responses=problem_responses(404))
+@router.get(
+    "/experiments/{experiment_id}/materials", dependencies=[READ], responses=problem_responses(404)
+)
 async def list_uses(
     experiment_id: UUID, plane: PlaneOf, caller: Caller, after: After = None, limit: Limit = 50
 ) -> Page[UseShown]:
@@ -115,7 +123,9 @@ async def list_uses(
 
 
 @router.put(
-    "/experiments/{experiment_id}/materials/{material_id}", responses=problem_responses(404)
+    "/experiments/{experiment_id}/materials/{material_id}",
+    dependencies=[WRITE],
+    responses=problem_responses(404),
 )
 async def put_use(
     experiment_id: UUID,
@@ -142,6 +152,7 @@ async def put_use(
 
 @router.delete(
     "/experiments/{experiment_id}/materials/{material_id}",
+    dependencies=[WRITE],
     status_code=204,
     responses=problem_responses(404),
 )

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Response
 
 from polyplane.domains.laboratory.models import User
+from polyplane.domains.laboratory.permissions import READ, WRITE
 from polyplane.domains.laboratory.rows import row_of
 from polyplane.domains.laboratory.shapes import UserGiven, UserShown
 from polyplane.web import (
@@ -25,7 +26,7 @@ from polyplane.web import (
 router = APIRouter()
 
 
-@router.post("/users", status_code=201, responses=problem_responses(409))
+@router.post("/users", dependencies=[WRITE], status_code=201, responses=problem_responses(409))
 async def create_user(
     given: UserGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> UserShown:
@@ -38,7 +39,7 @@ async def create_user(
     return UserShown.model_validate(row)
 
 
-@router.get("/users/{user_id}", responses=problem_responses(404))
+@router.get("/users/{user_id}", dependencies=[READ], responses=problem_responses(404))
 async def read_user(user_id: UUID, plane: PlaneOf, caller: Caller, response: Response) -> UserShown:
     """One user."""
     async with plane.acting(caller).read() as session:
@@ -47,7 +48,7 @@ async def read_user(user_id: UUID, plane: PlaneOf, caller: Caller, response: Res
     return UserShown.model_validate(row)
 
 
-@router.get("/users")
+@router.get("/users", dependencies=[READ])
 async def list_users(
     plane: PlaneOf, caller: Caller, after: After = None, limit: Limit = 50
 ) -> Page[UserShown]:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import polyplane as pp
 from polyplane.domains.laboratory import queries
+from polyplane.domains.laboratory.permissions import READ, WRITE
 from polyplane.domains.laboratory.shapes import (
     Bucket,
     LatestMetrics,
@@ -81,6 +82,7 @@ BatchId = Annotated[
 
 @router.post(
     "/telemetry",
+    dependencies=[WRITE],
     status_code=202,
     responses=problem_responses(404),
     openapi_extra=_BODY,
@@ -94,6 +96,7 @@ async def take_telemetry(
 
 @router.post(
     "/metrics",
+    dependencies=[WRITE],
     status_code=202,
     responses=problem_responses(404),
     openapi_extra=_BODY,
@@ -105,7 +108,9 @@ async def take_metrics(
     return await _take(plane, points, Metrics, caller, batch_id)
 
 
-@router.get("/activities/{activity_id}/profile", responses=problem_responses(404))
+@router.get(
+    "/activities/{activity_id}/profile", dependencies=[READ], responses=problem_responses(404)
+)
 async def read_profile(
     activity_id: str,
     plane: PlaneOf,
@@ -129,14 +134,22 @@ async def read_profile(
     return Profile(activity_id=activity_id, metric_name=metric, bucket_s=bucket_s, buckets=buckets)
 
 
-@router.get("/experiments/{experiment_id}/telemetry/latest", responses=problem_responses(404))
+@router.get(
+    "/experiments/{experiment_id}/telemetry/latest",
+    dependencies=[READ],
+    responses=problem_responses(404),
+)
 async def read_latest(experiment_id: UUID, plane: PlaneOf, caller: Caller) -> LatestMetrics:
     """The newest measurement of each metric of an experiment."""
     table = await queries.latest_metrics(plane, caller, experiment_id)
     return _latest(experiment_id, table)
 
 
-@router.get("/experiments/{experiment_id}/metrics/latest", responses=problem_responses(404))
+@router.get(
+    "/experiments/{experiment_id}/metrics/latest",
+    dependencies=[READ],
+    responses=problem_responses(404),
+)
 async def read_latest_figures(experiment_id: UUID, plane: PlaneOf, caller: Caller) -> LatestMetrics:
     """The newest of each figure about an experiment as a whole."""
     await queries.check_owned(plane, caller, [experiment_id])
@@ -145,7 +158,11 @@ async def read_latest_figures(experiment_id: UUID, plane: PlaneOf, caller: Calle
     return _latest(experiment_id, table)
 
 
-@router.get("/experiments/{experiment_id}/events/latest", responses=problem_responses(404))
+@router.get(
+    "/experiments/{experiment_id}/events/latest",
+    dependencies=[READ],
+    responses=problem_responses(404),
+)
 async def read_latest_events(
     experiment_id: UUID, plane: PlaneOf, caller: Caller
 ) -> list[LoggedEvent]:

@@ -1,0 +1,1 @@
+"""Who comes in, as whom, and what they may: users, sessions, keys, organizations."""
