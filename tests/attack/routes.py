@@ -129,7 +129,8 @@ class Attacker:
         headers = {"Polyplane-Token": token} if token and self._dice.random() < 0.1 else {}
         body = self._body(route, mine, own, other)
         if isinstance(body, dict) and "id" in body:  # one that is taken, in this very table
-            body["id"] = other.ids[f"{route.path.rpartition('/')[2].removesuffix('s')}_id"]
+            of_kind = f"{route.path.rpartition('/')[2].removesuffix('s')}_id"
+            body["id"] = other.ids.get(of_kind, other.tenant)
         return {"path": path, "query": query, "headers": headers, "body": body}
 
     def _asked(self, parameter: dict[str, Any], side: Side) -> Any:
