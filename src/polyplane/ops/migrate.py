@@ -33,6 +33,11 @@ WAIT_S: Final = 60
 REVISION_S: Final = 1800
 """The longest a single statement of a revision may take."""
 
+_OWN_KEYS: Final = (
+    "SELECT table_name, column_name FROM information_schema.columns"
+    " WHERE table_schema = 'polyplane' AND column_default = 'polyplane.new_key()'"
+)
+
 _ALEMBIC_OP = threading.Lock()
 """`alembic.op` is one proxy for the whole process, which only one thread may hold."""
 
@@ -211,9 +216,9 @@ def _run(context: MigrationContext, step: RevisionStep) -> None:
 def _check_removable(url: str) -> None:
     with _engine(url) as engine, engine.connect() as connection, _in_words("Removing core"):
         _check_applications(connection)
-        for own in ("saga", "blob"):  # these go before it does
+        for table, column in connection.exec_driver_sql(_OWN_KEYS).all():  # these go before it does
             connection.exec_driver_sql(
-                f"ALTER TABLE IF EXISTS polyplane.{own} ALTER COLUMN id DROP DEFAULT"
+                f'ALTER TABLE polyplane."{table}" ALTER COLUMN "{column}" DROP DEFAULT'
             )
         connection.exec_driver_sql("DROP FUNCTION polyplane.new_key()")
         connection.rollback()
