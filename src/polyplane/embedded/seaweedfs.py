@@ -29,6 +29,8 @@ FLAGS = (
     "-s3.autoCreateBucket=false",
     "-s3.allowDeleteBucketNotEmpty=false",
     "-volume.preStopSeconds=0",
+    # Each bucket has volumes of its own, and by default there are as many as whole gigabytes free.
+    "-volume.max=2000",
     "-master.telemetry=false",  # on by default, and it calls home
 )
 
