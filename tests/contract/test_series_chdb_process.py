@@ -42,6 +42,7 @@ def child(folder: Path, body: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0,  # of its own, and not an orphan: those are not stopped from a terminal
     )
 
 

@@ -180,7 +180,10 @@ SCENES: dict[str, Callable[[Scene], Awaitable[bool]]] = {
 
 
 @pytest.mark.parametrize("what", SCENES)
-@pytest.mark.parametrize("is_naive", [False, True], ids=["ours", "naive"])
+@pytest.mark.parametrize(
+    "is_naive",
+    [pytest.param(False, marks=pytest.mark.long, id="ours"), pytest.param(True, id="naive")],
+)
 async def test_what_is_naive_is_seen(
     own_settings: Settings, nursery: Nursery, what: str, is_naive: bool
 ) -> None:

@@ -86,7 +86,9 @@ def on_controllers(home: Path) -> list[psutil.Process]:
     return children
 
 
-@pytest.mark.parametrize("moment", [an_engine_runs, a_controller_runs])
+@pytest.mark.parametrize(
+    "moment", [pytest.param(an_engine_runs, marks=pytest.mark.long), a_controller_runs]
+)
 def test_ctrl_c_leaves_nothing_running(home: Path, moment: Callable[[Path], bool]) -> None:
     with demo_on(home) as demo:
         wait_until(lambda: moment(home), START_TIMEOUT_S)

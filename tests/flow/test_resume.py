@@ -158,6 +158,7 @@ def test_a_killed_verify_is_gone_on_with(commands: Commands) -> None:
     assert not (commands.home / BOOKMARK_NAME).exists()
 
 
+@pytest.mark.long
 def test_through_a_running_up_too(commands: Commands) -> None:
     with commands.up(first=DYING) as up:
         down = commands.run("verify", code=4)
@@ -170,6 +171,7 @@ def test_through_a_running_up_too(commands: Commands) -> None:
         assert compared(commands.run("verify")) == resumed
 
 
+@pytest.mark.long
 def test_a_verify_ends_when_its_caller_goes_away(commands: Commands) -> None:
     """As by Ctrl-C; what was compared is kept, and whoever asks is told how far it is."""
     with commands.up(first=SLOW):
@@ -195,6 +197,7 @@ def test_a_verify_ends_when_its_caller_goes_away(commands: Commands) -> None:
         assert not (commands.home / BOOKMARK_NAME).exists()
 
 
+@pytest.mark.long
 def test_people_see_how_far_it_is(commands: Commands) -> None:
     """On a terminal; nothing of it on a pipe or in JSON."""
     for command in ("verify", "repair"):

@@ -110,24 +110,37 @@ class Seaweedfs(Engine):
         return [Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock") for part, port in ports]
 
     async def ready(self, site: Site) -> None:
-        """S3 lists the buckets to the holder of the keys."""
+        """S3 lists the buckets to the holder of the keys, and the master knows where volumes are:
+        until their server has told it, which may take seconds, what is there cannot be read.
+        """
         date = formatdate(usegmt=True)
         digest = hmac.digest(
             site.secrets["secret_key"].encode(), f"GET\n\n\n{date}\n/".encode(), "sha1"
         )
         signature = base64.b64encode(digest).decode()
-        request = (
-            f"GET / HTTP/1.0\r\nHost: {HOST}\r\nDate: {date}\r\n"
-            f"Authorization: AWS {site.secrets['access_key']}:{signature}\r\n\r\n"
+        authorization = f"AWS {site.secrets['access_key']}:{signature}"
+        status, _ = await _get(
+            site.ports["s3.port"], "/", f"Date: {date}\r\nAuthorization: {authorization}\r\n"
         )
-        reader, writer = await asyncio.open_connection(HOST, site.ports["s3.port"])
-        with closing(writer):
-            writer.write(request.encode())
-            answer = await reader.readline()
-        if answer.split()[1:2] != [b"200"]:
-            raise NotReady(f"S3 answers {answer!r}")
+        if status != 200:
+            raise NotReady(f"S3 answers {status}")
+        _, body = await _get(site.ports["master.port"], "/dir/status")
+        if b'"DataNodes":[{' not in body:
+            raise NotReady("no server of volumes has come yet")
 
     def url(self, site: Site) -> str:
         """The S3 endpoint, with the keys in place of user and password."""
         keys = f"{site.secrets['access_key']}:{site.secrets['secret_key']}"
         return f"http://{keys}@{HOST}:{site.ports['s3.port']}"
+
+
+async def _get(port: int, path: str, headers: str = "") -> tuple[int, bytes]:
+    """Status and body of a short answer."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    with closing(writer):
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {HOST}\r\n{headers}\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    status = head.split()[1:2]
+    if not status or not status[0].isdigit():
+        raise NotReady(f"port {port} answers {head[:40]!r}")
+    return int(status[0]), body

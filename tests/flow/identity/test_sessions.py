@@ -78,7 +78,7 @@ async def test_nothing_is_kept_that_would_let_a_reader_in(
     rows += await by_hand(street.plane, "SELECT u::text FROM polyplane.users u")
     assert ada.token not in str(rows) and PASSWORD not in str(rows)
     async with await cache_of(street) as cache:
-        keys: list[bytes] = []
+        keys: list[Any] = []
         async with asyncio.timeout(20):  # what the cache knows is good for a moment only
             while cached_as(street, ada.token).encode() not in keys:
                 assert await seen(street.client(ada.token)) == 200
