@@ -177,7 +177,8 @@ class Database:
                 "async_creator_fn": self._connect,
             },
         )
-        self.lender = Lender(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
+        autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.lender = Lender(autocommit, max_connections)
         self.session_of: Callable[[Caller], Mapping[str, Any]] = lambda _: {}
         """How a session for somebody is to be made; another where rows have secrets."""
         self._is_pooled: bool | None = None

@@ -36,10 +36,14 @@ class Lent:
 
 
 class Lender:
-    """Lends connections of `engine`, which is in autocommit."""
+    """Lends connections of `engine`, which is in autocommit and has `connections` at most.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Two of these at least are never kept: who needs one of the pool would wait for ever.
+    """
+
+    def __init__(self, engine: AsyncEngine, connections: int) -> None:
         self._engine = engine
+        self._kept_max = max(0, min(KEPT_MAX, connections - 2))
         self._kept: list[Lent] = []
         self._taking: set[asyncio.Task[Lent]] = set()
         self._is_closed = False
@@ -80,7 +84,8 @@ class Lender:
     async def take(self, lent: Lent) -> None:
         """Take one back, whatever became of it; to be called once, also when cancelled."""
         status = lent.driver.pgconn.transaction_status
-        if status == TransactionStatus.IDLE and len(self._kept) < KEPT_MAX and not self._is_closed:
+        has_room = len(self._kept) < self._kept_max and not self._is_closed
+        if status == TransactionStatus.IDLE and has_room:
             self._kept.append(lent)
             return
         given = [lent]
