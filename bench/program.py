@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
+from polyplane import Settings
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,3 +36,12 @@ async def ask(module: str, task: dict[str, Any], *, timeout_s: float) -> Any:
     if process.returncode:
         raise RuntimeError(f"{module} ended with {process.returncode}.")
     return json.loads(out)
+
+
+def given(settings: Settings) -> dict[str, Any]:
+    """What `Settings.load` makes them of again, secrets in clear: for standard input only."""
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in settings
+        if value is not None
+    }

@@ -8,8 +8,12 @@ must be there in the end, once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -21,6 +25,7 @@ from sqlalchemy.orm import Mapped
 import polyplane as pp
 from bench.figures import Figure, ratio
 from bench.ground import Ground, Size, connect, execute
+from bench.program import ROOT, given
 from polyplane import saga
 
 SAGAS: Final = 1_500
@@ -73,6 +78,7 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     seen: dict[tuple[str, int], list[float]] = {
         (who, many): [] for who in ("loop", "sagas") for many in (1, AT_ONCE)
     }
+    shared: list[float] = []
     async with ground.plane(url, models=[Effect], sagas=[Order]) as plane:
         await execute(
             url,
@@ -82,15 +88,27 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
                 " PRIMARY KEY (workflow, step))",
             ],
         )
-        await _sagas(plane, 50, AT_ONCE)
+        await make(plane, 50, AT_ONCE)
         for _ in range(size.runs):
             for (who, many), rates in seen.items():
                 await ground.calm()
                 await execute(url, ["TRUNCATE effect"])
-                run = _loop(url, count, many) if who == "loop" else _sagas(plane, count, many)
+                run = _loop(url, count, many) if who == "loop" else make(plane, count, many)
                 rates.append(count / await run)
                 await _check(url, count)
+        async with _second(plane) as second:
+            for _ in range(size.runs):
+                await ground.calm()
+                await execute(url, ["TRUNCATE effect"])
+                shared.append(count / await _shared(plane, second, count))
+                await _check(url, count)
     found = {at: Figure(_name(*at), "sagas/s", tuple(rates)) for at, rates in seen.items()}
+    by_two = Figure(
+        f"sagas of 3 local steps, {AT_ONCE} at once by 2 processes",
+        "sagas/s",
+        tuple(shared),
+        required=RATE_MIN,
+    )
     loop, alone, beside = found["loop", 1], found["sagas", 1], found["sagas", AT_ONCE]
     return [
         loop,
@@ -100,6 +118,7 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
         ratio(f"sagas, {AT_ONCE} at once / loop, one at a time", beside, loop, required=RATIO_MIN),
         found["loop", AT_ONCE],
         ratio(f"sagas / loop, both {AT_ONCE} at once", beside, found["loop", AT_ONCE]),
+        by_two,
     ]
 
 
@@ -108,7 +127,8 @@ def _name(who: str, many: int) -> str:
     return f"{what}, {'one at a time' if many == 1 else f'{many} at once'}"
 
 
-async def _sagas(plane: pp.Plane, count: int, many: int) -> float:
+async def make(plane: pp.Plane, count: int, many: int) -> float:
+    """So many sagas, by `many` callers; seconds until the last one has ended."""
     left = iter(range(count))
 
     async def one() -> None:
@@ -120,6 +140,50 @@ async def _sagas(plane: pp.Plane, count: int, many: int) -> float:
     started = perf_counter()
     await asyncio.gather(*(one() for _ in range(many)))
     return perf_counter() - started
+
+
+@asynccontextmanager
+async def _second(plane: pp.Plane) -> AsyncIterator[Process]:
+    """Another process that starts sagas and does them, ready and warm."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.saga_runner"),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        await _say(process, json.dumps(given(plane.settings), default=str))
+        await _heard(process, "ready")
+        await _say(process, "50")
+        await _heard(process, "done")
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), 30)
+
+
+async def _shared(plane: pp.Plane, second: Process, count: int) -> float:
+    """Half of the sagas by each process."""
+    started = perf_counter()
+    await _say(second, str(count - count // 2))
+    await make(plane, count // 2, AT_ONCE // 2)
+    await _heard(second, "done")
+    return perf_counter() - started
+
+
+async def _say(process: Process, line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n".encode())
+    await process.stdin.drain()
+
+
+async def _heard(process: Process, word: str) -> None:
+    assert process.stdout is not None
+    async with asyncio.timeout(120):
+        while (line := (await process.stdout.readline()).decode().strip()) != word:
+            if not line and process.stdout.at_eof():
+                raise RuntimeError("The second process has ended.")
 
 
 async def _loop(url: str, count: int, many: int) -> float:

@@ -12,13 +12,11 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Final
 
-from pydantic import SecretStr
-
 from bench.assistant import SlowCache
 from bench.documents import Note
 from bench.figures import Figure, rates, ratio
 from bench.ground import Ground, Size, execute
-from bench.program import ROOT
+from bench.program import ROOT, given
 from polyplane import Plane
 
 ROWS: Final = 8_000
@@ -75,11 +73,7 @@ async def _helpers(plane: Plane, count: int) -> AsyncIterator[None]:
 
 
 async def _helper(plane: Plane) -> Process:
-    values = {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in plane.settings
-        if value is not None
-    }
+    values = given(plane.settings)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.assistant"), cwd=ROOT, stdin=asyncio.subprocess.PIPE
     )

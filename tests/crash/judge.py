@@ -100,6 +100,9 @@ def judge_points(home: Path, told: Mapping[str, Any], verdict: Verdict) -> None:
     """Each acknowledged point once; of the last batch perhaps all, unacknowledged."""
     sent = max([0, *(entry["points"] for entry in read(home / "points.jsonl"))])
     verdict.points = told["points"]
+    if why := told.get("refused"):
+        verdict.wrong.append(f"points were neither read nor proven: {why}")
+        return
     if told["points"] < sent:
         verdict.breach("lost", f"points: {told['points']} of {sent}", range(sent - told["points"]))
     if told["points"] > sent + BATCH_POINTS or told["points"] != told["different"]:

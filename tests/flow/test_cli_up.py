@@ -209,6 +209,7 @@ def test_a_second_up_refuses_and_names_the_first(up: Up) -> None:
     assert httpx.get(f"{up.api}/readyz").status_code == 200
 
 
+@pytest.mark.long
 def test_a_taken_port_is_replaced_unless_it_was_asked_for(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -368,6 +369,7 @@ def test_audit_is_searched_proven_and_handed_out(up: Up, tmp_path: Path) -> None
         assert "as it was sealed" in run("audit", *kept, home=up.home).stdout
 
 
+@pytest.mark.long
 def test_with_every_engine_elsewhere_the_home_is_still_held(own_settings: Settings) -> None:
     urls = {name: own_settings.url(name) for name in Settings.model_fields if name.endswith("_url")}
     environ = {f"POLYPLANE_{name.upper()}": url for name, url in urls.items() if url}
