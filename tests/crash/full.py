@@ -91,14 +91,15 @@ class Full(Power):
     async def filled(self, name: str) -> Round:
         """One disk is full for a while."""
         found = Round(name, "full")
-        disk, began = self.disks[name], monotonic()
-        fill(disk)
+        disk = self.disks[name]
+        await asyncio.to_thread(fill, disk)
+        began = monotonic()  # the memory of a gigabyte takes seconds to be had
         try:
             while monotonic() - began < FULL_S:
                 if found.said_s is None and (said := await self._said()):
                     found.said, found.said_s = said, round(monotonic() - began, 2)
                 await asyncio.sleep(0.1)
-                fill(disk)  # what the engine has freed meanwhile
+                await asyncio.to_thread(fill, disk)  # what the engine has freed meanwhile
         finally:
             empty(disk)
         return await self._resumed(found)

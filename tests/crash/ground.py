@@ -112,11 +112,11 @@ def small_disk(at: Path, size_mb: int) -> str:
 
 
 def fill(disk: Path) -> None:
-    """Leave not a byte of a disk."""
-    with (disk / "ballast").open("wb") as file:
+    """Leave not a byte of a disk; again, of what was freed since."""
+    with (disk / "ballast").open("ab") as file:
         free = os.statvfs(disk)
         with suppress(OSError):
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+            os.posix_fallocate(file.fileno(), file.tell(), free.f_bavail * free.f_frsize)
         with suppress(OSError):
             while os.write(file.fileno(), bytes(4096)):
                 pass
