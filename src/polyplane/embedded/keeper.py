@@ -108,9 +108,7 @@ class Keeper:
         engine = self._engine
         clean = True
         if self._child is not None and not self._child.gone:
-            in_order = await engine.can_end_in_order(self._site)
-            signals = engine.stop_signals if in_order else engine.stop_signals[1:]
-            clean = await self._child.stop(signals) and in_order
+            clean = await self._end(self._child)
         elif self._child is not None:
             clean = False
         # What a killed server, or a start cut short, leaves behind.
@@ -252,9 +250,15 @@ class Keeper:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     why = await self._engine.lame(self._site, self._child.log_start)
                 if why:
-                    await self._child.stop(self._engine.stop_signals)
+                    await self._end(self._child)
                     return why
         return self._child.ending
+
+    async def _end(self, child: Child) -> bool:
+        """Have it end; whether it did so in order."""
+        in_order = await self._engine.can_end_in_order(self._site)
+        signals = self._engine.stop_signals if in_order else self._engine.stop_signals[1:]
+        return await child.stop(signals) and in_order
 
     async def _revive(self, deaths: int) -> bool:
         """One attempt to restart, on the same ports, after the back-off for so many deaths."""

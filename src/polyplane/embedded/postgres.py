@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGINT, SIGQUIT
+from time import monotonic
 from typing import Any, ClassVar, Final, LiteralString
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.pq import PGconn, Ping
@@ -76,6 +78,8 @@ default_text_search_config = 'pg_catalog.english'
 
 # Before it recovers it syncs all it has: file after file takes minutes where databases are many.
 _SYNC: Final = "syncfs" if sys.platform == "linux" else "fsync"
+_RECOVERS_S: Final = 3.0
+"""Between the end of the last backend and the beginning of recovery there is nobody, either."""
 
 
 class Postgres(Engine):
@@ -88,7 +92,7 @@ class Postgres(Engine):
     ports: ClassVar[tuple[str, ...]] = ("client",)
     secrets: ClassVar[tuple[str, ...]] = ("admin", "owner", *NAMES)
     # Fast: ends the sessions, writes a checkpoint. Then at once, and it will have to recover.
-    stop_signals = ((SIGINT, 10.0), (SIGQUIT, 5.0))
+    stop_signals = ((SIGINT, 10.0), (SIGQUIT, 3.0))
     start_timeout_s = 120.0  # it may have a lot of WAL to replay
 
     def argv(self, site: Site) -> list[str | Path]:
@@ -191,6 +195,15 @@ class Postgres(Engine):
         except psycopg.Error as error:
             raise NotReady(str(error)) from error
 
+    async def lame(self, site: Site, log_start: int) -> str:
+        """PostgreSQL 18 may turn everyone away for ever when the process that recovers dies."""
+        until = monotonic() + _RECOVERS_S
+        while monotonic() < until:
+            if await self.can_end_in_order(site) or _recovers(site):
+                return ""
+            await asyncio.sleep(0.2)
+        return "it takes nobody, and nothing recovers it"
+
     async def can_end_in_order(self, site: Site) -> bool:
         """Not while it recovers: PostgreSQL 18 may hang at it, and has to recover anyway."""
         info = f"host={HOST} port={site.ports['client']} connect_timeout={CONNECT_TIMEOUT_S}"
@@ -203,6 +216,16 @@ class Postgres(Engine):
     def logins(self, site: Site) -> dict[str, str]:
         """The same for each login that has fewer rights."""
         return {name: _url(site, f"{OWNER}_{name}", name) for name in NAMES}
+
+
+def _recovers(site: Site) -> bool:
+    """Whether its postmaster has the process that recovers."""
+    try:
+        pid = (site.folder / "data" / "postmaster.pid").read_text().split()[0]
+        mine = psutil.Process(int(pid)).children()
+        return any("postgres: startup" in " ".join(it.cmdline()) for it in mine)
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return True  # it comes, or goes
 
 
 def _url(site: Site, role: str, secret: str) -> str:
