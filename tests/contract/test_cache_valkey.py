@@ -195,9 +195,9 @@ class TestLimits:
             assert (await cache.limits.check("ada", limit=10, period_s=1)).allowed
 
     async def test_a_burst_may_be_smaller_than_the_limit(self, cache: ValkeyCache) -> None:
-        verdicts = [await cache.limits.check("ada", limit=600, burst=3) for _ in range(5)]
+        verdicts = [await cache.limits.check("ada", limit=6, burst=3) for _ in range(5)]
         assert [verdict.allowed for verdict in verdicts] == [True] * 3 + [False] * 2
-        assert 0 < verdicts[-1].retry_after_s <= 0.1
+        assert 0 < verdicts[-1].retry_after_s <= 10
 
     async def test_no_key_is_ever_without_expiry(self, cache: ValkeyCache, raw: Redis) -> None:
         for limit, period_s in ((1, 0.01), (5, 60.0), (1_000_000, 1.0)):

@@ -192,7 +192,7 @@ class TestEndpoint:
         endpoint.answer = busy_at_first
         started = asyncio.get_running_loop().time()
         await remote.embed(["a"])
-        assert 0.5 <= asyncio.get_running_loop().time() - started < 1.5
+        assert 0.5 <= asyncio.get_running_loop().time() - started < 10
 
     @pytest.mark.parametrize(
         ("answer", "error", "requests"),

@@ -62,7 +62,7 @@ async def test_an_engine_that_is_down_fails_what_needs_it(
 async def test_all_are_asked_at_once() -> None:
     started = perf_counter()
     await examine([check(hangs) for _ in range(10)], timeout_s=TIMEOUT_S)
-    assert perf_counter() - started < 5 * TIMEOUT_S
+    assert perf_counter() - started < 9 * TIMEOUT_S
 
 
 async def test_nobody_is_healthy() -> None:

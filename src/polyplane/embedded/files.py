@@ -6,9 +6,11 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from polyplane.errors import Misconfigured
+
+ROOM_BYTES_MIN: Final = 32 << 20
 
 
 def write_file(path: Path, text: str) -> None:
@@ -59,3 +61,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Misconfigured(f"{path} does not hold an object.", fix="Restore it from a copy.")
     return content
+
+
+def has_room(folder: Path) -> bool:
+    """Whether its disk has room for a server to work with."""
+    free = os.statvfs(folder)
+    return free.f_bavail * free.f_frsize >= ROOM_BYTES_MIN

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
+from polyplane.embedded.files import has_room
 from polyplane.embedded.process import tail
 
 USER = "polyplane"
-ROOM_BYTES_MIN = 32 << 20
 _FAILED = "JetStream failed to store a msg"  # not said when a stream is full, by its own bounds
 
 SETTINGS = """\
@@ -58,8 +57,7 @@ class Nats(Engine):
         """Once a write to its disk has failed, a stream takes nothing any more, whatever room there
         is; or JetStream is off altogether.
         """
-        free = os.statvfs(site.folder)
-        if free.f_bavail * free.f_frsize < ROOM_BYTES_MIN:
+        if not has_room(site.folder):
             return ""  # it would be no better
         if _FAILED in tail(site.log, log_start):
             return "a write to its disk has failed"

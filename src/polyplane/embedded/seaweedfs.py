@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
+from polyplane.embedded.files import has_room
 from polyplane.embedded.process import run
 
 FIX_TIMEOUT_S = 600.0
@@ -71,6 +72,9 @@ class Seaweedfs(Engine):
         "admin",
     )
 
+    _was_full: bool = False
+    """When it was looked at last."""
+
     def argv(self, site: Site) -> list[str | Path]:
         """The server."""
         return [
@@ -108,6 +112,17 @@ class Seaweedfs(Engine):
         """Sockets, whose place cannot be chosen."""
         ports = ((name.partition(".")[0], port) for name, port in site.ports.items())
         return [Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock") for part, port in ports]
+
+    async def lame(self, site: Site, log_start: int) -> str:
+        """A disk that was full for a minute leaves it without a volume that takes anything, for
+        minutes after there is room again.
+        """
+        if not has_room(site.folder):
+            self._was_full = True
+        elif self._was_full:
+            self._was_full = False
+            return "its disk was full"
+        return ""
 
     async def ready(self, site: Site) -> None:
         """S3 lists the buckets to the holder of the keys, and the master knows where volumes are:
