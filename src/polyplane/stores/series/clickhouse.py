@@ -36,6 +36,7 @@ from polyplane.stores.series import clickhouse_queries as queries
 from polyplane.stores.series.clickhouse_custody import Custody, set_torn_aside
 from polyplane.stores.series.clickhouse_lane import RESULT_ROWS_MAX, Lane
 from polyplane.stores.series.clickhouse_queries import Query
+from polyplane.stores.series.clickhouse_room import Room
 
 INSERT_ROWS_MAX: Final = 1_000_000
 """Most points of one insert: a deduplication token covers one block, so it must be one block."""
@@ -151,6 +152,7 @@ class ClickHouseSeries:
         self._opening = asyncio.Lock()
         self._folder = folder
         self._custody = Custody(database, folder, torn or [])
+        self._room = Room(database, folder)
 
     @property
     def folder(self) -> Path | None:
@@ -159,13 +161,15 @@ class ClickHouseSeries:
 
     async def ping(self) -> None:
         """Return when the engine answers; StoreDown when it does not."""
+        self._room.look()
         await self._writer.run(lambda client: client.command("SELECT 1"))
 
     async def barrier(self) -> None:
         """chdb: sync the folder. A server syncs every insert itself (`fsync_after_insert`)."""
         if self._folder is not None:
             synced = self._writer.within_deadline(asyncio.to_thread(disk.sync, self._folder))
-            await self._custody.kept(self._writer, synced)
+            await self._custody.kept(self._writer, synced, may_note=not self._room.is_suspect)
+            self._room.check()
 
     async def inspect(self) -> list[str]:
         """chdb: look whether all parts are there and well; what is not, in words.
@@ -218,6 +222,8 @@ class ClickHouseSeries:
         points = _checked(stream, points)
         if points.num_rows > INSERT_ROWS_MAX:
             raise TooLarge(f"One append has at most {INSERT_ROWS_MAX} points.")
+        await self._sound()
+        self._room.check()
         if points.num_rows:
             await self._writer.run(partial(self._append, stream, points, token))
 
@@ -246,6 +252,8 @@ class ClickHouseSeries:
     async def bulk(self, stream: type[Stream], points: pa.Table) -> int:
         """Insert `points` in blocks of INSERT_ROWS_MAX; a failure leaves whole blocks behind."""
         points = _checked(stream, points)
+        await self._sound()
+        self._room.check()
         for start in range(0, points.num_rows, INSERT_ROWS_MAX):
             block = points.slice(start, INSERT_ROWS_MAX)
             await self._writer.run(partial(self._insert, stream, block, str(uuid4())))
@@ -269,6 +277,7 @@ class ClickHouseSeries:
             self._custody.check(*re.findall(r"\w+", canonical))
             return _arrow(client, Query(canonical, plain))
 
+        await self._sound()
         return await self._guest.run(checked, sql_is_callers=True)
 
     async def window(
@@ -341,14 +350,21 @@ class ClickHouseSeries:
         found = await self._prove(queries.uneven(self._table(stream), may_lack=may_lack))
         return [int(number) for number in found["number"].to_pylist()]
 
+    async def _sound(self) -> None:
+        """Return when no part is left that was written without room."""
+        if await self._room.sound(self._writer):
+            await self._custody.miss(self._writer)
+
     async def _prove(self, query: Query) -> pa.Table:
         """The answer to a question about all there is, for which nobody waits."""
         async with self._opening:
             if self._prover is None:
                 self._prover = await self._open_prover()
+        await self._sound()
         return await self._prover.run(lambda client: _arrow(client, query))
 
     async def _read(self, query: Query) -> pa.Table:
+        await self._sound()
         return await self._reader.run(lambda client: _arrow(client, query))
 
     def _table(self, stream: type[Stream]) -> str:

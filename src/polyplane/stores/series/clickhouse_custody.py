@@ -82,15 +82,21 @@ def part_of(table: str, name: str, rows: int) -> Part | None:
 
 
 def missing(noted: Iterable[Part], active: Iterable[Part]) -> list[Part]:
-    """Those of `noted` that no active part covers."""
+    """Those of `noted` whose points no active parts hold."""
     by_place: dict[tuple[str, str], list[Part]] = {}
     for part in active:
         by_place.setdefault((part.table, part.partition), []).append(part)
     return [
         part
         for part in noted
-        if not any(it.covers(part) for it in by_place.get((part.table, part.partition), ()))
+        if not _is_there(part, by_place.get((part.table, part.partition), []))
     ]
+
+
+def _is_there(part: Part, active: list[Part]) -> bool:
+    """Merged into another one, or its own sources instead of it: see `clickhouse_room`."""
+    sources = sum(it.rows for it in active if part.covers(it))
+    return sources >= part.rows or any(it.covers(part) for it in active)
 
 
 def may_have_expired(part: Part, retention_days: int | None, now: datetime) -> bool:
@@ -128,9 +134,10 @@ class Custody:
         self.is_taken = True
         return found
 
-    async def kept(self, lane: Lane, synced: Awaitable[None]) -> None:
-        """Wait until all is `synced`; now and then note which parts that were."""
-        if not self.is_taken or self._lost or monotonic() < self._due_at:
+    async def kept(self, lane: Lane, synced: Awaitable[None], *, may_note: bool = True) -> None:
+        """Wait until all is `synced`; now and then note which parts that were, if they `may` be."""
+        rests = not may_note or monotonic() < self._due_at
+        if not self.is_taken or self._lost or rests:
             await synced
             return
         active = await lane.run(self._active)
@@ -140,6 +147,11 @@ class Custody:
             self._note(active)
         except OSError as error:  # a full disk: what is not noted is only not missed
             _log.warning("parts.not_noted", path=str(self._path), error=str(error))
+
+    async def miss(self, lane: Lane) -> None:
+        """Look again whether parts that were there are not."""
+        if self.is_taken:
+            self._lost = await lane.run(self._missing)
 
     def leave(self) -> None:
         """The next barrier is the last."""
