@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,6 +35,7 @@ from polyplane.runtime.declared import Declared
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.keeping import prune
 from polyplane.runtime.keys import Keys
+from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import Proving, mend
@@ -118,12 +118,7 @@ class Plane:
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property
@@ -248,6 +243,21 @@ class Plane:
     def limits(self) -> RateLimiter:
         """Rate limits in the cache (`ratelimit:<client>`)."""
         return self.cache.limits
+
+    @property
+    def events(self) -> LiveEvents:
+        """What happens in the tenant `default`, as it happens; `acting` for others."""
+        return self.acting(Caller("")).events
+
+    @property
+    def state(self) -> LiveStates:
+        """The short-lived states of the tenant `default`; `acting` for others."""
+        return self.acting(Caller("")).state
+
+    @property
+    def pubsub(self) -> LivePubSub:
+        """Messages to who listens now in the tenant `default`; `acting` for others."""
+        return self.acting(Caller("")).pubsub
 
     @property
     def blobs(self) -> Blobs:

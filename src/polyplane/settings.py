@@ -82,6 +82,11 @@ class Settings(BaseModel):
     )
     nats_url: SecretStr | None = Field(default=None, description="NATS with JetStream, the feed.")
     cache_url: SecretStr | None = Field(default=None, description="Redis or Valkey.")
+    pubsub: str = Field(
+        default="nats",
+        pattern="^(nats|valkey)$",
+        description="What carries messages of pub/sub: nats or valkey.",
+    )
     encryption_keys: SecretStr | None = Field(
         default=None,
         description="Keys that wrap data keys, `id:key` by commas, the primary one first.",

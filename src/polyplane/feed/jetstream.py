@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
 from polyplane.errors import FeedDown, Fenced, TooLarge
+from polyplane.feed.core import CoreChannels
 from polyplane.feed.protocol import Ack, Bounds, Outgoing, Subjects
 from polyplane.feed.reading import OrderedReader
 from polyplane.model.message import Message
@@ -66,6 +67,7 @@ class JetStream:
         self.subjects = subjects
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=_CALL_TIMEOUT_S)
+        self.channels = CoreChannels(client, subjects.namespace)
 
     async def ensure(self, stream: str, subjects: Sequence[str], *, keep: bool) -> None:
         """See `Feed.ensure`."""

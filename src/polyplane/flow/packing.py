@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from zlib import crc32
@@ -20,6 +20,8 @@ PLACE_HEADER: Final = "Polyplane-Page"
 AFTER_HEADER: Final = "Polyplane-After"
 CLEAR_HEADER: Final = "Polyplane-Clear"
 _MARK_TABLE: Final = "polyplane.mark"
+_GONE_BYTES: Final = 256 << 10
+"""What a message says at most of whose deleted rows were; what says more says nothing of it."""
 
 
 def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing]:
@@ -29,7 +31,11 @@ def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing
     stream's tail always tells how far the relay is.
     """
     tables: dict[tuple[str, bool], list[dict[str, None]]] = {}
+    whose: dict[tuple[str, str], dict[str, None]] = {}
     for row in page.rows:
+        if row.body is not None and row.op in "DT":
+            for key in row.keys:
+                whose.setdefault((row.tbl, key), {})[row.body] = None
         kind = (row.tbl, row.op == "C")
         if kind not in tables:
             tables[kind] = [{} for _ in range(BUCKETS)]
@@ -44,7 +50,7 @@ def change_messages(subjects: Subjects, epoch: int, page: Page) -> list[Outgoing
     ] or [(_MARK_TABLE, False, 0, [])]
     found = []
     for index, (table, clears, bucket, keys) in enumerate(packed):
-        content = {"table": table, "keys": keys}
+        content = {"table": table, "keys": keys, **_gone(table, keys, whose)}
         place = (epoch, page, index, len(packed))
         message = _outgoing(subjects.change(table, bucket), content, *place)
         found.append(replace(message, headers={CLEAR_HEADER: "1"}) if clears else message)
@@ -120,6 +126,38 @@ def keys_of(message: Message) -> tuple[str, list[str]]:
         return body["table"], body["keys"]
     except (ValueError, KeyError, TypeError):
         return "", []
+
+
+def gone_of(message: Message) -> list[tuple[str, str | None, str | None]]:
+    """(key, tenant, owner) of deleted rows that a change message tells whose they were."""
+    try:
+        body = orjson.loads(message.body)
+        keys = body["keys"]
+        return [
+            (keys[index], tenant, owner)
+            for (tenant, owner), indexes in body.get("gone", ())
+            for index in indexes
+        ]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return []
+
+
+def epoch_of(message: Message) -> int | None:
+    """The epoch in which a relay published a message of either stream; None: it is none's."""
+    written = message.headers.get("Nats-Msg-Id", "").partition(":")[0]
+    return int(written) if written.isdecimal() and len(written) < 10 else None
+
+
+def _gone(
+    table: str, keys: Sequence[str], whose: Mapping[tuple[str, str], Mapping[str, None]]
+) -> dict[str, Any]:
+    """Whose the deleted ones of `keys` were: `[[[tenant, owner], [places in keys]], ...]`."""
+    found: dict[str, list[int]] = {}
+    for index, key in enumerate(keys if whose else ()):
+        for said in whose.get((table, key), ()):
+            found.setdefault(said, []).append(index)
+    gone = [[orjson.loads(said), indexes] for said, indexes in found.items()]
+    return {"gone": gone} if gone and len(orjson.dumps(gone)) <= _GONE_BYTES else {}
 
 
 def _place(epoch: int, page: Page, index: int, count: int) -> Place:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from polyplane.model.live import Topic
 from polyplane.model.message import Inbound
 from polyplane.model.projection import Projection
 from polyplane.model.saga import Saga
@@ -22,7 +23,8 @@ class Application:
     `schema` is the PostgreSQL schema of its tables; `migrations` the dotted package of its
     Alembic versions; `routes` builds its FastAPI router (called only when an API is served), each
     of whose routes asks for one of the `permissions`: `{"laboratory.read": "viewer"}`, the name
-    and the least role that has it.
+    and the least role that has it. `topics` are what may be followed live, and by whom: nothing
+    else can be, over HTTP.
     """
 
     name: str
@@ -36,3 +38,4 @@ class Application:
     routes: Callable[[], Any] | None = None
     keys: KeyWrapping | None = None
     permissions: Mapping[str, str] = field(default_factory=dict)
+    topics: Sequence[Topic] = ()

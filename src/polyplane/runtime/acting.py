@@ -22,6 +22,7 @@ from polyplane.model.stream import Stream
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.blobs import URL_S, Blobs, UploadUrl
 from polyplane.runtime.declared import Declared
+from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.opening import Open
 from polyplane.runtime.readers import reader_of
 from polyplane.saga.sagas import Sagas
@@ -84,6 +85,21 @@ class Acting:
     def blobs(self) -> ActingBlobs:
         """The files of the caller's tenant."""
         return ActingBlobs(self.caller, Blobs(self._opened, self._opened.sagas))
+
+    @property
+    def events(self) -> LiveEvents:
+        """What happens in the caller's tenant, as it happens."""
+        return LiveEvents(self._opened.live, self.caller)
+
+    @property
+    def state(self) -> LiveStates:
+        """The short-lived states of the caller's tenant."""
+        return LiveStates(self._opened.live, self.caller.tenant)
+
+    @property
+    def pubsub(self) -> LivePubSub:
+        """Messages within the caller's tenant, to who listens at that moment."""
+        return LivePubSub(self._opened.live, self.caller.tenant)
 
     @property
     def sagas(self) -> ActingSagas:

@@ -10,6 +10,7 @@ from typing import Any
 from polyplane.errors import Misconfigured
 from polyplane.model.application import Application
 from polyplane.model.blob import refers_to_blobs
+from polyplane.model.live import Rows, Topic
 from polyplane.model.projection import Cached, Projection
 from polyplane.model.saga import Saga
 from polyplane.model.secret_rows import SecretRows, secrets_of
@@ -90,7 +91,18 @@ class Declared:
                         " of this plane.",
                         fix=f"Add {touch.model.__name__} to models.",
                     )
+        for application in applications:
+            _check_topics(application)
         return every
+
+    @property
+    def topics(self) -> dict[str, Topic]:
+        """What may be followed, by `<application>.<topic>`."""
+        return {f"{a.name}.{it.name}": it for a in self.applications for it in a.topics}
+
+    def followed_models(self) -> list[type[Model]]:
+        """The models whose changes a topic is about."""
+        return [it.of.model for it in self.topics.values() if isinstance(it.of, Rows)]
 
     def shared(self, kinds: Collection[str]) -> Declared:
         """What a worker beside `up` takes: the projections of `kinds`, and every saga."""
@@ -119,6 +131,24 @@ class Declared:
         if self.blobs:
             needed.append("seaweedfs")
         return needed
+
+
+def _check_topics(application: Application) -> None:
+    """Raise Misconfigured for a topic that nobody may follow, or that there is twice."""
+    names = [it.name for it in application.topics]
+    for topic in application.topics:
+        where = f"The topic {topic.name} of {application.name}"
+        if names.count(topic.name) > 1:
+            raise Misconfigured(f"{where} is declared twice.")
+        if topic.permission not in application.permissions:
+            raise Misconfigured(
+                f"{where} asks for {topic.permission!r}, which the application does not declare.",
+                fix="Add it to permissions= of the application.",
+            )
+        if isinstance(topic.of, Rows) and topic.of.model not in application.models:
+            raise Misconfigured(
+                f"{where} is about {topic.of.model.__name__}, which is no model of it."
+            )
 
 
 def _wrapping_of(applications: Sequence[Application]) -> KeyWrapping | None:

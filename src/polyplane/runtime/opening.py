@@ -36,6 +36,7 @@ from polyplane.runtime.declared import Declared
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.identity import identity_of
+from polyplane.runtime.live import Live, live_of
 from polyplane.runtime.ring import keyed, open_ring
 from polyplane.runtime.targets import Stores
 from polyplane.runtime.truth import Truth, open_truth
@@ -84,6 +85,7 @@ class Open:
     generations: Generations
     sagas: Sagas
     identity: Identity
+    live: Live
     engines: Engines | None = None
     is_worker: bool = False
     """Whether it only helps to project, beside an `up` that does everything."""
@@ -218,7 +220,11 @@ async def _open_on(
     identity = identity_of(declared, settings, truth.app, stores, lambda: opened.epoch)
     stack.callback(identity.close)
     sagas = Sagas(declared.sagas, truth.app, lambda: opened.runner)
-    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas, identity)
+    live = live_of(
+        declared, settings, (truth.projector, truth.app), feed, stores, lambda: opened.epoch
+    )
+    stack.push_async_callback(live.close)
+    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas, identity, live)
     opened.is_worker = is_worker
     opened.damage = damage
     await _prepare_generations(declared, opened, moves=moves and not is_worker)

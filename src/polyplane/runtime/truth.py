@@ -16,7 +16,7 @@ from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.runtime.declared import Declared
 from polyplane.security.policies import Logins, guarded
 from polyplane.settings import Settings
-from polyplane.truth.capture import Triggers, install, remove_dangling
+from polyplane.truth.capture import Captured, Triggers, install, remove_dangling
 from polyplane.truth.database import Connection, Database
 from polyplane.truth.guarding import check, grant, install_policies, who
 from polyplane.truth.scan import source_of
@@ -134,6 +134,7 @@ async def prepare_truth(declared: Declared, database: Database, url: str, logins
     await create_missing(database, [model for model in declared.models if model not in migrated])
     touching = {it.name: it for p in declared.projections for it in touching_of(p)}
     wanted: list[Triggers] = [source_of(p.model).captured for p in declared.projections]
+    wanted += [Captured(table_of(model)) for model in declared.followed_models()]
     wanted += touching.values()
     named = {triggers.name: triggers for triggers in wanted}
     async with database.connection() as connection:

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from polyplane.model.channel import Transport
 from polyplane.model.collection import Collection
 from polyplane.model.drift import Partition
 from polyplane.model.items import Entry, Held, Hit, Item, Stamp, Where
 from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
+from polyplane.stores.states import StateStore
 from polyplane.stores.visitors import RateLimiter, SessionStore, WordStore
 
 
@@ -153,6 +155,16 @@ class CacheStore(ItemStore, Protocol):
     @property
     def words(self) -> WordStore:
         """What was said a moment ago, in this cache."""
+        ...
+
+    @property
+    def states(self) -> StateStore:
+        """Short-lived states in this cache."""
+        ...
+
+    @property
+    def channels(self) -> Transport:
+        """Messages to who listens at that moment, through this cache."""
         ...
 
     async def get(self, collection: Collection, scope: Scope, key: str) -> Entry | None:

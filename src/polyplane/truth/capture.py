@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from polyplane.errors import Misconfigured
+from polyplane.model.marks import owner_column, tenant_column
 from polyplane.model.table import table_name
 from polyplane.truth.database import Connection
 from polyplane.truth.statements import script, statement
@@ -130,6 +131,7 @@ class Captured:
             name=sql.Literal(self.name),
             key=self.key(),
             old_key=self.key("o"),
+            **_whose(self.table),
             **parts,
             **functions_of(self),
         )
@@ -199,6 +201,21 @@ class Captured:
         return sql.SQL("({}) IN (SELECT {} FROM unnest(%(keys)s::text[]::jsonb[]) AS k(v))").format(
             columns, parts
         )
+
+
+def _whose(table: sa.Table) -> dict[str, sql.Composable]:
+    """What notes, beside the keys of deleted rows, whose they were; nothing where nobody's are."""
+    marked = (tenant_column(table), owner_column(table))
+    if marked == (None, None):
+        return dict.fromkeys(("body", "whose", "named", "each"), sql.SQL(""))
+    texts = [sql.SQL("NULL::pg_catalog.text") if it is None else text_of(it) for it in marked]
+    whose = sql.SQL(", pg_catalog.jsonb_build_array({})").format(sql.SQL(", ").join(texts))
+    return {
+        "body": sql.SQL(", body"),
+        "whose": whose,
+        "named": whose + sql.SQL(" AS w"),
+        "each": sql.SQL(", s.w"),
+    }
 
 
 def _is_canonical_uuid(text: str) -> bool:

@@ -51,7 +51,7 @@ class Server:
         self.root = f"{namespace}:" if namespace and prefix.endswith(":") else f"{prefix}:"
         """What keys begin with before their tenant, where tenants have keys of their own."""
         self._client = Redis.from_pool(pool)
-        self._timeout_s = timeout_s
+        self._url, self._timeout_s = url.replace("valkey://", "redis://", 1), timeout_s
 
     @asynccontextmanager
     async def calls(self) -> AsyncIterator[Redis]:
@@ -67,6 +67,18 @@ class Server:
             raise Misconfigured("The cache refuses us.", fix="Check the URL's password.") from error
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreDown(f"The cache does not answer ({type(error).__name__}).") from error
+
+    def listening(self) -> Redis:
+        """A client with a connection of its own, which never mends itself: whoever listens on it
+        must know that it was lost. To be closed by the caller.
+        """
+        return Redis.from_url(
+            self._url,
+            socket_timeout=self._timeout_s,
+            socket_connect_timeout=self._timeout_s,
+            retry=Retry(NoBackoff(), 0, (ConnectionLost,)),
+            single_connection_client=False,
+        )
 
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""

@@ -25,9 +25,11 @@ from polyplane.model.digest import canonical
 from polyplane.model.items import Entry, Held, Item, Stamp
 from polyplane.model.key import bucket_of
 from polyplane.model.scope import Scope
+from polyplane.stores.cache.channels import ValkeyChannels
 from polyplane.stores.cache.limits import Limits
 from polyplane.stores.cache.server import Server
 from polyplane.stores.cache.sessions import Sessions
+from polyplane.stores.cache.states import StatesInCache
 from polyplane.stores.cache.tenants import Tenants
 from polyplane.stores.cache.words import Words
 
@@ -103,6 +105,8 @@ class ValkeyCache:
         self.sessions = Sessions(server)
         self.limits = Limits(server)
         self.words = Words(server)
+        self.states = StatesInCache(server)
+        self.channels = ValkeyChannels(server)
         self._server = server
         self._tenants = Tenants(server)
 
@@ -120,6 +124,7 @@ class ValkeyCache:
 
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""
+        await self.channels.close()
         await self._server.close()
 
     async def prepare(self, collection: Collection) -> None:

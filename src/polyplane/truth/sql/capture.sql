@@ -6,6 +6,8 @@
 -- are to follow. `SET search_path` would cost as much, hence every name and operator is qualified:
 -- a writer's search_path finds nothing to replace. A transaction that is captured is never committed
 -- lazily (`durable`): stores would be told what a crash takes back, and its xid be given to another.
+-- Of a table whose rows are somebody's, what is deleted says whose it was (`body`): nobody else can
+-- be told afterwards that it was there.
 
 CREATE OR REPLACE FUNCTION {insert}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER{settings}
 AS $body$
@@ -51,14 +53,14 @@ CREATE OR REPLACE FUNCTION {delete}() RETURNS trigger LANGUAGE plpgsql SECURITY 
 AS $body$
 DECLARE told int;
 BEGIN
-  INSERT INTO polyplane.outbox (tbl, op, keys)
-  SELECT {name}, 'D', ARRAY[{key}] FROM old_rows r WHERE {durable} LIMIT 2;
+  INSERT INTO polyplane.outbox (tbl, op, keys{body})
+  SELECT {name}, 'D', ARRAY[{key}]{whose} FROM old_rows r WHERE {durable} LIMIT 2;
   GET DIAGNOSTICS told = ROW_COUNT;
   IF told OPERATOR(pg_catalog.=) 2 THEN
-    INSERT INTO polyplane.outbox (tbl, op, keys)
-    SELECT {name}, 'D', pg_catalog.array_agg(s.k)
-    FROM (SELECT {key} AS k, pg_catalog.row_number() OVER () AS n FROM old_rows r OFFSET 2) s
-    GROUP BY (s.n OPERATOR(pg_catalog.-) 3) OPERATOR(pg_catalog./) 1000;
+    INSERT INTO polyplane.outbox (tbl, op, keys{body})
+    SELECT {name}, 'D', pg_catalog.array_agg(s.k){each}
+    FROM (SELECT {key} AS k{named}, pg_catalog.row_number() OVER () AS n FROM old_rows r OFFSET 2) s
+    GROUP BY (s.n OPERATOR(pg_catalog.-) 3) OPERATOR(pg_catalog./) 1000{each};
   END IF;
   RETURN NULL;
 END $body$;
@@ -70,10 +72,10 @@ DECLARE tenant text := coalesce(current_setting('polyplane.tenant', true), '');
 BEGIN
   PERFORM {durable}, set_config('polyplane.tenant', '', true);  -- all rows go, whoever acts
   EXECUTE $sql$
-    INSERT INTO polyplane.outbox (tbl, op, keys)
-    SELECT {name}, 'T', array_agg(k)
-    FROM (SELECT {key} AS k, row_number() OVER () AS n FROM $sql$ || TG_RELID::regclass || $sql$ r) s
-    GROUP BY (n - 1) / 1000
+    INSERT INTO polyplane.outbox (tbl, op, keys{body})
+    SELECT {name}, 'T', array_agg(k){each}
+    FROM (SELECT {key} AS k{named}, row_number() OVER () AS n FROM $sql$ || TG_RELID::regclass || $sql$ r) s
+    GROUP BY (n - 1) / 1000{each}
   $sql$;
   PERFORM set_config('polyplane.tenant', tenant, true);
   RETURN NULL;
