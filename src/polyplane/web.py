@@ -86,6 +86,12 @@ async def admitted(
     )
 
 
+def credential_of(request: Request) -> str | None:
+    """What a request shows: its bearer token, else its session's cookie, as `admitted` takes it."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" and given else _cookie_of(request)
+
+
 def _cookie_of(request: Request) -> str | None:
     """The token in the session's cookie, unless another site had the browser send it."""
     cookies = request.cookies

@@ -17,7 +17,9 @@ from polyplane.flow.packing import (
     chained,
     change_messages,
     done_of,
+    epoch_of,
     event_messages,
+    gone_of,
     is_clearing,
     keys_of,
     place_of,
@@ -212,3 +214,46 @@ def test_what_is_no_message_of_a_relay_has_no_place_and_no_keys(body: bytes) -> 
     assert place_of(Message("s", body)) is None
     assert keys_of(Message("s", body))[1] == []
     assert place_of(Message("s", b"{}", {"Polyplane-Page": body.decode("latin-1")})) is None
+
+
+@given(pages(), st.data())
+def test_of_deleted_rows_a_message_says_whose_each_was(page: Page, data: st.DataObject) -> None:
+    """Every deletion that says whose it was is in the message of its key, and nothing else is."""
+    rows, due = [], set()
+    for row in page.rows:
+        if row.op == "U" and data.draw(st.booleans()):
+            whose = data.draw(st.sampled_from([["acme", None], ["other", "ada"], [None, "ada"]]))
+            row = row._replace(op="D", body=orjson.dumps(whose).decode())
+            due |= {(row.tbl, key, *whose) for key in row.keys}
+        rows.append(row)
+    found = set()
+    for message in change_messages(SUBJECTS, 3, replace(page, rows=tuple(rows))):
+        it = received(message)
+        table, held = keys_of(it)
+        for key, tenant, owner in gone_of(it):
+            assert key in held
+            found.add((table, key, tenant, owner))
+    assert found == due
+
+
+def test_what_says_too_much_of_whose_rows_were_says_nothing_and_still_fits() -> None:
+    rows = tuple(
+        OutboxRow(n, "s.t", "D", [f"{n:036}"], f'["{"t" * 60}{n}", "{"o" * 60}"]', NOW)
+        for n in range(40_000)
+    )
+    messages = change_messages(SUBJECTS, 3, Page("1:5:", "1:9:", 0, 40_000, True, rows))
+    assert max(len(message.body) for message in messages) < DEFAULT_PAYLOAD_BYTES
+    assert sum(len(keys_of(received(message))[1]) for message in messages) == 40_000
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"keys": ["a"], "gone": [[["x", null], [7]]]}'])
+def test_what_no_relay_has_said_of_deleted_rows_is_not_heard(body: bytes) -> None:
+    assert gone_of(Message("s", body)) == []
+
+
+@pytest.mark.parametrize(
+    "written, epoch",
+    [("3:1:9:7@12", 3), ("12:e44@1", 12), ("", None), ("x:1", None), ("9" * 30 + ":1", None)],
+)
+def test_a_message_says_its_epoch(written: str, epoch: int | None) -> None:
+    assert epoch_of(Message("s", b"", {"Nats-Msg-Id": written})) == epoch

@@ -7,7 +7,7 @@ What is found is told in rounds, at most so many a second: what changes more oft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from traceback import format_exc
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.feed.protocol import Feed, Reader, Subjects
 from polyplane.flow.packing import epoch_of
 from polyplane.live.follower import NOWHERE, Follower
-from polyplane.live.telling import Telling
+from polyplane.live.telling import Tell, Telling
 from polyplane.model.live import FeedPosition
 from polyplane.model.message import Message
 
@@ -27,6 +27,8 @@ ROUND_S: Final = 0.2
 """Between two rounds of a stream: five a second."""
 _PULL: Final = 128
 _ROUND_MESSAGES: Final = 512
+_TURN_FOLLOWERS: Final = 16
+"""After so many, others have their turn."""
 _WAIT_S: Final = 20.0
 _MORE_S: Final = 0.002
 _AGAIN_S: Final = 0.25
@@ -74,6 +76,7 @@ class Feeding:
     ) -> None:
         """Let `follower` be told from now on, or from `after` on; `add` puts it among all.
 
+        Nobody may take what it is told before this returns: then, what happened before is there.
         Raises FeedDown when the streams cannot be read.
         """
         async with self._lock:  # between two rounds: nothing is half told
@@ -81,15 +84,15 @@ class Feeding:
                 await self._start()
             why = await self._why_not(after) if after is not None else ""
             now = self.position
+            follower.began = now if after is None else after
             if after is None or why:
                 follower.pending.position = follower.floor = now
             else:
                 follower.pending.position = follower.floor = after
-                follower.is_held = after.changes < now.changes or after.events < now.events
             add()
         if why:
             follower.reset(why, now)
-        elif after is not None and follower.is_held:
+        elif after is not None:
             await self._catch_up(follower, after, now)
 
     async def rest(self) -> None:
@@ -154,7 +157,6 @@ class Feeding:
                 follower.lag(topic)
             follower.pending.put_before([(it, _size(it.event)) for it in batch.updates])
             follower.move(changes=now.changes, events=now.events)
-        follower.release()
 
     async def _again(self, follower: Follower, kind: Kind, after: int, upto: int) -> None:
         if after >= upto:
@@ -167,7 +169,8 @@ class Feeding:
                 if not messages:
                     raise Cannot("the stream gives nothing")
                 after = messages[-1].sequence
-                await self._tell(kind, [it for it in messages if it.sequence <= upto], [follower])
+                due = [it for it in messages if it.sequence <= upto]
+                (await self._prepared(kind, due, [follower]))(follower)
         finally:
             await reader.close()
 
@@ -207,17 +210,20 @@ class Feeding:
         if epochs and max(epochs) > self.position.epoch:
             self._reset("another epoch has begun", self.position._replace(epoch=max(epochs)))
         followers = [it for it in self._all() if it.needs_feed]
-        await self._tell(kind, messages, followers)
+        tell = await self._prepared(kind, messages, followers)
         order = messages[-1].sequence
-        self.position = self.position._replace(**{kind: order})
-        for follower in followers:
+        for number, follower in enumerate(followers, start=1):
+            tell(follower)  # and moved in the same breath: what it takes then is whole
             follower.move(**{kind: order})
+            if number % _TURN_FOLLOWERS == 0:
+                await asyncio.sleep(0)
+        self.position = self.position._replace(**{kind: order})
 
-    async def _tell(
-        self, kind: Kind, messages: list[Message], followers: Iterable[Follower]
-    ) -> None:
-        tell = self._telling.changes if kind == "changes" else self._telling.events
-        await tell(messages, followers)
+    async def _prepared(
+        self, kind: Kind, messages: list[Message], followers: Collection[Follower]
+    ) -> Tell:
+        prepare = self._telling.changes if kind == "changes" else self._telling.events
+        return await prepare(messages, followers)
 
     async def _look_again(self, kind: Kind) -> None:
         """Have everybody begin anew if the stream is not the one that was read."""

@@ -35,16 +35,16 @@ class Follower:
         self.pending = Pending(NOWHERE)
         self.floor = NOWHERE
         """What was told elsewhere: nothing up to there is told again."""
+        self.began = NOWHERE
+        """Where it stood before it was told anything: what waits already comes after that."""
         self.ended = ""
-        self.is_held = False
-        """While what happened before is still being gathered: nothing is given out."""
         self._news = asyncio.Event()
 
     async def next(self, *, wait_s: float) -> Batch | None:
         """What there is to be told; None when nothing came within `wait_s`. Raises Ended."""
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
-        while not self.ended and (self.is_held or not self.pending.has_any):
+        while not self.ended and not self.pending.has_any:
             self._news.clear()
             try:
                 async with asyncio.timeout_at(until):
@@ -58,11 +58,6 @@ class Follower:
     def end(self, reason: str) -> None:
         """Have it told, after nothing else, that it is over and why. The first reason counts."""
         self.ended = self.ended or reason
-        self._news.set()
-
-    def release(self) -> None:
-        """What happened before is there now."""
-        self.is_held = False
         self._news.set()
 
     # What it asked for

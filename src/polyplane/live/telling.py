@@ -7,9 +7,7 @@ A row that is gone cannot be asked for: the change says whose it was, and only t
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from polyplane.live.changes import Changed, note_changes
@@ -20,8 +18,7 @@ from polyplane.model.scope import OWNER_ID, TENANT_ID, Scope
 from polyplane.truth.database import Database
 from polyplane.truth.visible import Visibility
 
-_TURN_FOLLOWERS: Final = 32
-"""After so many others have their turn."""
+Tell = Callable[[Follower], None]
 
 
 class Telling:
@@ -38,30 +35,36 @@ class Telling:
         """Whether changes of `table` can be followed."""
         return table in self._tables
 
-    async def changes(self, messages: Sequence[Message], followers: Iterable[Follower]) -> None:
-        """Tell `followers` of change messages. Raises TruthDown, and is to be called again."""
+    async def changes(self, messages: Sequence[Message], followers: Collection[Follower]) -> Tell:
+        """What tells a follower of change messages, once everything is looked up.
+
+        Raises TruthDown.
+        """
         following = followed_tables(followers)
         found: dict[str, Changed] = {}
         note_changes(found, messages, following)
-        for table, changed in found.items():
-            seen = await self.seen(table, changed, following[table])
-            for number, follower in enumerate(following[table]):
-                follower.put(
-                    row_updates(follower, table, changed, seen[self.view(table, follower)])
-                )
-                if number % _TURN_FOLLOWERS == 0:
-                    await asyncio.sleep(0)
+        seen = {it: await self.seen(it, found[it], following[it]) for it in found}
 
-    async def events(self, messages: Sequence[Message], followers: Iterable[Follower]) -> None:
-        """Tell `followers` of domain events."""
-        listening = [it for it in followers if any(it.events())]
-        for message in messages if listening else ():
-            event = event_of(message.body)
-            if event is None:
-                continue
-            for follower in listening:
-                follower.put(event_updates(follower, event, len(message.body), message.sequence))
-            await asyncio.sleep(0)
+        def tell(follower: Follower) -> None:
+            for table, changed in found.items():
+                mine = seen[table].get(self.view(table, follower), {})
+                follower.put(row_updates(follower, table, changed, mine))
+
+        return tell
+
+    async def events(self, messages: Sequence[Message], followers: Collection[Follower]) -> Tell:
+        """What tells a follower of domain events."""
+        found = [
+            (event, len(it.body), it.sequence)
+            for it in (messages if any(any(one.events()) for one in followers) else ())
+            if (event := event_of(it.body)) is not None
+        ]
+
+        def tell(follower: Follower) -> None:
+            for event, size, order in found:
+                follower.put(event_updates(follower, event, size, order))
+
+        return tell
 
     def view(self, table: str, follower: Follower) -> Scope:
         """What `follower` sees of a table: the same for all who see the same of it."""
@@ -87,8 +90,8 @@ class Telling:
         rows = self._tables[table]
         whose = await rows.whose(self._plane_reads, asked)
         found = {}
-        for view, keys in wanted.items():
-            mine = [key for key in asked if keys is None or key in keys]
+        for view, only in wanted.items():
+            mine = [key for key in asked if only is None or key in only]
             found[view] = await self._seen(rows, view, mine, whose, changed)
         return found
 

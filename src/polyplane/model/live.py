@@ -1,4 +1,4 @@
-"""What can be followed while it happens: rows, events, states; and where a follower stands. Pure."""
+"""What can be followed as it happens: rows, events, states; where a follower stands. Pure."""
 
 from __future__ import annotations
 

@@ -81,18 +81,20 @@ class News:
 
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
-
-    @property
-    def position(self) -> FeedPosition:
-        """Up to where all is told, but for what waits; to go on from later, as `after`."""
-        return self._follower.pending.position
+        self.position = follower.began
+        """Up to where all was told; to go on from later, as `after`."""
 
     async def next(self, *, wait_s: float) -> Batch | None:
         """What there is, or None when nothing comes within `wait_s` seconds."""
         try:
-            return await self._follower.next(wait_s=wait_s)
+            batch = await self._follower.next(wait_s=wait_s)
         except Ended as error:
             raise Unavailable(f"Live updates have ended: {error.reason}.") from None
+        if batch is not None:
+            self.position = batch.position
+        else:
+            self.position = self._follower.pending.position
+        return batch
 
     def __aiter__(self) -> News:
         return self

@@ -206,7 +206,7 @@ class Captured:
 def _whose(table: sa.Table) -> dict[str, sql.Composable]:
     """What notes, beside the keys of deleted rows, whose they were; nothing where nobody's are."""
     marked = (tenant_column(table), owner_column(table))
-    if marked == (None, None):
+    if all(it is None for it in marked):
         return dict.fromkeys(("body", "whose", "named", "each"), sql.SQL(""))
     texts = [sql.SQL("NULL::pg_catalog.text") if it is None else text_of(it) for it in marked]
     whose = sql.SQL(", pg_catalog.jsonb_build_array({})").format(sql.SQL(", ").join(texts))

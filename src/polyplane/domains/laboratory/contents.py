@@ -6,11 +6,12 @@ from fastapi import APIRouter
 
 import polyplane as pp
 from polyplane.domains.laboratory import analysis, correlation, wire
-from polyplane.domains.laboratory.models import MODELS, SCHEMA
+from polyplane.domains.laboratory.models import MODELS, SCHEMA, Experiment, Learning
 from polyplane.domains.laboratory.permissions import PERMISSIONS
 from polyplane.domains.laboratory.projections import ExperimentCache, ExperimentLearnings
 from polyplane.domains.laboratory.routes import experiments, learnings, materials, people, series
 from polyplane.domains.laboratory.streams import STREAMS
+from polyplane.live import OPERATION, Events, Rows, States, Topic
 
 
 def routes() -> APIRouter:
@@ -34,4 +35,10 @@ application = pp.Application(
     migrations="polyplane.domains.laboratory.migrations",
     routes=routes,
     permissions=PERMISSIONS,
+    topics=(
+        Topic("experiments", Rows(Experiment), "laboratory.read"),
+        Topic("learnings", Rows(Learning), "laboratory.read"),
+        Topic("events", Events("laboratory"), "laboratory.read"),
+        Topic("operations", States(OPERATION), "laboratory.read"),
+    ),
 )

@@ -15,7 +15,16 @@ from starlette.types import ASGIApp
 from polyplane.model.application import Application
 from polyplane.ops.metrics import Metrics
 from polyplane.plane import Plane
-from polyplane.serve.api import api_keys, auth, blobs, operator, organizations, problems, watch
+from polyplane.serve.api import (
+    api_keys,
+    auth,
+    blobs,
+    events,
+    operator,
+    organizations,
+    problems,
+    watch,
+)
 from polyplane.serve.api.body import storable
 from polyplane.serve.api.gate import Gate
 from polyplane.serve.api.permitted import declared_routes
@@ -87,6 +96,7 @@ def create_app(
     app.include_router(auth.router, prefix=f"{PREFIX}/auth")
     app.include_router(api_keys.router, prefix=f"{PREFIX}/auth/api-keys")
     app.include_router(organizations.router, prefix=f"{PREFIX}/organizations")
+    events.install(app, f"{PREFIX}/events")
     if plane.declared.blobs:
         app.include_router(blobs.router, prefix=f"{PREFIX}/blobs")
     for application in applications:

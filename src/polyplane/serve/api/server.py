@@ -12,24 +12,33 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from polyplane.errors import Misconfigured
+from polyplane.live.hub import Hub
 
 CONNECTIONS_MAX: Final = 500
 BACKLOG: Final = 256
 KEEP_ALIVE_S: Final = 15
 DRAIN_TIMEOUT_S: Final = 10
+FAREWELL_S: Final = 2.0
+SOCKET_MESSAGE_BYTES: Final = 16 << 10
+UNREAD_S: Final = 60
+"""A connection whose client takes nothing of what was sent to it for so long is given up."""
 
 
 class Server(uvicorn.Server):
     """Serves until `should_exit`; then finishes the requests at hand, for 10 s at most."""
 
-    def __init__(self, app: ASGIApp, *, proxies: str = "") -> None:
+    def __init__(self, app: ASGIApp, *, proxies: str = "", hub: Hub | None = None) -> None:
         """Believes X-Forwarded-For of `proxies` (addresses, comma-separated), and of nobody else:
-        who may choose their address is locked out of nothing.
+        who may choose their address is locked out of nothing. Those who follow `hub` are told when
+        it stops.
         """
+        self._hub = hub
         config = uvicorn.Config(
             app,
             lifespan="off",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=SOCKET_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # its memory, and secrets beside what a stranger chose
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies,
             log_config=None,
@@ -41,6 +50,13 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
         )
         super().__init__(config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell those who follow that it is over, and why; then as uvicorn does."""
+        if self._hub is not None:
+            self._hub.end()
+            await self._hub.gone(FAREWELL_S)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -71,6 +87,8 @@ def _bound(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what it accepts
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1_000)
         bound.bind(address)
     except OSError:
         bound.close()

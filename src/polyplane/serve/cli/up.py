@@ -86,7 +86,8 @@ class _Run:
                     await self._make_first(plane)
                     (await self._held_home(plane, stack)).publish_owner(url)
                     app = create_app(plane, applications, hosts=self._hosts())
-                    self._server = Server(app, proxies=self._settings.api_proxies)
+                    proxies, hub = self._settings.api_proxies, plane.opened.live.hub
+                    self._server = Server(app, proxies=proxies, hub=hub)
                     at.listen(BACKLOG)  # who reads the announcement may connect at once
                     self._announce(plane, url)
                     await self._server.serve(sockets=[at])

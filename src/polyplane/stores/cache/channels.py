@@ -22,7 +22,7 @@ from polyplane.stores.cache.server import Server
 _log = structlog.get_logger(__name__)
 
 _SILENCE_S: Final = 2.0
-"""After so long without a message the server is asked whether it is there, and has as long again."""
+"""After so long without a message the server is asked if it is there, and has as long again."""
 _AGAIN_S: Final = 0.25
 _CONFIRMED_S: Final = 5.0
 
