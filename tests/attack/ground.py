@@ -15,6 +15,7 @@ from httpx import AsyncClient
 
 import polyplane as pp
 from polyplane.domains.laboratory import application
+from polyplane.live import OPERATION
 from tests.flow.deeds import Deed, DeedCard, DeedSearch, Meter, Remark, caller, points
 
 LABORATORY: Final = "/api/v1/laboratory"
@@ -163,6 +164,9 @@ async def _beside(plane: pp.Plane, side: Side, number: int) -> None:
         for key in range(10 * number, 10 * number + 10):
             tx.add(Deed(id=key, whose=side.tenant, body=f"a deed {side.canary}"))
             side.deeds.append(key)
+    named = {"status": side.canary, "progress": 0.5}
+    await acting.state.set(OPERATION, side.canary, **named)
+    await acting.state.set(OPERATION, "same", **named)
     blob = await acting.blobs.put(side.canary.encode(), name=side.canary, key="the same")
     side.blob, side.blob_key = blob.id, blob.key
     await acting[Meter].publish(points(4) | {"place": [side.canary] * 4}, batch_id="the same")

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from polyplane.feed.protocol import token, told
 from tests.attack.ground import Ground
+from tests.attack.live import probe_live
 from tests.attack.report import Report
 
 HOSTILE: Final = ["*", ">", "a.b", "", " ", "a b", "%", "%2A", "ü", "a/b", "a\r\nb", "..", "$JS"]
@@ -105,6 +106,7 @@ async def probe_keys(ground: Ground, report: Report) -> None:
 async def probe_paths(ground: Ground, report: Report, probes: int, seed: int) -> None:
     """All of them; `probes` of what can be asked as often as one likes."""
     await probe_events(ground, report)
+    await probe_live(ground, report)
     await probe_inbound(ground, report)
     await probe_keys(ground, report)
     await probe_subjects(ground, report, Random(seed), probes)

@@ -17,6 +17,8 @@ PEOPLE: Final = ("/api/v1/auth/", "/api/v1/auth/api-keys", "/api/v1/organization
 ME: Final = "/api/v1/auth/me"
 OPEN: Final = ("/healthz", "/readyz", "/metrics")
 """For everybody: nothing of any tenant is in it."""
+LIVE: Final = "/api/v1/events"
+"""Only what is declared can be followed, and no thing of a tenant is: see `probe_live`."""
 PLAIN: Final[dict[str, Any]] = {"status": None, "state": None, "metric": "temperature"}
 """Parameters that name nothing of anybody's; None: as the document says."""
 NOT_IN_METRICS: Final = ("activity_id", "controller_id")
@@ -59,6 +61,8 @@ def kind_of(route: Route) -> str:
     """`open`, `closed`, `people` or `tenants`; Unprobed for a route of a kind that nobody knows."""
     if route.path in OPEN:
         return "open"
+    if route.path == LIVE:
+        return "live"
     if route.path.startswith(CLOSED):
         return "closed"
     if route.path.startswith(PEOPLE):
@@ -150,7 +154,7 @@ class Attacker:
             return side.tenant
         if name == "key_id":
             return side.key.split("_")[1]
-        if kind_of(route) in ("closed", "people"):
+        if kind_of(route) in ("closed", "people", "live"):
             return side.ids["experiment_id"] if "format" in schema else "experiment_learnings"
         raise Unprobed(f"{route.name}: nobody knows what {name} is called in a tenant.")
 
@@ -246,6 +250,8 @@ def _leak(route: Route, kind: str, request: dict[str, Any], answer: Any, theirs:
         return f"{route.name} told {told[0]}: {said[:200]}"
     if kind == "closed" and answer.status_code not in (401, 403):
         return f"{route.name} let somebody in: {answer.status_code}"
+    if kind == "live" and answer.status_code not in (403, 404, 422):
+        return f"{route.name} let somebody follow {request['query']}: {answer.status_code}"
     if kind == "people" and answer.is_success and route.path != ME:
         return f"{route.name} let a program in: {answer.status_code}"
     if answer.status_code >= 500 and kind in ("tenants", "people"):

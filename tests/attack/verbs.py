@@ -17,9 +17,11 @@ from polyplane.errors import Forbidden, ScopeViolated
 from polyplane.model.scope import Scope
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.acting import Acting, ActingBlobs, ActingSagas
+from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.protocol import CacheStore, ItemStore, SeriesStore, Store, VectorStore
 from tests.attack.ground import Ground
+from tests.attack.live import LIVE_PROBES
 from tests.attack.report import Report
 from tests.attack.routes import Unprobed
 from tests.flow.deeds import DeedCard, DeedSearch, Meter
@@ -35,6 +37,9 @@ PLANES_OWN: Final = {
     **dict.fromkeys(("partitions", "partition", "batches", "uneven"), "counts and digests"),
     **dict.fromkeys(
         ("sessions", "limits", "words"), "known by a token or a name, see their own tests"
+    ),
+    **dict.fromkeys(
+        ("states", "channels"), "in the hands of one tenant: LiveStates, LivePubSub, LiveEvents"
     ),
     **dict.fromkeys(
         ("put", "begin", "put_part", "parts", "complete", "abort", "uploads", "delete"),
@@ -231,7 +236,15 @@ async def _blob_put(ground: Ground, dice: Random) -> Any:
 SAGAS: Final = {"start", "finished", "signal", "find", "show", "list", "cancel", "retry"}
 """Probed in tests/flow/test_cross_tenant.py, with a saga of their own."""
 
-READERS: Final = (VectorReader, CacheReader, StreamAccess, ActingBlobs)
+READERS: Final = (
+    VectorReader,
+    CacheReader,
+    StreamAccess,
+    ActingBlobs,
+    LiveEvents,
+    LiveStates,
+    LivePubSub,
+)
 READER_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (VectorReader, "search"): _reader_search,
     (VectorReader, "get"): _reader_get,
@@ -249,6 +262,7 @@ READER_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (ActingBlobs, "resume"): _blob("resume", b"x"),
     (ActingBlobs, "list"): _blob_list,
     (ActingBlobs, "put"): _blob_put,
+    **LIVE_PROBES,
 }
 NAMES_NOTHING: Final = {(ActingBlobs, "upload_url")}
 """What a caller holds that takes no name of anything that is there."""

@@ -83,11 +83,11 @@ def state_of(updates: list[Update]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(plane: pp.Plane) -> AsyncIterator[tuple[str, Server]]:
-    """The plane's API on a socket; its address, and the server."""
+async def served(plane: pp.Plane, *, ends: bool = True) -> AsyncIterator[tuple[str, Server]]:
+    """The plane's API on a socket; its address, and the server, which `ends` all who follow."""
     with bind("127.0.0.1", 0, or_any=False) as at:
         app = create_app(plane, plane.declared.applications)
-        server = Server(app, hub=plane.opened.live.hub)
+        server = Server(app, hub=plane.opened.live.hub if ends else None)
         serving = asyncio.create_task(server.serve(sockets=[at]))
         try:
             yield f"127.0.0.1:{at.getsockname()[1]}", server

@@ -24,7 +24,15 @@ async def test_no_tenant_gets_hold_of_anothers_things(plane_of: PlaneOf) -> None
     report = await attack(plane, PROBES, seed=20)
     assert report.leaks == []
     assert sum(report.probes.values()) >= PROBES
-    assert set(report.probes) >= {"tenants", "closed", "open", "events", "cache keys", "subjects"}
+    assert set(report.probes) >= {
+        "tenants",
+        "closed",
+        "open",
+        "events",
+        "live",
+        "cache keys",
+        "subjects",
+    }
 
 
 def test_what_nobody_has_a_probe_for_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Final
 
+import structlog
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import StringConstraints
@@ -38,6 +39,7 @@ _HEADERS: Final = [
     (b"x-accel-buffering", b"no"),
 ]
 
+log = structlog.get_logger("polyplane.api")
 router = APIRouter(tags=["live"])
 
 _Topic = Annotated[str, StringConstraints(min_length=1, max_length=TOPIC_CHARS_MAX)]
@@ -77,6 +79,8 @@ class EventStream(Response):
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                 await self._tell(follower, send)
+            except TimeoutError:  # closing the connection is all that can still be said
+                log.info("live_reader_given_up", taken_nothing_s=SLOW_S)
             finally:
                 for task in beside:
                     task.cancel()
@@ -116,6 +120,7 @@ async def _until_gone(receive: Receive, follower: Follower) -> None:
 @router.get(
     "",
     summary="Live updates, as Server-Sent Events",
+    status_code=200,
     response_class=EventStream,
     responses=problem_responses(401, 403, 404, 429),
 )
