@@ -74,6 +74,8 @@ async def _sagas(plane: Plane) -> list[Sample]:
 
 
 def _flow(plane: Plane) -> Iterator[Sample]:
+    followers = float(len(plane.opened.live.hub.followers))
+    yield Sample("polyplane_live_followers", "gauge", "Who follows live updates here.", followers)
     relay = plane.opened.relay
     if relay is not None:
         yield Sample(
