@@ -7,6 +7,7 @@ that happened up to there: so that whoever goes on from a position has lost noth
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,9 +49,11 @@ class Pending:
         if update.topic in self._lagged:
             return
         self._drop(update.one)
-        if len(self._updates) >= self._updates_max or self._bytes + size > self._bytes_max:
-            self.lag(update.topic)
-            return
+        while len(self._updates) >= self._updates_max or self._bytes + size > self._bytes_max:
+            victim = self._largest(update.topic, size)
+            self.lag(victim)
+            if victim == update.topic:
+                return
         self._updates[update.one] = (update, size)
         self._bytes += size
 
@@ -84,6 +87,14 @@ class Pending:
         self._lagged.clear()
         self._bytes, self._reset = 0, ""
         return batch
+
+    def _largest(self, topic: str, size: int) -> str:
+        """The topic that takes most of what there is too much of: others are not to suffer."""
+        is_bytes = self._bytes + size > self._bytes_max
+        taken = Counter({topic: size if is_bytes else 1})
+        for update, each in self._updates.values():
+            taken[update.topic] += each if is_bytes else 1
+        return taken.most_common(1)[0][0]
 
     def _drop(self, one: tuple[str, str]) -> None:
         _, size = self._updates.pop(one, (None, 0))

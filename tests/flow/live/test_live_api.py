@@ -115,6 +115,7 @@ async def test_a_client_that_was_cut_off_goes_on_by_its_last_id(
                         break  # in the middle of what comes
             if len(seen) >= len(every) and emitting.done():
                 break
+        assert emitting is not None
         await emitting
     assert seen == every
 
@@ -148,14 +149,14 @@ async def test_what_may_not_be_followed_is_refused_before_anything_is_said(
 async def test_the_deadline_of_requests_does_not_end_it_and_it_is_heard_of(
     plane: pp.Plane, acme: pp.Caller, at: At, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(gate, "REQUEST_TIMEOUT_S", 0.3)
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.1)
-    async with listening(at[0], key, "deeds.deeds", for_s=1.5) as stream:
+    async with listening(at[0], key, "deeds.deeds") as stream:
         before = stream.position
+        await asyncio.sleep(1.0)  # longer than the deadline: heartbeats are all that comes
         await do(plane, acme, Deed(id=1, whose=acme.tenant, body="x"))
         assert (await stream.next())[0] == "updates"
         assert stream.position != before
-        assert await stream.next() == ("closed", {"reason": "ended"})
 
 
 @pytest.mark.parametrize("kind", ["session", "role", "key"])
