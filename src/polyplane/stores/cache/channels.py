@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 _SILENCE_S: Final = 2.0
 """After so long without a message the server is asked if it is there, and has as long again."""
-_AGAIN_S: Final = 0.25
+_PAUSES_S: Final = (0.1, 0.25, 0.5, 1.0)
 _CONFIRMED_S: Final = 5.0
 
 
@@ -41,6 +41,7 @@ class ValkeyChannels:
         self._confirmed: dict[str, asyncio.Event] = {}
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()
 
     async def publish(self, channel: Channel, body: bytes) -> None:
         """See `Transport.publish`."""
@@ -57,10 +58,11 @@ class ValkeyChannels:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="channels")
         try:
-            if self._pubsub is not None and not confirmed.is_set():
-                with suppress(RedisError, OSError):  # whoever listens notices, and begins anew
-                    await self._pubsub.subscribe(name)
             async with asyncio.timeout(_CONFIRMED_S):
+                async with self._sending:
+                    if self._pubsub is not None and not confirmed.is_set():
+                        with suppress(RedisError, OSError):  # `_run` notices, and begins anew
+                            await self._pubsub.subscribe(name)
                 await confirmed.wait()
         except TimeoutError:
             await self.leave(channel, listener)
@@ -79,9 +81,10 @@ class ValkeyChannels:
             return
         del self._heard[name]
         self._confirmed.pop(name, None)
-        if self._pubsub is not None:
-            with suppress(RedisError, OSError):
-                await self._pubsub.unsubscribe(name)
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(_CONFIRMED_S), self._sending:
+                if self._pubsub is not None and name not in self._heard:
+                    await self._pubsub.unsubscribe(name)
 
     async def close(self) -> None:
         """Stop listening. Safe to call twice."""
@@ -92,17 +95,19 @@ class ValkeyChannels:
 
     async def _run(self) -> None:
         """Listen, on one connection after the other."""
-        is_first = True
+        is_first, failures = True, 0
         while True:
             client = self._server.listening()
             pubsub = client.pubsub()
             try:
                 await self._begin(pubsub, is_first=is_first)
-                is_first = False
+                is_first, failures = False, 0
                 await self._hear(pubsub)
             except (RedisError, OSError, TimeoutError) as error:
-                _log.warning("channels.lost", error=type(error).__name__)
-                await asyncio.sleep(_AGAIN_S)
+                if not failures:
+                    _log.warning("channels.lost", error=type(error).__name__)
+                await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
+                failures += 1
             finally:
                 self._pubsub = None
                 await _closed(pubsub, client)
@@ -110,10 +115,11 @@ class ValkeyChannels:
     async def _begin(self, pubsub: PubSub, *, is_first: bool) -> None:
         for event in self._confirmed.values():
             event.clear()
-        # One of our own, so that there is always one; no await between the list and `_pubsub`.
-        names = [f"{self._server.root}:channels", *self._heard]
-        self._pubsub = pubsub
-        await pubsub.subscribe(*names)
+        async with self._sending:
+            # One of our own, so that there is always one; no await between the list and `_pubsub`.
+            names = [f"{self._server.root}:channels", *self._heard]
+            self._pubsub = pubsub
+            await pubsub.subscribe(*names)
         if not is_first:
             for listeners in list(self._heard.values()):
                 for listener in list(listeners):
