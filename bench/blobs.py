@@ -31,7 +31,7 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     engines = Engines(home, wanted=["seaweedfs"])
     await engines.start()
     try:
-        return await _measured(ground, size, home, engines.urls["s3"])
+        return await _measured(ground, size, home, engines.admins["s3"])
     finally:
         await engines.stop()
 

@@ -68,8 +68,8 @@ class Ground:
             home=home,
             namespace=name,
             database_url=database_url,
-            nats_url=self.engines.urls["nats"],
-            cache_url=self.engines.urls["valkey"],
+            nats_url=self.engines.admins["nats"],
+            cache_url=self.engines.admins["valkey"],
             objects_url="http://no:keys@127.0.0.1:1",  # few measurements keep objects
             vector_url=f"lancedb://{home / 'lancedb'}",
             series_url=f"chdb://{self.folder / 'clickhouse'}",
@@ -88,7 +88,7 @@ class Ground:
         await asyncio.to_thread(shutil.rmtree, settings.home, ignore_errors=True)
 
     async def _drop_streams(self, plane: Plane) -> None:
-        feed = await jetstream.connect(self.engines.urls["nats"], plane.namespace)
+        feed = await jetstream.connect(self.engines.admins["nats"], plane.namespace)
         series = [feed.subjects.stream(stream.name)[0] for stream in plane.declared.streams]
         for name in (feed.subjects.changes, feed.subjects.events, *series):
             await feed.delete(name)

@@ -105,9 +105,9 @@ async def _published(plane: Plane) -> list[Message]:
 
 async def _by_hand(ground: Ground, bodies: list[bytes]) -> float:
     """Seconds to publish `bodies` to a stream of the same kind, pipelined, and be acknowledged."""
-    feed = await jetstream.connect(ground.engines.urls["nats"], "byhand")
+    feed = await jetstream.connect(ground.engines.admins["nats"], "byhand")
     await feed.ensure("byhand-changes", ["byhand.changes.>"], keep=False)
-    client = await nats.connect(ground.engines.urls["nats"])
+    client = await nats.connect(ground.engines.admins["nats"])
     js = client.jetstream(publish_async_max_pending=1024)
     started = perf_counter()
     acks = [await js.publish_async("byhand.changes.note", body) for body in bodies]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -27,6 +27,17 @@ settings.register_profile("long", settings.get_profile("default"), max_examples=
 settings.load_profile("default")
 
 
+class SharedEngines(Engines):
+    """Each test has namespaces, prefixes and buckets of its own in them, made as it likes: tests
+    come as the administrators. The plane's own logins are tested in tests/flow/test_credentials.py
+    and wherever `up` starts its engines itself.
+    """
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        return {**super().urls, **self.admins}
+
+
 @pytest.fixture(scope="session")
 async def engines() -> AsyncIterator[Engines]:
     """One set of real engines for the whole run; each test has its own names in them.
@@ -35,7 +46,7 @@ async def engines() -> AsyncIterator[Engines]:
     PostgreSQL runs as one.
     """
     home = Path(mkdtemp(prefix="polyplane-test-"))
-    engines = Engines(home)
+    engines = SharedEngines(home)
     try:
         await engines.start()
         yield engines

@@ -102,6 +102,10 @@ class Settings(BaseModel):
     objects_url: SecretStr | None = Field(
         default=None, description="S3 endpoint, with or without key:secret@."
     )
+    objects_owner_url: SecretStr | None = Field(
+        default=None,
+        description="The same for who makes the bucket and its rules; objects_url if none.",
+    )
     objects_bucket: str = Field(
         default="",
         pattern=r"^$|^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",

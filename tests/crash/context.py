@@ -18,8 +18,7 @@ from time import monotonic
 from typing import Any, Final
 
 import polyplane as pp
-from polyplane.embedded import Engines
-from tests.conftest import settings_in
+from tests.conftest import SharedEngines, settings_in
 from tests.flow.bouncer import bouncer, through
 from tests.flow.mixing import fill, mix
 from tests.flow.owned import Letter, Stamp, apart
@@ -31,7 +30,7 @@ async def run(count: int, seed: int) -> dict[str, Any]:
     """`count` transactions each way; the report."""
     place = Path(mkdtemp(prefix="polyplane-context-"))
     place.chmod(0o755)
-    engines = Engines(place / "home", wanted=("postgres", "nats", "valkey", "seaweedfs"))
+    engines = SharedEngines(place / "home")
     try:
         await engines.start()
         report: dict[str, Any] = {"seed": seed}

@@ -79,7 +79,7 @@ async def play(stage: Stage, homes: Homes, engine: str, kind: str, state: str) -
         return cell
     try:
         cell.ready_s = round(monotonic() - began, 1)
-        await _judged(cell, child, told["urls"], expected(state == "killed"), began)
+        await _judged(cell, child, told["admins"], expected(state == "killed"), began)
     finally:
         await child.end()
     return cell

@@ -138,7 +138,7 @@ class Full(Power):
         """Wait until a row, a batch of points and an object are taken, and all is applied."""
         began = monotonic()
         before = self._points()
-        urls = self.owner.told["urls"]
+        urls = self.owner.told["admins"]
         while monotonic() - began < 2 * RESUMED_MAX_S:
             try:
                 await self._row(urls["postgres"])

@@ -71,7 +71,7 @@ class Stage:
         """A plane that is open; its URLs."""
         child = await self.program()
         told = await child.hear("open", WAIT_S)
-        return child, told["urls"]
+        return child, told["admins"]
 
     def kill(self, child: Child) -> None:
         """kill -9 of a plane and of all its engines."""

@@ -92,7 +92,7 @@ class Power:
         await self.nursery.start()
         self.owner.begin()
         await self._alive()
-        urls = {"home": str(self.home), "namespace": NAMESPACE, **self.owner.told["urls"]}
+        urls = {"home": str(self.home), "namespace": NAMESPACE, **self.owner.told["admins"]}
         log = self.folder / "others.err"
         seed = self.chance.randrange(1 << 30)
         self.load = await Child.start("load", log, self.folder, seed, WRITERS, "synced")
@@ -203,7 +203,7 @@ class Power:
         return verdict
 
     async def judge(self, verdict: Verdict) -> None:
-        urls = self.owner.told["urls"]
+        urls = self.owner.told["admins"]
         told = await self.ask("check")
         if "error" in told:
             verdict.wrong.append(told["error"])

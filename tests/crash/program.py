@@ -99,13 +99,13 @@ async def engines_of(order: Order, stack: AsyncExitStack) -> tuple[dict[str, str
     engines = Engines(Path(order.home), wanted=order.engines)
     await engines.start()
     stack.push_async_callback(engines.stop)
-    urls = {
-        name: make_url(url)
-        .set(port=order.ports.get(name) or make_url(url).port)
-        .render_as_string(hide_password=False)
-        for name, url in engines.urls.items()
-    }
-    return urls, engines
+    return {name: through(order, name, url) for name, url in engines.urls.items()}, engines
+
+
+def through(order: Order, name: str, url: str) -> str:
+    """`url` by way of the proxy before its engine, if there is one."""
+    found = make_url(url)
+    return found.set(port=order.ports.get(name) or found.port).render_as_string(hide_password=False)
 
 
 def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
@@ -364,7 +364,9 @@ async def main() -> None:
             engines  # it was given their URLs; health is to know them all the same
         )
         stack.push_async_callback(plane.close)
-        tell(open=True, role=order.role, urls=urls)
+        admins = engines.admins if engines else {}
+        every = urls | {name: through(order, name, url) for name, url in admins.items()}
+        tell(open=True, role=order.role, urls=urls, admins=every)
         questions = Questions(plane, order)
         while (question := (await reader.readline()).decode().strip()) not in ("", "stop"):
             number, _, asked = question.partition(" ")

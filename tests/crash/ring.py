@@ -113,7 +113,7 @@ class Ring:
 
     def direct(self, engine: str) -> str:
         """The URL of an engine, past its proxy."""
-        return self.ground.url(engine, self.owner.told["urls"][engine])
+        return self.ground.url(engine, self.owner.told["admins"][engine])
 
     async def start(self) -> None:
         """All of it, at work."""

@@ -23,7 +23,7 @@ from uuid import uuid4
 from sqlalchemy import make_url
 
 import polyplane as pp
-from polyplane.embedded import Engines
+from tests.conftest import SharedEngines
 from tests.crash import trips
 from tests.crash.children import Child, Died, Life
 from tests.crash.nursery import Nursery
@@ -135,7 +135,7 @@ async def _all_ended(plane: pp.Plane, last: float) -> float:
 async def main(sagas: int, kills: int, seed: int) -> dict[str, Any]:
     """On engines of its own."""
     home = Path(mkdtemp(prefix="polyplane-sagas-"))
-    engines = Engines(home / "engines", wanted=("postgres", "nats", "valkey"))
+    engines = SharedEngines(home / "engines", wanted=("postgres", "nats", "valkey"))
     try:
         await engines.start()
         urls = dict(engines.urls)

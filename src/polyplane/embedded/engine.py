@@ -6,14 +6,16 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from signal import SIGTERM, Signals
 from typing import ClassVar
 
 from polyplane.embedded.account import Account
+from polyplane.embedded.senders import Admitted
 from polyplane.errors import EngineMissing
+from polyplane.security.realm import Realm
 
 HOST = "127.0.0.1"
 
@@ -24,13 +26,15 @@ class NotReady(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """Where one engine lives and what it is given."""
+    """Where one engine lives and what it is given; `realm` is all that a plane may touch in it."""
 
     folder: Path
     sockets: Path
     ports: Mapping[str, int]
     secrets: Mapping[str, str]
     account: Account | None
+    realm: Realm = Realm()
+    senders: Mapping[str, Admitted] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -107,11 +111,15 @@ class Engine(ABC):
 
     @abstractmethod
     def url(self, site: Site) -> str:
-        """Where its clients find it, secrets included."""
+        """Where the plane finds it, secrets included."""
 
     def logins(self, site: Site) -> dict[str, str]:
-        """The same for logins that may do less, by what they are for."""
+        """The same for other logins of few rights, by what they are for."""
         return {}
+
+    def admin(self, site: Site) -> str:
+        """The same for who may do everything: people and tests, nothing of the plane's."""
+        return ""
 
     def litter(self, site: Site) -> list[Path]:
         """What the server may leave outside its folder when it ends."""

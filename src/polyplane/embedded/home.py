@@ -23,6 +23,7 @@ from polyplane.errors import HomeBusy, Misconfigured, Unavailable
 
 EPOCH_FILE = "epoch.json"
 """Which epoch each namespace is in, kept outside PostgreSQL, which may be put back."""
+SECRETS_FILE = "secrets.json"
 GATE_TIMEOUT_S = 2.0
 SECRET_BYTES = 24
 SOCKET_PATH_BYTES_MAX = 107
@@ -141,16 +142,28 @@ class Home:
         return Ledger.read(self.path / "engines.json")
 
     def secrets(self, wanted: Mapping[str, Iterable[str]]) -> dict[str, dict[str, str]]:
-        """The secrets of each engine, by name; those that are missing are made up and kept."""
-        path = self.path / "secrets.json"
+        """The secrets of each engine, by name; those that are missing are made up and kept, and
+        those that nobody wants any more are forgotten.
+        """
+        path = self.path / SECRETS_FILE
         known: dict[str, dict[str, str]] = read_json(path)
         before = json.dumps(known)
         for engine, names in wanted.items():
-            for name in names:
-                known.setdefault(engine, {}).setdefault(name, secrets.token_hex(SECRET_BYTES))
+            held = known.get(engine, {})
+            known[engine] = {
+                name: held.get(name) or secrets.token_hex(SECRET_BYTES) for name in names
+            }
         if json.dumps(known) != before:
             write_file(path, json.dumps(known, indent=1))
         return known
+
+    def forget_secrets(self, engines: Iterable[str]) -> None:
+        """Have new secrets made at the next start of these engines."""
+        path = self.path / SECRETS_FILE
+        known = read_json(path)
+        kept = {engine: held for engine, held in known.items() if engine not in set(engines)}
+        if kept != known:
+            write_file(path, json.dumps(kept, indent=1))
 
     def prepare(self, account: Account | None, ledger: Ledger) -> Path:
         """Make the engines' folder and the one for their sockets; the latter is returned."""

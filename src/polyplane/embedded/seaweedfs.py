@@ -14,8 +14,10 @@ from typing import ClassVar
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
 from polyplane.embedded.files import has_room
 from polyplane.embedded.process import run
+from polyplane.security.object_rights import OWNER, PLANE, policy
 
 FIX_TIMEOUT_S = 600.0
+ROOT = "root"
 
 # `mini` and not `server`: it starts its parts in order, master first, so it is up in one second
 # and not in three, and stops them in the reverse order; `server` may then wait for ever.
@@ -63,8 +65,7 @@ class Seaweedfs(Engine):
         for kind in ("", ".grpc")
     )
     secrets: ClassVar[tuple[str, ...]] = (
-        "access_key",
-        "secret_key",
+        *(f"{who}_{part}" for who in ("plane", "owner", "root") for part in ("key", "secret")),
         "volume_write",
         "volume_read",
         "filer_write",
@@ -90,15 +91,27 @@ class Seaweedfs(Engine):
         ]
 
     def files(self, site: Site) -> dict[str, str]:
-        """The one identity that S3 knows, and the keys between the parts."""
-        credentials = {
-            "accessKey": site.secrets["access_key"],
-            "secretKey": site.secrets["secret_key"],
-        }
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        identity = {"name": "polyplane", "credentials": [credentials], "actions": actions}
+        """Who S3 knows, what their policies are, and the keys between the parts."""
+        named = {who: {"policyNames": [who]} for who in (PLANE, OWNER)}
+        everything = {"actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+        identities = [
+            {
+                "name": who,
+                "credentials": [
+                    {
+                        "accessKey": site.secrets[f"{who}_key"],
+                        "secretKey": site.secrets[f"{who}_secret"],
+                    }
+                ],
+                **given,
+            }
+            for who, given in {**named, ROOT: everything}.items()
+        ]
+        policies = [
+            {"name": who, "content": json.dumps(policy(site.realm.bucket, who))} for who in named
+        ]
         return {
-            "s3.json": json.dumps({"identities": [identity]}, indent=1),
+            "s3.json": json.dumps({"identities": identities, "policies": policies}, indent=1),
             "security.toml": SECURITY.format(**site.secrets),
         }
 
@@ -130,10 +143,10 @@ class Seaweedfs(Engine):
         """
         date = formatdate(usegmt=True)
         digest = hmac.digest(
-            site.secrets["secret_key"].encode(), f"GET\n\n\n{date}\n/".encode(), "sha1"
+            site.secrets["plane_secret"].encode(), f"GET\n\n\n{date}\n/".encode(), "sha1"
         )
         signature = base64.b64encode(digest).decode()
-        authorization = f"AWS {site.secrets['access_key']}:{signature}"
+        authorization = f"AWS {site.secrets['plane_key']}:{signature}"
         status, _ = await _get(
             site.ports["s3.port"], "/", f"Date: {date}\r\nAuthorization: {authorization}\r\n"
         )
@@ -144,9 +157,21 @@ class Seaweedfs(Engine):
             raise NotReady("no server of volumes has come yet")
 
     def url(self, site: Site) -> str:
-        """The S3 endpoint, with the keys in place of user and password."""
-        keys = f"{site.secrets['access_key']}:{site.secrets['secret_key']}"
-        return f"http://{keys}@{HOST}:{site.ports['s3.port']}"
+        """The S3 endpoint, with the plane's keys in place of user and password."""
+        return _url(site, PLANE)
+
+    def logins(self, site: Site) -> dict[str, str]:
+        """For who makes the bucket, its versions and its rules."""
+        return {OWNER: _url(site, OWNER)}
+
+    def admin(self, site: Site) -> str:
+        """For who may do everything to every bucket."""
+        return _url(site, ROOT)
+
+
+def _url(site: Site, who: str) -> str:
+    keys = f"{site.secrets[f'{who}_key']}:{site.secrets[f'{who}_secret']}"
+    return f"http://{keys}@{HOST}:{site.ports['s3.port']}"
 
 
 async def _get(port: int, path: str, headers: str = "") -> tuple[int, bytes]:

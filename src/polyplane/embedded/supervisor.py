@@ -10,15 +10,24 @@ from polyplane.embedded.account import engine_account, let_pass
 from polyplane.embedded.engine import Engine, Site
 from polyplane.embedded.home import Home
 from polyplane.embedded.keeper import EngineHealth, Keeper
-from polyplane.embedded.nats import Nats
+from polyplane.embedded.nats import Nats, admits
 from polyplane.embedded.postgres import Postgres
 from polyplane.embedded.process import sweep
 from polyplane.embedded.seaweedfs import Seaweedfs
+from polyplane.embedded.senders import NAME as SENDERS_FILE
+from polyplane.embedded.senders import admit, admitted
 from polyplane.embedded.valkey import Valkey
-from polyplane.errors import Misconfigured
+from polyplane.errors import EngineFailed, Misconfigured
+from polyplane.security.feed_rights import Rights
+from polyplane.security.realm import Realm
 
 ENGINES: tuple[type[Engine], ...] = (Postgres, Nats, Valkey, Seaweedfs)
 URL_NAMES = {"seaweedfs": "s3"}  # named by what it speaks
+ROTATED = ("nats", "valkey", "seaweedfs")
+"""Engines that are told their secrets at every start, and remember none."""
+ADMIT_TIMEOUT_S = 10.0
+ADMIT_POLL_S = 0.02
+RELOAD_AGAIN_S = 1.0
 
 
 class Engines:
@@ -32,8 +41,12 @@ class Engines:
         home: Path,
         *,
         wanted: Sequence[str] = ("postgres", "nats", "valkey", "seaweedfs"),
+        realm: Realm | None = None,
     ) -> None:
-        """Raises Misconfigured for an engine that is not one of ours."""
+        """`realm`: all that the plane may touch, whose logins are `urls`.
+
+        Raises Misconfigured for an engine that is not one of ours.
+        """
         known = {engine.name for engine in ENGINES}
         if strange := sorted(set(wanted) - known):
             raise Misconfigured(
@@ -41,6 +54,8 @@ class Engines:
                 fix=f"Choose from {', '.join(sorted(known))}.",
             )
         self._home = Home(home)
+        self._realm = realm or Realm()
+        self._admitting = asyncio.Lock()
         self._wanted = [engine for engine in ENGINES if engine.name in wanted]
         self._unwanted = [engine for engine in ENGINES if engine.name not in wanted]
         self._keepers: dict[str, Keeper] = {}
@@ -48,7 +63,7 @@ class Engines:
 
     @property
     def urls(self) -> Mapping[str, str]:
-        """Where to find each engine that was started, secrets included.
+        """Where the plane finds each engine that was started, secrets included.
 
         Under `postgres`, `nats`, `valkey` and `s3`; they do not change while the engines run.
         """
@@ -61,6 +76,15 @@ class Engines:
             f"{URL_NAMES.get(name, name)}.{login}": url
             for name, keeper in self._keepers.items()
             for login, url in keeper.logins.items()
+        }
+
+    @property
+    def admins(self) -> Mapping[str, str]:
+        """Where who may do everything finds each engine; nothing of a plane comes so."""
+        return {
+            URL_NAMES.get(name, name): keeper.admin
+            for name, keeper in self._keepers.items()
+            if keeper.admin
         }
 
     def health(self) -> Mapping[str, EngineHealth]:
@@ -106,6 +130,32 @@ class Engines:
             self._tasks = []
             self._home.release()
 
+    async def admit(self, user: str, rights: Rights) -> str:
+        """Let a program outside come to NATS as `user`, and do just that; where it finds it.
+
+        Who was admitted before keeps its password. Safe to repeat. Raises Misconfigured where NATS
+        is not ours, EngineFailed when it does not take it.
+        """
+        keeper = self._keepers.get(Nats.name)
+        if keeper is None:
+            raise Misconfigured(
+                "NATS is not one of this home's engines.",
+                fix="Make a user there: polyplane credentials print nats.",
+            )
+        async with self._admitting:
+            senders = admit(self._home.path, self._realm.namespace, user, rights)
+            loop = asyncio.get_running_loop()
+            until = loop.time() + ADMIT_TIMEOUT_S
+            again, is_new = loop.time(), senders != keeper.site.senders
+            while loop.time() < until:
+                if is_new and loop.time() >= again:
+                    keeper.reload(senders=senders)
+                    again = loop.time() + RELOAD_AGAIN_S
+                if await admits(keeper.site, user):
+                    return keeper.logins[user]
+                await asyncio.sleep(ADMIT_POLL_S)
+        raise EngineFailed(Nats.name, f"it did not take {user} in {ADMIT_TIMEOUT_S:.0f} s.")
+
     def publish_owner(self, api_url: str) -> None:
         """Let `running` tell others where this process serves."""
         self._home.publish(api_url)
@@ -124,6 +174,7 @@ class Engines:
         for path in (home.engines, sockets, *(engine.program for engine in engines)):
             let_pass(path, account, tell)
         secrets = home.secrets({engine.name: engine.secrets for engine in engines})
+        senders = admitted(home.path, self._realm.namespace)
         keepers = {}
         for engine in engines:
             site = Site(
@@ -132,9 +183,20 @@ class Engines:
                 ports=ledger.ports.get(engine.name, {}),
                 secrets=secrets[engine.name],
                 account=account,
+                realm=self._realm,
+                senders=senders if engine.name == Nats.name else {},
             )
             keepers[engine.name] = Keeper(engine, site, ledger, tell)
         return keepers
+
+
+def rotate(home: Path) -> None:
+    """Have NATS, Valkey and S3 take new secrets at their next start, and forget every sender.
+
+    Of a home that the caller holds, at rest.
+    """
+    Home(home).forget_secrets(ROTATED)
+    (home / SENDERS_FILE).unlink(missing_ok=True)
 
 
 def _ignore(_: str) -> None:

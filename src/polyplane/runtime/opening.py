@@ -43,6 +43,7 @@ from polyplane.runtime.truth import Truth, open_truth
 from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
 from polyplane.security.grants import NAMES
+from polyplane.security.realm import Realm
 from polyplane.security.transport import exposed
 from polyplane.security.volume import disk_is_encrypted
 from polyplane.settings import Settings
@@ -67,8 +68,11 @@ ENGINE_SETTINGS: Final = {
     "seaweedfs": "objects_url",
 }
 """Embedded engine -> the setting that makes it unnecessary."""
-LOGIN_SETTINGS: Final = {f"postgres.{name}": f"database_{name}_url" for name in NAMES}
-"""Login of fewer rights -> its setting, beside that of the owner."""
+LOGIN_SETTINGS: Final = {
+    **{f"postgres.{name}": f"database_{name}_url" for name in NAMES},
+    "s3.owner": "objects_owner_url",
+}
+"""Another login of an engine -> its setting."""
 _URL_NAMES: Final = {"seaweedfs": "s3"}
 
 
@@ -252,8 +256,11 @@ async def _start_engines(
         for name, setting in ENGINE_SETTINGS.items()
         if (url := settings.url(setting))
     }
-    if "postgres" in urls:
-        urls |= {it: url for it, name in LOGIN_SETTINGS.items() if (url := settings.url(name))}
+    urls |= {
+        it: url
+        for it, name in LOGIN_SETTINGS.items()
+        if it.partition(".")[0] in urls and (url := settings.url(name))
+    }
     wanted = [name for name in declared.engines() if _URL_NAMES.get(name, name) not in urls]
     if not wanted:
         return None, urls
@@ -262,7 +269,7 @@ async def _start_engines(
             f"A worker needs the URL of {wanted[0]}.",
             fix="Start `polyplane up` on the same home first, or set the URLs of all engines.",
         )
-    engines = Engines(settings.home, wanted=wanted)
+    engines = Engines(settings.home, wanted=wanted, realm=Realm.of(settings))
     await engines.start(tell)
     stack.push_async_callback(engines.stop)
     return engines, {**engines.urls, **engines.logins, **urls}
@@ -319,21 +326,22 @@ async def _open_stores(
         stores.cache = await open_store("cache", urls["valkey"], prefix=prefix)
         stack.push_async_callback(stores.cache.close)
     if declared.blobs:
-        stores.objects = await _open_objects(settings, urls["s3"])
+        stores.objects = await _open_objects(settings, urls["s3"], urls.get("s3.owner", ""))
         stack.push_async_callback(stores.objects.close)
     return stores
 
 
-async def _open_objects(settings: Settings, url: str) -> ObjectStore:
+async def _open_objects(settings: Settings, url: str, owner_url: str) -> ObjectStore:
     folder = settings.home.absolute() / "engines" / "seaweedfs"
     is_ours = urlsplit(url).hostname == HOST and folder.is_dir()
     store: ObjectStore = await open_store(
         "objects",
         url,
-        bucket=settings.objects_bucket or f"polyplane-{settings.namespace.replace('_', '-')}-blobs",
+        bucket=Realm.of(settings).bucket,
         region=settings.objects_region,
         access_key=settings.url("objects_access_key") or "",
         secret_key=settings.url("objects_secret_key") or "",
+        owner_url=owner_url,
         path_style=settings.objects_path_style,
         folder=folder if is_ours else None,
     )

@@ -22,6 +22,7 @@ from polyplane.ops.declaration import Taken, declare, slug
 from polyplane.ops.scaffold import source
 from polyplane.ops.survey import Survey, survey
 from polyplane.plane import Plane
+from polyplane.security.realm import Realm
 from polyplane.settings import Settings
 from polyplane.stores.catalog import open_store
 from polyplane.truth.database import Database
@@ -198,10 +199,10 @@ async def _nats_url(settings: Settings, tell: Tell) -> AsyncIterator[str | None]
     elif not settings.home.is_dir():
         yield None
     else:
-        engines = Engines(settings.home, wanted=("nats",))
+        engines = Engines(settings.home, wanted=("nats",), realm=Realm.of(settings))
         await engines.start(tell)
         try:
-            yield engines.urls["nats"]
+            yield engines.admins["nats"]  # the plane may not delete a stream
         finally:
             await engines.stop()
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import nats
 import nats.errors
@@ -256,6 +257,7 @@ async def _connect(nats_url: str, controller_id: str) -> Client:
     connecting = nats.connect(
         nats_url,
         name=f"controller {controller_id}",
+        inbox_prefix=_inbox(nats_url),
         connect_timeout=CALL_TIMEOUT_S,
         allow_reconnect=True,
         max_reconnect_attempts=-1,
@@ -270,6 +272,12 @@ async def _connect(nats_url: str, controller_id: str) -> Client:
             f"NATS does not answer ({error or type(error).__name__}).",
             fix="Is `polyplane up` running?",
         ) from error
+
+
+def _inbox(nats_url: str) -> str:
+    """Below which subject answers come: a controller's own, where it has a user of its own."""
+    user = urlsplit(nats_url).username or ""
+    return f"_INBOX.{user}" if re.fullmatch(r"[\w~%-]+", user) else "_INBOX"
 
 
 async def _note(error: Exception) -> None:

@@ -53,15 +53,31 @@ async def connect(
     region: str = "us-east-1",
     access_key: str = "",
     secret_key: str = "",
+    owner_url: str = "",
     path_style: bool = True,
     folder: Path | None = None,
     lifecycle: Lifecycle | None = None,
 ) -> S3Objects:
     """Open the bucket at the endpoint `http(s)://[key:secret@]host[:port]`.
 
-    `folder`: where a server of ours keeps its files, if it is one. Raises Misconfigured without
+    `owner_url`: the same for who makes the bucket, if that is somebody else. `folder`: where a
+    server of ours keeps its files, if it is one. Raises Misconfigured without
     keys or for a URL that cannot work. Connects on first use.
     """
+    endpoint, key, secret = _target(url, access_key, secret_key)
+    made = partial(_clients, endpoint, bucket, region, key, secret, path_style)
+    owner = None
+    if owner_url:
+        owner = partial(_client, *_target(owner_url, "", ""), region, path_style)
+    try:
+        store, client = await asyncio.to_thread(made)
+    except (BaseError, BotoCoreError, ValueError) as error:
+        raise Misconfigured(f"The object store cannot be opened: {short(error)}.") from error
+    return S3Objects(store, client, bucket, folder, lifecycle or Lifecycle(), owner)
+
+
+def _target(url: str, access_key: str, secret_key: str) -> tuple[str, str, str]:
+    """Endpoint, key and secret."""
     where = urlsplit(url)
     access_key = unquote(where.username or "") or access_key
     secret_key = unquote(where.password or "") or secret_key
@@ -70,13 +86,7 @@ async def connect(
             "The object store needs a host and keys.",
             fix="Set objects_url, objects_access_key and objects_secret_key.",
         )
-    endpoint = f"{where.scheme}://{where.netloc.rpartition('@')[2]}"
-    made = partial(_clients, endpoint, bucket, region, access_key, secret_key, path_style)
-    try:
-        store, client = await asyncio.to_thread(made)
-    except (BaseError, BotoCoreError, ValueError) as error:
-        raise Misconfigured(f"The object store cannot be opened: {short(error)}.") from error
-    return S3Objects(store, client, bucket, folder, lifecycle or Lifecycle())
+    return f"{where.scheme}://{where.netloc.rpartition('@')[2]}", access_key, secret_key
 
 
 def _clients(
@@ -98,6 +108,12 @@ def _clients(
         },
         retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
     )
+    return store, _client(endpoint, access_key, secret_key, region, path_style)
+
+
+def _client(
+    endpoint: str, access_key: str, secret_key: str, region: str, path_style: bool
+) -> S3Client:
     client: S3Client = boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint,
@@ -120,7 +136,7 @@ def _clients(
             },
         ),
     )
-    return store, client
+    return client
 
 
 class S3Objects(ObjectStore):
@@ -135,11 +151,14 @@ class S3Objects(ObjectStore):
         bucket: str,
         folder: Path | None,
         lifecycle: Lifecycle,
+        owner: Callable[[], S3Client] | None = None,
     ) -> None:
+        """`owner` makes a client of who may make the bucket, where that is somebody else."""
         self.bucket = bucket
         self._store = store
         self._client = client
         self._lifecycle = lifecycle
+        self._owner = owner
         self._sync = SharedSync(folder) if folder is not None else None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
 
@@ -167,11 +186,20 @@ class S3Objects(ObjectStore):
 
     async def prepare(self) -> None:
         await self._in_thread(
-            partial(s3_bucket.prepare, self._client, self.bucket, self._lifecycle)
+            lambda: self._as_owner(partial(s3_bucket.prepare, lifecycle=self._lifecycle))
         )
 
     async def rules(self) -> list[dict[str, Any]]:
-        return await self._in_thread(partial(s3_bucket.rules, self._client, self.bucket))
+        return await self._in_thread(lambda: self._as_owner(s3_bucket.rules))
+
+    def _as_owner(self, work: Callable[[S3Client, str], T]) -> T:
+        if self._owner is None:
+            return work(self._client, self.bucket)
+        client = self._owner()
+        try:
+            return work(client, self.bucket)
+        finally:
+            client.close()
 
     # Whole objects, and reading
 
