@@ -33,7 +33,7 @@ class Site:
     ports: Mapping[str, int]
     secrets: Mapping[str, str]
     account: Account | None
-    realm: Realm = Realm()
+    realm: Realm = field(default_factory=Realm)
     senders: Mapping[str, Admitted] = field(default_factory=dict)
 
     @property

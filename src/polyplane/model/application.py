@@ -25,6 +25,9 @@ class Application:
     of whose routes asks for one of the `permissions`: `{"laboratory.read": "viewer"}`, the name
     and the least role that has it. `topics` are what may be followed live, and by whom: nothing
     else can be, over HTTP.
+    `orders` are the events that programs outside take, each those
+    whose subject is its name: `{"laboratory.work_order.issued": "controller"}`, the type and what
+    their durable consumers are called: `controller-<tenant>-<name>`.
     """
 
     name: str
@@ -39,3 +42,4 @@ class Application:
     keys: KeyWrapping | None = None
     permissions: Mapping[str, str] = field(default_factory=dict)
     topics: Sequence[Topic] = ()
+    orders: Mapping[str, str] = field(default_factory=dict)

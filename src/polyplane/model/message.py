@@ -27,8 +27,10 @@ class Inbound:
 
     The messages are durable before they are acknowledged to their sender. `handle` gets them in
     order, at least once, at most 200 at a time; they are let go of after it returns, and given to
-    it again, after a pause, when it raises.
+    it again, after a pause, when it raises. Not `outside`: nobody sends any
+    but the application, to itself.
     """
 
     name: str
     handle: Callable[[Any, Sequence[Message]], Awaitable[None]]
+    outside: bool = True

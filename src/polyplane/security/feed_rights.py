@@ -1,8 +1,8 @@
 """Who may do what on NATS: users, their subjects, and the configuration that says so. Pure.
 
 What is a plane's lies in an account of its own, named as its namespace: streams and subjects of
-other accounts are not there for it, whatever it asks for. Inside of it rights are subjects. Each user
-gets answers below `_INBOX.<user>` and hears no others.
+other accounts are not there for it, whatever it asks for. Inside of it rights are subjects. Each
+user gets answers below `_INBOX.<user>` and hears no others.
 """
 
 from __future__ import annotations
@@ -127,11 +127,13 @@ def line_of(login: Login) -> str:
     """One user, as it stands in a list of users."""
     said = [f"user: {json.dumps(login.user)}", f"password: {json.dumps(login.password)}"]
     if login.rights is not None:
-        publish, subscribe = (json.dumps(list(subjects)) for subjects in login.rights)
-        said.append(
-            f"permissions: {{ publish: {{ allow: {publish} }}, subscribe: {{ allow: {subscribe} }} }}"
-        )
+        publish, subscribe = (_allowed(subjects) for subjects in login.rights)
+        said.append(f"permissions: {{ publish: {publish}, subscribe: {subscribe} }}")
     return f"{{ {', '.join(said)} }}"
+
+
+def _allowed(subjects: tuple[str, ...]) -> str:
+    return f"{{ allow: {json.dumps(list(subjects))} }}"
 
 
 def _users(logins: Sequence[Login]) -> list[str]:

@@ -30,7 +30,7 @@ application = pp.Application(
     streams=STREAMS,
     inbound=(
         pp.Inbound(wire.REPORTS, correlation.follow),
-        pp.Inbound(analysis.REQUESTS, analysis.analyse_requested),
+        pp.Inbound(analysis.REQUESTS, analysis.analyse_requested, outside=False),
     ),
     migrations="polyplane.domains.laboratory.migrations",
     routes=routes,
@@ -41,4 +41,5 @@ application = pp.Application(
         Topic("events", Events("laboratory"), "laboratory.read"),
         Topic("operations", States(OPERATION), "laboratory.read"),
     ),
+    orders={wire.ISSUED: wire.TAKER},
 )

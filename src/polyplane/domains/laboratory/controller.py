@@ -87,7 +87,7 @@ class Controller:
         subject = wire.orders_subject(self.namespace, self.tenant, self.controller_id)
         return await self.feed.pull_subscribe(
             subject,
-            durable=f"controller-{self.tenant}-{self.controller_id}",
+            durable=f"{wire.TAKER}-{self.tenant}-{self.controller_id}",
             stream=await self.feed.find_stream_name_by_subject(subject),
             config=ConsumerConfig(ack_wait=ACK_WAIT_S, max_ack_pending=1),
         )

@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from tempfile import TemporaryFile
 from typing import Any, Final
@@ -83,7 +83,7 @@ class _Api:
 
 async def run_demo(
     api_url: str,
-    nats_url: str,
+    nats_url_of: Callable[[str], str],
     *,
     ops_token: str,
     namespace: str = "pp",
@@ -91,8 +91,8 @@ async def run_demo(
 ) -> DemoReport:
     """Run the experiment on a plane that is up; with `console`, show its progress there.
 
-    Raises PolyplaneError when the plane refuses or a deadline passes. However it ends, the
-    controllers it started are gone.
+    `nats_url_of` says where a controller of that name finds NATS. However it ends, the controllers
+    it started are gone. Raises PolyplaneError when the plane refuses or a deadline passes.
     """
     started_s = time.monotonic()
     async with httpx.AsyncClient(
@@ -102,7 +102,7 @@ async def run_demo(
         async with _key(api, ops_token) as http.headers["Authorization"]:
             async with AsyncExitStack() as stack:
                 controllers = [
-                    await stack.enter_async_context(_controller(nats_url, namespace, name))
+                    await stack.enter_async_context(_controller(nats_url_of(name), namespace, name))
                     for name in CONTROLLERS
                 ]
                 experiment = await _begin(api)

@@ -17,6 +17,8 @@ from polyplane.domains.laboratory.lifecycle import ATTEMPTS_MAX, Event, Kind
 
 ISSUED: Final = "laboratory.work_order.issued"
 """Type of the domain event that carries a work order."""
+TAKER: Final = "controller"
+"""What the durable consumers of those who take work orders are called, before tenant and id."""
 REPORTS: Final = "activity"
 """Name of the inbound stream that takes the reports."""
 

@@ -21,7 +21,7 @@ from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME
 from polyplane.security.roles import OPERATE
-from polyplane.serve.api import audit, keys, people, sagas
+from polyplane.serve.api import audit, keys, people, sagas, senders
 from polyplane.serve.api.acts import Operator
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, permission, problem_responses, within
@@ -43,6 +43,7 @@ router.include_router(sagas.router)
 router.include_router(keys.router)
 router.include_router(audit.router)
 router.include_router(people.router)
+router.include_router(senders.router)
 
 
 class RelayStatus(BaseModel):

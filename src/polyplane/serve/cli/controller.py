@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from polyplane.errors import Misconfigured
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.program import Program, load
-from polyplane.serve.cli.remote import find_running
+from polyplane.serve.cli.remote import find_running, nats_url_of
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
@@ -39,7 +38,7 @@ def controller(
     with Report("controller", as_json) as report:
         program: Program = ctx.obj
         settings = Settings.load(home=home, nats_url=nats_url)
-        url = settings.url("nats_url") or _url_of_the_home(settings)
+        url = nats_url_of(settings, find_running(settings), "laboratory", tenant, identity)
         logs.configure()
         report.show(f"Controller {identity} waits for work orders; Ctrl-C stops it.")
         run = load(program.controller)
@@ -50,13 +49,3 @@ def controller(
         report.data = {"id": identity, "work_orders": done}
         report.show(f"{done} work orders done.")
         report.next = "polyplane status"
-
-
-def _url_of_the_home(settings: Settings) -> str:
-    remote = find_running(settings)
-    if remote is None:
-        raise Misconfigured(
-            f"No NATS is known: nothing runs on {settings.home}.",
-            fix="Run: polyplane up (in another terminal), or pass --nats-url.",
-        )
-    return str(remote.get("urls")["nats"])

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import typer
 
@@ -13,7 +14,7 @@ from polyplane.errors import Unavailable
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.child import child_up
 from polyplane.serve.cli.program import Program, load
-from polyplane.serve.cli.remote import Remote, find_running
+from polyplane.serve.cli.remote import Remote, find_running, nats_url_of
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.serve.token import ops_token
 from polyplane.settings import Settings
@@ -37,7 +38,7 @@ def demo(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
             done = asyncio.run(
                 run_demo(
                     remote.api_url,
-                    str(remote.get("urls")["nats"]),
+                    partial(nats_url_of, settings, remote, "laboratory", "default"),
                     ops_token=ops_token(settings.home),
                     namespace=settings.namespace,
                     console=None if as_json else report.console,

@@ -43,6 +43,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "polyplane.serve.cli.keys:app",
         "List, rotate and destroy the keys of secrets.",
     ),
+    "credentials": (
+        "polyplane.serve.cli.credentials:app",
+        "Show, make and renew what engines are come to with.",
+    ),
     "audit": ("polyplane.serve.cli.audit:app", "Search, prove and hand out who did what."),
     "backup": ("polyplane.serve.cli.backup:app", "Copy a home, check a copy, put one back."),
     "adopt": ("polyplane.serve.cli.adopt:adopt", "Project the tables of an existing database."),

@@ -12,6 +12,7 @@ from polyplane.embedded import running
 from polyplane.errors import (
     Forbidden,
     HomeBusy,
+    Misconfigured,
     PolyplaneError,
     Refused,
     Unauthenticated,
@@ -110,6 +111,23 @@ def find_running(settings: Settings) -> Remote | None:
         since = owner.started_at.isoformat(timespec="seconds")
         raise HomeBusy(str(home), owner.pid, since)
     return Remote(owner.api_url, ops_token(home))
+
+
+def nats_url_of(
+    settings: Settings, remote: Remote | None, application: str, tenant: str, name: str
+) -> str:
+    """Where a program outside finds NATS: by the setting; or on the home, as a user of its own.
+
+    Raises Misconfigured when nothing runs there, or its NATS is somebody else's.
+    """
+    if url := settings.url("nats_url"):
+        return url
+    if remote is None:
+        raise Misconfigured(
+            f"No NATS is known: nothing runs on {settings.home}.",
+            fix="Run: polyplane up (in another terminal), or pass --nats-url.",
+        )
+    return str(remote.post("senders", application=application, tenant=tenant, name=name)["url"])
 
 
 def error_of(answer: httpx.Response) -> PolyplaneError:
