@@ -48,7 +48,7 @@ async def engines(home: Path) -> AsyncIterator[Engines]:
 
 @pytest.fixture(scope="module")
 def s3(engines: Engines) -> Any:
-    return client_of(engines.urls["s3"])
+    return client_of(engines.admins["s3"])
 
 
 async def test_postgres_is_safe_and_owned_by_an_ordinary_role(engines: Engines) -> None:
@@ -79,7 +79,7 @@ async def test_postgres_wants_the_password_on_its_socket_too(engines: Engines, h
 
 
 async def test_nats_keeps_streams_and_refuses_strangers(engines: Engines) -> None:
-    url = engines.urls["nats"]
+    url = engines.admins["nats"]
     client = await nats.connect(url, connect_timeout=5)
     try:
         stream = client.jetstream()
@@ -95,7 +95,7 @@ async def test_nats_keeps_streams_and_refuses_strangers(engines: Engines) -> Non
 
 
 async def test_valkey_appends_and_refuses_strangers(engines: Engines) -> None:
-    url = engines.urls["valkey"]
+    url = engines.admins["valkey"]
     async with redis.from_url(url, socket_timeout=5) as client:
         await client.set("key", "value")
         assert await client.get("key") == b"value"
@@ -153,7 +153,8 @@ def test_servers_run_in_sessions_of_their_own(engines: Engines) -> None:
 
 
 def test_secrets_are_for_our_eyes_only(engines: Engines, home: Path) -> None:
-    secrets = [urlsplit(url).password or "" for url in engines.urls.values()]
+    known = (*engines.urls.values(), *engines.logins.values(), *engines.admins.values())
+    secrets = [urlsplit(url).password or "" for url in known]
     assert all(len(secret) >= 32 for secret in secrets)
     holders = [
         path

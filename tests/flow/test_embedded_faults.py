@@ -353,7 +353,7 @@ async def test_objects_outlive_a_killed_server(home: Path) -> None:
     engines = Engines(home, wanted=["seaweedfs"])
     await engines.start()
     try:
-        s3 = client_of(engines.urls["s3"])
+        s3 = client_of(engines.admins["s3"])
         s3.create_bucket(Bucket="kept")
         for n in range(30):
             s3.put_object(Bucket="kept", Key=str(n), Body=str(n).encode() * 1_000)

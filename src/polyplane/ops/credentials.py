@@ -44,7 +44,7 @@ def nats(settings: Settings, sender: tuple[Sender, Rights] | None = None) -> lis
         return [feed_rights.line_of(Login(who.user(realm.namespace), HASH, rights))]
     logins = [Login(realm.plane, HASH, feed_rights.of_plane(realm)), Login(realm.admin, HASH)]
     observers = [Login(feed_rights.OBSERVER, HASH, feed_rights.of_observer())]
-    return feed_rights.accounts(realm.namespace, logins, observers).splitlines()
+    return feed_rights.accounts({realm.namespace: logins}, observers).splitlines()
 
 
 def valkey(settings: Settings) -> list[str]:

@@ -105,22 +105,15 @@ def hashed(password: str, salt: str) -> str:
     return bcrypt.hashpw(password.encode(), salted.encode()).decode()
 
 
-def accounts(namespace: str, logins: Sequence[Login], observers: Sequence[Login]) -> str:
-    """The part of a server's configuration that says who comes, and may what."""
-    return "\n".join(
-        [
-            f"system_account: {SYSTEM}",
-            "accounts {",
-            f"  {namespace}: {{",
-            "    jetstream: enabled",
-            *_users(logins),
-            "  }",
-            f"  {SYSTEM}: {{",
-            *_users(observers),
-            "  }",
-            "}",
-        ]
-    )
+def accounts(planes: Mapping[str, Sequence[Login]], observers: Sequence[Login]) -> str:
+    """The part of a server's configuration that says who comes, and may what: an account for each
+    namespace in `planes`, and the server's own.
+    """
+    lines = [f"system_account: {SYSTEM}", "accounts {"]
+    for namespace, logins in planes.items():
+        lines += [f"  {namespace}: {{", "    jetstream: enabled", *_users(logins), "  }"]
+    lines += [f"  {SYSTEM}: {{", *_users(observers), "  }", "}"]
+    return "\n".join(lines)
 
 
 def line_of(login: Login) -> str:
