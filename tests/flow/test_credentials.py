@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -104,13 +103,6 @@ SENDER: Final = [
     ("pub", "mine.inbound.laboratory.activity.acme.bench-1", True),
     ("pub", "mine.streams.telemetry.acme", True),
     ("sub", "_INBOX.mine~laboratory~acme~bench-1.>", True),
-    ("pub", f"{API}.STREAM.NAMES", True),
-    ("pub", f"{API}.CONSUMER.INFO.mine-events.controller-acme-bench-1", True),
-    (
-        "pub",
-        f"{API}.CONSUMER.CREATE.mine-events.controller-acme-bench-1.{EVENTS}.bench-1",
-        True,
-    ),
     ("pub", f"{API}.CONSUMER.MSG.NEXT.mine-events.controller-acme-bench-1", True),
     ("pub", "$JS.ACK.mine-events.controller-acme-bench-1.1.2.3.4.5", True),
     ("pub", "mine.inbound.laboratory.activity.acme.bench-2", False),
@@ -125,9 +117,15 @@ SENDER: Final = [
     ("sub", "_INBOX.mine~laboratory~acme~bench-2.>", False),
     *[("pub", f"{API}.STREAM.{it}.mine-events", False) for it in ("INFO", "MSG.GET", "DELETE")],
     ("pub", f"{API}.DIRECT.GET.mine-events", False),
+    *[("pub", f"{API}.{it}", False) for it in ("INFO", "STREAM.NAMES", "STREAM.LIST")],
+    ("pub", f"{API}.CONSUMER.INFO.mine-events.controller-acme-bench-1", False),
     ("pub", f"{API}.CONSUMER.CREATE.mine-events", False),
     ("pub", f"{API}.CONSUMER.CREATE.mine-events.controller-acme-bench-1", False),
-    ("pub", f"{API}.CONSUMER.CREATE.mine-events.controller-acme-bench-1.mine.events.>", False),
+    (
+        "pub",
+        f"{API}.CONSUMER.CREATE.mine-events.controller-acme-bench-1.{EVENTS}.bench-1",
+        False,
+    ),
     ("pub", f"{API}.CONSUMER.DURABLE.CREATE.mine-events.controller-acme-bench-1", False),
     ("pub", f"{API}.CONSUMER.MSG.NEXT.mine-events.controller-acme-bench-2", False),
     ("pub", "$JS.ACK.mine-events.controller-acme-bench-2.1.2.3.4.5", False),
@@ -158,26 +156,41 @@ async def test_nats_gives_each_its_subjects_and_no_others(
     assert found == table
 
 
-async def test_a_sender_reads_its_own_orders_and_cannot_ask_for_more(engines: Engines) -> None:
-    consumer, wanted = "controller-acme-bench-1", f"{EVENTS}.bench-1"
-    feed = await connect(engines.urls["nats"], "mine")
-    for name in ("bench-1", "bench-2"):
+async def test_a_sender_takes_its_own_orders_and_cannot_have_answers_sent_elsewhere(
+    engines: Engines,
+) -> None:
+    """Answers go to whatever is named as reply: to nothing of the plane's."""
+    feed, url = await connect(engines.urls["nats"], "mine"), await admitted(engines, ONE)
+    kept = {"mine-changes": "mine.changes.>", "mine-in": "mine.inbound.>"}
+    for name, subject in kept.items():
+        await feed.ensure(name, [subject], keep=False)
+    for durable, subject in engines.taken.items():
+        await feed.hold(durable, subject)
+    for name in ("bench-1", "bench-2", "bench-1", "bench-1"):
         await feed._js.publish(f"{EVENTS}.{name}", name.encode())
-    await feed.close()
-    url = await admitted(engines, ONE)
     client = await nats.connect(url, inbox_prefix=f"_INBOX.{urlsplit(url).username}")
     try:
-        asked = f"{API}.CONSUMER.CREATE.mine-events.{consumer}.{wanted}"
-        for filters in ({"filter_subject": "mine.events.>"}, {"filter_subjects": [">"]}, {}):
-            config = {"durable_name": consumer, "name": consumer, **filters}
-            body = {"stream_name": "mine-events", "config": config | {"ack_policy": "explicit"}}
-            answer = await client.request(asked, json.dumps(body).encode(), timeout=5)
-            assert b'"error"' in answer.data
-        stream = client.jetstream(timeout=5)
-        orders = await stream.pull_subscribe(wanted, durable=consumer, stream="mine-events")
-        assert [it.data for it in await orders.fetch(2, timeout=5)] == [b"bench-1"]
+        stream, consumer = client.jetstream(timeout=5), "controller-acme-bench-1"
+        orders = await stream.pull_subscribe_bind(consumer=consumer, stream="mine-events")
+        for _ in range(2):
+            (order,) = await orders.fetch(1, timeout=5)
+            assert order.data == b"bench-1"
+            await order.ack_sync(timeout=5)
+        own = "mine.inbound.laboratory.activity.acme.bench-1"
+        for n, reply in enumerate(("mine.changes.a.b.1", f"{own[:-1]}2", own)):
+            await client.publish(f"{API}.CONSUMER.MSG.NEXT.mine-events.{consumer}", b"1", reply)
+            await client.publish(f"$JS.ACK.mine-events.{consumer}.1.1.1.1.{n}", b"+ACK", reply)
+            await client.publish(own, b"report", reply)
+        assert (await stream.publish(own, b"the last")).seq == 4  # all of before has been done
+        assert (await feed.bounds("mine-changes")).last == 0
+        held = [await feed.get("mine-in", n) for n in range(1, 5)]
+        assert [(it.subject, it.body) for it in held if it] == [
+            *[(own, b"report")] * 3,
+            (own, b"the last"),
+        ]
     finally:
         await client.close()
+        await feed.close()
 
 
 def test_no_two_senders_have_one_name() -> None:

@@ -40,8 +40,9 @@ def for_two_planes() -> str:
     one, two = (credentials.nats(settings(name)) for name in ("one", "two"))
     sender = Sender("laboratory", "acme", "b")
     rights = sender_rights([application], "one", sender)
-    first = one.index("    users: [") + 1
-    one[first:first] = credentials.nats(settings("one"), (sender, rights))
+    (user, _) = credentials.nats(settings("one"), (sender, rights))
+    outside = one.index("  one-outside: {") + 2
+    one[outside:outside] = [user]
     end = one.index("  SYS: {")
     one[end:end] = two[two.index("  two: {") : two.index("  SYS: {")]
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()

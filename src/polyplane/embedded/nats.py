@@ -60,7 +60,7 @@ class Nats(Engine):
             host=HOST,
             port=site.ports["client"],
             store=_quote(str(site.folder / "jetstream")),
-            accounts=feed_rights.accounts({realm.namespace: [plane, admin, *senders]}, [observer]),
+            accounts=feed_rights.accounts(realm.namespace, [plane, admin], senders, [observer]),
         )
         return {"nats.conf": settings}
 

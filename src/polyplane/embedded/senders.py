@@ -27,7 +27,14 @@ class Admitted:
 def admitted(home: Path, namespace: str) -> dict[str, Admitted]:
     """User -> what it may and its password. Raises Misconfigured for a file that is damaged."""
     return {
-        user: Admitted(it["password"], Rights(tuple(it["publish"]), tuple(it["subscribe"])))
+        user: Admitted(
+            it["password"],
+            Rights(
+                tuple(it["publish"]),
+                tuple(it["subscribe"]),
+                tuple((durable, subject) for durable, subject in it["takes"]),
+            ),
+        )
         for user, it in read_json(home / NAME).get(namespace, {}).items()
     }
 

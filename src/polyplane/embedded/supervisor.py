@@ -156,6 +156,13 @@ class Engines:
                 await asyncio.sleep(ADMIT_POLL_S)
         raise EngineFailed(Nats.name, f"it did not take {user} in {ADMIT_TIMEOUT_S:.0f} s.")
 
+    @property
+    def taken(self) -> Mapping[str, str]:
+        """Durable consumers that programs outside need -> the subject of their events."""
+        keeper = self._keepers.get(Nats.name)
+        senders = keeper.site.senders.values() if keeper else ()
+        return dict(taken for it in senders for taken in it.rights.takes)
+
     def publish_owner(self, api_url: str) -> None:
         """Let `running` tell others where this process serves."""
         self._home.publish(api_url)

@@ -37,6 +37,8 @@ _IN_FLIGHT_MAX = 512
 _TRANSPORT_AGE_S = 7 * 24 * 3600
 _SOLE_COPY_BYTES = 1 << 30  # reserved by the server at once, for each stream
 _DEDUPE_WINDOW_S = 120
+_TAKEN_S = 30.0
+"""What was taken and not acknowledged for so long is given out again."""
 _OPTIONS: dict[str, Any] = {
     "name": "polyplane",
     "connect_timeout": 2,
@@ -94,6 +96,21 @@ class JetStream:
             if not set(subjects) <= set(held):  # a declaration that has gained some
                 wider = replace(found.config, subjects=[*held, *sorted(set(subjects) - set(held))])
                 await self._js.update_stream(wider)
+
+    async def hold(self, durable: str, subject: str) -> None:
+        """Hold events on `subject` for a program outside until it has acknowledged each, one at a
+        time. Safe to repeat.
+        """
+        config = api.ConsumerConfig(
+            name=durable,
+            durable_name=durable,
+            filter_subject=subject,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=_TAKEN_S,
+            max_ack_pending=1,
+        )
+        with in_our_words():
+            await self._js.add_consumer(self.subjects.events, config)
 
     async def bounds(self, stream: str) -> Bounds:
         """The first and last sequence."""

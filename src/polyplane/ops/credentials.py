@@ -36,15 +36,20 @@ def sender_rights(applications: Sequence[Application], namespace: str, sender: S
 
 def nats(settings: Settings, sender: tuple[Sender, Rights] | None = None) -> list[str]:
     """Accounts for the configuration of a server, which is read anew at `nats-server --signal
-    reload`; or one more user for the account of the namespace.
+    reload`; or one user for the account of programs outside, and what it needs besides.
     """
     realm = Realm.of(settings)
+    namespace = realm.namespace
     if sender is not None:
         who, rights = sender
-        return [feed_rights.line_of(Login(who.user(realm.namespace), HASH, rights))]
+        found = [feed_rights.line_of(Login(who.user(namespace), HASH, rights))]
+        for durable, subject in rights.takes:
+            asked = f"--pull --ack explicit --max-pending 1 --wait 30s --filter {subject}"
+            found.append(f"# nats consumer add {namespace}-events {durable} {asked} --defaults")
+        return found
     logins = [Login(realm.plane, HASH, feed_rights.of_plane(realm)), Login(realm.admin, HASH)]
     observers = [Login(feed_rights.OBSERVER, HASH, feed_rights.of_observer())]
-    return feed_rights.accounts({realm.namespace: logins}, observers).splitlines()
+    return feed_rights.accounts(namespace, logins, [], observers).splitlines()
 
 
 def valkey(settings: Settings) -> list[str]:

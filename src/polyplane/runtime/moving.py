@@ -127,8 +127,15 @@ async def _when_over(declared: Declared, opened: Open) -> Over:
             return Over(why, went_back=False)
         if loop.time() - looked > _LOOK_AT_STORES_EVERY_S:
             looked = loop.time()
+            await _hold(opened)
             if lost := [it.collection.target for it in await _lost(opened)]:
                 return Over(f"{', '.join(lost)} went back", went_back=False, within=True)
+
+
+async def _hold(opened: Open) -> None:
+    """Have what programs outside take events from, also in a stream that was made anew."""
+    for durable, subject in (opened.engines.taken if opened.engines else {}).items():
+        await opened.feed.hold(durable, subject)
 
 
 async def _lost(opened: Open) -> list[Target]:
@@ -166,6 +173,7 @@ async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
         all_applied=all_applied,
     )
     opened.crew.add("relay", opened.relay.run)
+    await _hold(opened)
     opened.tenure = Tenure(journal.leases, epoch=opened.epoch)
     opened.crew.add("tenure", opened.tenure.run)
     await opened.generations.refresh()

@@ -3,13 +3,17 @@
 What is a plane's lies in an account of its own, named as its namespace: streams and subjects of
 other accounts are not there for it, whatever it asks for. Inside of it rights are subjects. Each
 user gets answers below `_INBOX.<user>` and hears no others.
+
+Programs outside are in a second account, to which the plane's lends the few subjects they need:
+what they name as reply, and so what the server answers, stays there. In the plane's own account an
+answer could be sent to any subject, and be kept by any stream.
 """
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -33,10 +37,13 @@ _OF_BCRYPT: Final = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 
 
 class Rights(NamedTuple):
-    """Subjects that a user may publish to, and listen to; nothing else."""
+    """Subjects that a user may publish to, and listen to; nothing else. `takes` are the durable
+    consumers that are to be there for it, each with the subject of its events.
+    """
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    takes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +84,22 @@ def of_sender(
     orders: Mapping[str, str],
 ) -> Rights:
     """A program outside: to `inbound` of its application, under its tenant and name; points of
-    its tenant to `streams`; and those events of type `orders` whose subject is its name, by the
-    durable consumer `<what the type maps to>-<tenant>-<name>`. Nothing else is read.
+    its tenant to `streams`; and those events of type `orders` whose subject is its name, from the
+    durable consumer `<what the type maps to>-<tenant>-<name>`. Nothing else is read, or asked for.
     """
     tenant, name = sender.tenant, sender.name
     publish = [f"{namespace}.inbound.{sender.application}.{it}.{tenant}.{name}" for it in inbound]
     publish += [f"{namespace}.streams.{it}.{tenant}" for it in streams]
-    if orders:
-        publish.append("$JS.API.STREAM.NAMES")
+    takes = []
     for kind, taker in orders.items():
-        consumer = f"{namespace}-events.{taker}-{tenant}-{name}"
-        wanted = f"{namespace}.events.{tenant}.{kind}.{name}"
+        durable = f"{taker}-{tenant}-{name}"
+        takes.append((durable, f"{namespace}.events.{tenant}.{kind}.{name}"))
         publish += [
-            f"$JS.API.CONSUMER.INFO.{consumer}",
-            # The server refuses one whose filter is another than in the subject.
-            f"$JS.API.CONSUMER.CREATE.{consumer}.{wanted}",
-            f"$JS.API.CONSUMER.MSG.NEXT.{consumer}",
-            f"$JS.ACK.{consumer}.>",
+            f"$JS.API.CONSUMER.MSG.NEXT.{namespace}-events.{durable}",
+            f"$JS.ACK.{namespace}-events.{durable}.>",
         ]
-    return Rights(tuple(publish), (f"{inbox(sender.user(namespace))}.>",))
+    answers = f"{inbox(sender.user(namespace))}.>"
+    return Rights(tuple(publish), (answers,), tuple(takes))
 
 
 def hashed(password: str, salt: str) -> str:
@@ -105,22 +109,49 @@ def hashed(password: str, salt: str) -> str:
     return bcrypt.hashpw(password.encode(), salted.encode()).decode()
 
 
-def accounts(planes: Mapping[str, Sequence[Login]], observers: Sequence[Login]) -> str:
-    """The part of a server's configuration that says who comes, and may what: an account for each
-    namespace in `planes`, and the server's own.
+def accounts(
+    namespace: str, logins: Sequence[Login], senders: Sequence[Login], observers: Sequence[Login]
+) -> str:
+    """The part of a server's configuration that says who comes, and may what: the account of a
+    namespace, the one of programs outside, and the server's own.
     """
-    lines = [f"system_account: {SYSTEM}", "accounts {"]
-    for namespace, logins in planes.items():
-        lines += [f"  {namespace}: {{", "    jetstream: enabled", *_users(logins), "  }"]
-    lines += [f"  {SYSTEM}: {{", *_users(observers), "  }", "}"]
-    return "\n".join(lines)
+    lent = [(f"{namespace}.inbound.>", ""), (f"{namespace}.streams.>", "")]
+    lent += [(f"$JS.ACK.{namespace}-events.>", "")]
+    lent += [(f"$JS.API.CONSUMER.MSG.NEXT.{namespace}-events.*", "response_type: stream, ")]
+    outside = outside_of(namespace)
+    exports = (f'{{ service: "{it}", {how}accounts: [{outside}] }}' for it, how in lent)
+    imports = (f'{{ service: {{ account: {namespace}, subject: "{it}" }} }}' for it, _ in lent)
+    return "\n".join(
+        [
+            f"system_account: {SYSTEM}",
+            "accounts {",
+            f"  {namespace}: {{",
+            "    jetstream: enabled",
+            *_listed("users", map(line_of, logins)),
+            *_listed("exports", exports),
+            "  }",
+            f"  {outside}: {{",
+            *_listed("users", map(line_of, senders)),
+            *_listed("imports", imports),
+            "  }",
+            f"  {SYSTEM}: {{",
+            *_listed("users", map(line_of, observers)),
+            "  }",
+            "}",
+        ]
+    )
+
+
+def outside_of(namespace: str) -> str:
+    """The account of the programs outside."""
+    return f"{namespace}-outside"
 
 
 def line_of(login: Login) -> str:
     """One user, as it stands in a list of users."""
     said = [f"user: {json.dumps(login.user)}", f"password: {json.dumps(login.password)}"]
     if login.rights is not None:
-        publish, subscribe = (_allowed(subjects) for subjects in login.rights)
+        publish, subscribe = _allowed(login.rights.publish), _allowed(login.rights.subscribe)
         said.append(f"permissions: {{ publish: {publish}, subscribe: {subscribe} }}")
     return f"{{ {', '.join(said)} }}"
 
@@ -129,5 +160,5 @@ def _allowed(subjects: tuple[str, ...]) -> str:
     return f"{{ allow: {json.dumps(list(subjects))} }}"
 
 
-def _users(logins: Sequence[Login]) -> list[str]:
-    return ["    users: [", *(f"      {line_of(login)}" for login in logins), "    ]"]
+def _listed(name: str, lines: Iterable[str]) -> list[str]:
+    return [f"    {name}: [", *(f"      {line}" for line in lines), "    ]"]

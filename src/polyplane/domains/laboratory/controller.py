@@ -60,6 +60,8 @@ class Controller:
     tenant: str
     feed: JetStreamContext
     stop: asyncio.Event
+    is_admitted: bool = False
+    """Whether it comes as a sender, who finds its consumer made and may make none."""
     done: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     """Message id -> body of the newest outcomes, to send again instead of measuring again."""
 
@@ -85,9 +87,14 @@ class Controller:
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
         subject = wire.orders_subject(self.namespace, self.tenant, self.controller_id)
+        durable = f"{wire.TAKER}-{self.tenant}-{self.controller_id}"
+        if self.is_admitted:
+            return await self.feed.pull_subscribe_bind(
+                consumer=durable, stream=f"{self.namespace}-events"
+            )
         return await self.feed.pull_subscribe(
             subject,
-            durable=f"{wire.TAKER}-{self.tenant}-{self.controller_id}",
+            durable=durable,
             stream=await self.feed.find_stream_name_by_subject(subject),
             config=ConsumerConfig(ack_wait=ACK_WAIT_S, max_ack_pending=1),
         )
@@ -200,7 +207,9 @@ async def run_controller(
     connection = await _connect(nats_url, controller_id)
     try:
         feed = connection.jetstream(timeout=CALL_TIMEOUT_S)
-        controller = Controller(controller_id, namespace, tenant, feed, stop)
+        controller = Controller(
+            controller_id, namespace, tenant, feed, stop, "~" in _user(nats_url)
+        )
         return await controller.serve(idle_exit_s)
     finally:
         await connection.close()
@@ -257,7 +266,7 @@ async def _connect(nats_url: str, controller_id: str) -> Client:
     connecting = nats.connect(
         nats_url,
         name=f"controller {controller_id}",
-        inbox_prefix=_inbox(nats_url),
+        inbox_prefix=f"_INBOX.{_user(nats_url)}".rstrip("."),
         connect_timeout=CALL_TIMEOUT_S,
         allow_reconnect=True,
         max_reconnect_attempts=-1,
@@ -274,10 +283,10 @@ async def _connect(nats_url: str, controller_id: str) -> Client:
         ) from error
 
 
-def _inbox(nats_url: str) -> str:
-    """Below which subject answers come: a controller's own, where it has a user of its own."""
+def _user(nats_url: str) -> str:
+    """Who it comes as, if that is a name that fits into a subject."""
     user = urlsplit(nats_url).username or ""
-    return f"_INBOX.{user}" if re.fullmatch(r"[\w~%-]+", user) else "_INBOX"
+    return user if re.fullmatch(r"[\w~%-]+", user) else ""
 
 
 async def _note(error: Exception) -> None:

@@ -43,4 +43,7 @@ async def admit(
             fix="Make a user there: polyplane credentials print nats.",
         )
     async with plane.audit.act(by, "sender.admit", "sender", user):
-        return SenderUrl(user=user, url=await engines.admit(user, rights))
+        url = await engines.admit(user, rights)
+        for durable, subject in rights.takes:
+            await plane.opened.feed.hold(durable, subject)
+        return SenderUrl(user=user, url=url)
