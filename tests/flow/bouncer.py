@@ -34,7 +34,8 @@ def program() -> str:
 async def bouncer(engines: Engines, place: Path, *, options: bool = True) -> AsyncIterator[int]:
     """One that runs; its port. With `options` it ignores what sessions are started with."""
     where, port = make_url(engines.urls["postgres"]), choose(["it"], {}, [])["it"]
-    users = [make_url(url) for url in (engines.urls["postgres"], *engines.logins.values())]
+    logins = [url for url in engines.logins.values() if url.startswith("postgresql:")]
+    users = [make_url(url) for url in (engines.urls["postgres"], *logins)]
     (place / "users").write_text("".join(f'"{it.username}" "{it.password}"\n' for it in users))
     (place / "pgbouncer.ini").write_text(
         f"[databases]\n* = host=127.0.0.1 port={where.port}\n[pgbouncer]\n"

@@ -119,4 +119,6 @@ def test_the_next_run_works_and_proves_it(home: Path) -> None:
     assert done["activities"] >= 20
     assert done["telemetry_points"] >= 20_000
     assert done["learnings"] >= 10
+    came = json.loads((home / "senders.json").read_text())["pp"]  # as users of their own
+    assert [user.rpartition("~")[0] for user in came] == ["pp~laboratory~default"] * 2
     assert on_home(home) == []

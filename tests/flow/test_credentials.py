@@ -277,7 +277,7 @@ REFUSED: Final = [
 
 def refused_by_valkey(client: redis.Redis, words: tuple[str, ...]) -> bool:
     try:
-        client.execute_command(*words)
+        client.execute_command(*words)  # type: ignore[no-untyped-call]
     except NoPermissionError:
         return True
     except ResponseError as error:
