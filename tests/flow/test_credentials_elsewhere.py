@@ -15,8 +15,10 @@ import nats.js.errors
 import pytest
 import redis
 from redis.exceptions import NoPermissionError
+from typer.testing import CliRunner
 
 from polyplane import Settings
+from polyplane.__main__ import PROGRAM
 from polyplane.domains.laboratory import application
 from polyplane.embedded import Engines
 from polyplane.embedded.ports import choose
@@ -25,6 +27,7 @@ from polyplane.ops import credentials
 from polyplane.ops.credentials import HASH, PRINTED, sender_rights
 from polyplane.security import series_rights
 from polyplane.security.realm import Sender
+from polyplane.serve.cli.credentials import app
 from tests.flow.told import server, spoken
 
 PASSWORD: Final = "of-an-administrators-own-choice"
@@ -118,6 +121,22 @@ def test_what_is_printed_names_the_planes_own(tmp_path: Path) -> None:
     assert text["s3"].count("arn:aws:s3:::files-of-lab") == 5
     assert "ON `points`.* TO `lab_2-plane`" in text["clickhouse"]
     assert "read_only_api_key" in text["qdrant"]
+
+
+def test_the_command_prints_and_leaves_passwords_alone_unless_told(tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, dict[str, Any]]:
+        given = [*words, "--json", "--home", str(tmp_path / "home")]
+        done = CliRunner().invoke(app, given, obj=PROGRAM)
+        return done.exit_code, json.loads(done.stdout)["data"]
+
+    code, printed = run("print", "nats", "--sender", "b", "--tenant", "acme")
+    assert code == 0
+    assert "pp~laboratory~acme~b" in printed["lines"][0]
+    assert printed["lines"][1].startswith("# nats consumer add pp-events controller-acme-b ")
+    for words in (("print", "mysql"), ("print", "s3", "--sender", "b"), ("rotate",)):
+        assert run(*words)[0] != 0
+    code, told = run("sender", "b")
+    assert code != 0 and "polyplane up" in told["fix"]
 
 
 # ClickHouse in process knows no users but the one it comes as, whose grants its files may say.

@@ -60,7 +60,7 @@ def print_(
             lines = PRINTED[engine](settings)
         report.data = {"lines": lines}
         for line in lines:
-            report.show(Text(line))
+            report.show(Text(line, no_wrap=True, overflow="ignore"))  # to be copied
 
 
 @app.command()
@@ -83,7 +83,7 @@ def sender(
             raise Misconfigured("NATS is not one of this home's engines.", fix=fix)
         url = nats_url_of(settings, find_running(settings), application, tenant, name)
         report.data = {"url": url}
-        report.show(Text(url))
+        report.show(Text(url, no_wrap=True, overflow="ignore"))
 
 
 @app.command()
