@@ -59,8 +59,7 @@ def print_(
         else:
             lines = PRINTED[engine](settings)
         report.data = {"lines": lines}
-        for line in lines:
-            report.show(Text(line, no_wrap=True, overflow="ignore"))  # to be copied
+        _show(report, lines)
 
 
 @app.command()
@@ -83,7 +82,7 @@ def sender(
             raise Misconfigured("NATS is not one of this home's engines.", fix=fix)
         url = nats_url_of(settings, find_running(settings), application, tenant, name)
         report.data = {"url": url}
-        report.show(Text(url, no_wrap=True, overflow="ignore"))
+        _show(report, [url])
 
 
 @app.command()
@@ -103,6 +102,13 @@ def rotate(
         asyncio.run(_rotate(settings))
         report.show("The next start makes new passwords.")
         report.next = "polyplane up"
+
+
+def _show(report: Report, lines: list[str]) -> None:
+    """Print what is to be copied: not broken where the terminal ends."""
+    if not report.as_json:
+        for line in lines:
+            report.console.print(Text(line), soft_wrap=True)
 
 
 async def _rotate(settings: Settings) -> None:
