@@ -24,10 +24,9 @@ class Application:
     Alembic versions; `routes` builds its FastAPI router (called only when an API is served), each
     of whose routes asks for one of the `permissions`: `{"laboratory.read": "viewer"}`, the name
     and the least role that has it. `topics` are what may be followed live, and by whom: nothing
-    else can be, over HTTP.
-    `orders` are the events that programs outside take, each those
-    whose subject is its name: `{"laboratory.work_order.issued": "controller"}`, the type and what
-    their durable consumers are called: `controller-<tenant>-<name>`.
+    else can be, over HTTP. `orders` are the events that programs outside take, each those whose
+    subject is its name: `{"laboratory.work_order.issued": "controller"}`, the type and what their
+    durable consumers are called: `controller-<tenant>-<name>`.
     """
 
     name: str
