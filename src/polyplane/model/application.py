@@ -25,6 +25,8 @@ class Application:
     of whose routes asks for one of the `permissions`: `{"laboratory.read": "viewer"}`, the name
     and the least role that has it. `topics` are what may be followed live, and by whom: nothing
     else can be, over HTTP.
+    and the least role that has it. `follows` are models that no projection reads, and entries of
+    the request cache depend on.
     """
 
     name: str
@@ -39,3 +41,4 @@ class Application:
     keys: KeyWrapping | None = None
     permissions: Mapping[str, str] = field(default_factory=dict)
     topics: Sequence[Topic] = ()
+    follows: Sequence[type[Model]] = ()
