@@ -255,6 +255,16 @@ class Loads:
             task.exception()  # whoever waits has it; perhaps nobody does any more
 
 
+async def is_told(store: RequestStore, needed: int) -> bool:
+    """Whether no entry counts that a change up to the position `needed` has ended."""
+    mark = await store.mark()
+    if mark is not None:
+        return mark.done >= needed
+    # It is gone, and whoever vouched has perhaps not noticed: what they will is of after this.
+    await store.disown()
+    return True
+
+
 def is_fresh(found: Found) -> bool:
     """Whether it may be given to anybody."""
     return found.standing == "good" and found.over_ms < 0

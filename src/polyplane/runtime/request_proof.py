@@ -9,6 +9,7 @@ from typing import Final
 from polyplane.errors import FeedDown, NotSettled
 from polyplane.flow.packing import keys_of
 from polyplane.model.position import Position
+from polyplane.runtime.loads import is_told
 from polyplane.runtime.opening import Open
 from polyplane.stores.request_protocol import Depend, RequestStore
 
@@ -37,8 +38,7 @@ class ChangesOfFeed:
                 waiting_for = "the request cache"
                 bounds = await opened.feed.bounds(opened.feed.subjects.changes)
                 needed = Position(epoch, bounds.last)
-                # Without a mark nothing counts.
-                while (mark := await self._store.mark()) and mark.done < needed.packed():
+                while not await is_told(self._store, needed.packed()):
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise NotSettled(

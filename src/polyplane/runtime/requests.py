@@ -19,7 +19,7 @@ from polyplane.model.requests import TTL_S_MAX, Answer, Wanted, is_early
 from polyplane.model.scope import Scope
 from polyplane.model.table import Model, table_name, table_of
 from polyplane.runtime.declared import Declared
-from polyplane.runtime.loads import FIRST_POLL_S, LAST_POLL_S, Asking, Loads, is_fresh
+from polyplane.runtime.loads import FIRST_POLL_S, LAST_POLL_S, Asking, Loads, is_fresh, is_told
 from polyplane.stores.protocol import CacheStore
 from polyplane.stores.request_protocol import RequestStore
 from polyplane.truth.journal import Journal
@@ -114,8 +114,7 @@ class RequestCache:
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 1.5, LAST_POLL_S)
                 needed, pause_s = await requests.newest(), FIRST_POLL_S
-                # Without a mark nothing counts, and what will comes after this.
-                while (mark := await self._loads.store.mark()) is not None and mark.done < needed:
+                while not await is_told(self._loads.store, needed):
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 1.5, LAST_POLL_S)
         except TimeoutError:

@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "List, rotate and destroy the keys of secrets.",
     ),
     "audit": ("polyplane.serve.cli.audit:app", "Search, prove and hand out who did what."),
+    "maintain": ("polyplane.serve.cli.maintain:app", "Count and empty what may be emptied."),
     "backup": ("polyplane.serve.cli.backup:app", "Copy a home, check a copy, put one back."),
     "adopt": ("polyplane.serve.cli.adopt:adopt", "Project the tables of an existing database."),
 }

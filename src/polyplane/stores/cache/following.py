@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from polyplane.steps import step
 from polyplane.stores.cache.glances import Glances
 from polyplane.stores.cache.names import CHAIN, MARK, record
 from polyplane.stores.cache.server import Server
@@ -107,7 +106,6 @@ class Following:
             async with self._server.calls() as client:
                 if not await client.eval(_APPLY, 2 + len(names), *keys, *names, *given):
                     return False
-        step("requests.recorded")
         incarnation = await self._incarnation() if vouch else b""
         async with self._server.calls() as client:
             vouched_ms = VOUCHED_MS if vouch else 0
