@@ -1,4 +1,4 @@
-"""A process of the benchmarks' own: many callers who ask the request cache for one value at once."""
+"""A process of the benchmarks' own: many callers who ask the request cache for one value."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -55,7 +54,8 @@ class Halved(Requests):
 
     async def names(self) -> list[str]:
         async with self._server.calls() as client:
-            return sorted(it.decode() for it in await client.keys(f"{self._root}*"))
+            found: list[Any] = await client.keys(f"{self._root}*")
+        return sorted(it.decode() for it in found)
 
     async def evict(self, name: str) -> None:
         async with self._server.calls() as client:
@@ -214,7 +214,7 @@ async def test_only_our_own_entries_are_counted_and_cleared(store: Halved, raw: 
     assert {it.standing for it in found} == {"good"}
     kept = found[0].kept
     assert kept is not None
-    another = found[0]._replace(kept=replace(kept, token=b"x" * 12))
+    another = found[0]._replace(kept=kept._replace(token=b"x" * 12))
     assert await store.drop([another]) == 0
     assert await store.drop([found[0]]) == 1
     assert await store.clear() == 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -30,7 +29,7 @@ from tests.unit.requests_model import EPOCH, TABLE, Interleavings, ModelStore
 KEPT = Kept(b"t" * 12, b"chain..8", 7, 1_000, 5, b'[["a.b",null],["a.b","k"]]', b'{"a":1}')
 
 
-class TestInterleavings(Interleavings.TestCase):
+class TestInterleavings(Interleavings.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(max_examples=40, stateful_step_count=40)
 
 
@@ -194,7 +193,7 @@ def test_an_entry_counts_while_no_record_is_newer(
 
 def test_early_is_never_long_before_and_always_at_the_end() -> None:
     dice = Random(24)
-    kept = replace(KEPT, expires_ms=100_000, cost_ms=100)
+    kept = KEPT._replace(expires_ms=100_000, cost_ms=100)
 
     def share(left_ms: float, beta: float) -> float:
         draws = (1.0 - dice.random() for _ in range(4_000))

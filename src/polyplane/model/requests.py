@@ -8,7 +8,6 @@ counts while none of its records is newer than it, none is gone, and somebody fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import log
 from struct import Struct
 from typing import Any, Final, Literal, NamedTuple, Self
@@ -52,8 +51,7 @@ class Answer(NamedTuple):
         return self.origin in ("direct", "stale")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What is asked for: whose (None: nobody's), under which key, and what it depends on.
 
     With an `owner` it is what they alone see of their tenant. `depends` are (table, key of a row),
@@ -73,20 +71,21 @@ class Wanted:
                 field="depends",
                 fix="Name the table as a whole.",
             )
-        for text in (self.key, *(key for _, key in self.depends if key is not None)):
-            if not 1 <= len(text) <= KEY_CHARS_MAX or not _is_text(text):
-                raise Refused(
-                    f"A cache key, and that of a row, has 1 to {KEY_CHARS_MAX} characters.",
-                    field="key",
-                )
+        _check_text(self.key)
+        for _, key in self.depends:
+            if key is not None:
+                _check_text(key)
 
 
-def _is_text(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= it <= "\udfff" for it in text)
+def _check_text(text: str) -> None:
+    is_text = text.isascii() or not any("\ud800" <= it <= "\udfff" for it in text)
+    if not 1 <= len(text) <= KEY_CHARS_MAX or not is_text:
+        raise Refused(
+            f"A cache key, and that of a row, has 1 to {KEY_CHARS_MAX} characters.", field="key"
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """What an entry carries: the token of its load, the chain of changes it was filled in, the
     position taken before the load, when its time is over (by the server's clock), the load's cost.
     """

@@ -8,7 +8,6 @@ read. The feed is read again for it, past the records that the cache has of chan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import replace
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -98,4 +97,4 @@ def _order(entry: KeptEntry, epoch: int) -> int:
 def _light(entry: KeptEntry) -> KeptEntry:
     """The entry without its value."""
     assert entry.kept is not None
-    return entry._replace(kept=replace(entry.kept, body=b""))
+    return entry._replace(kept=entry.kept._replace(body=b""))

@@ -53,7 +53,6 @@ class Asking:
     load: Callable[[], Awaitable[Any]]
     ttl_s: float
     stale_s: float
-    beta: float
     load_timeout_s: float
 
 
@@ -267,4 +266,4 @@ async def is_told(store: RequestStore, needed: int) -> bool:
 
 def is_fresh(found: Found) -> bool:
     """Whether it may be given to anybody."""
-    return found.standing == "good" and found.over_ms < 0
+    return found.kept is not None and found.standing == "good" and found.over_ms < 0

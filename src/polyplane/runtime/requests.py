@@ -78,16 +78,17 @@ class RequestCache:
         A value of more than 1 MiB is given and not kept. Raises what `load` raises, and Unavailable
         when it takes longer than `load_timeout_s`.
         """
-        asking = self._asking(key, load, ttl_s, depends, stale_s, shared, beta, load_timeout_s)
-        loads = self._loads
-        found = await loads.read(asking.wanted)
-        if found is not None and found.kept is not None and is_fresh(found):
-            loads.counts["hit"] += 1
+        _check(key, ttl_s, stale_s, beta, load_timeout_s)
+        wanted, loads = self._wanted(key, depends, shared), self._loads
+        found = await loads.read(wanted)
+        is_hit = found is not None and is_fresh(found)
+        loads.counts["hit" if is_hit else "miss"] += 1
+        if found is not None and found.kept is not None and is_hit:
             if is_early(loads.store.now_ms(), found.kept, beta, 1.0 - random()):
+                asking = Asking(wanted, load, ttl_s, stale_s, load_timeout_s)
                 loads.refresh(asking, found)
             return Answer(orjson.loads(found.kept.body), "cache")
-        loads.counts["miss"] += 1
-        landed = await loads.joined(asking)
+        landed = await loads.joined(Asking(wanted, load, ttl_s, stale_s, load_timeout_s))
         if landed.origin in ("direct", "stale"):
             loads.counts[landed.origin] += 1
         return Answer(orjson.loads(landed.body), landed.origin)
@@ -125,24 +126,6 @@ class RequestCache:
             ) from None
 
     # What is asked for
-
-    def _asking(
-        self,
-        key: str,
-        load: Load,
-        ttl_s: float,
-        depends: Depends,
-        stale_s: float,
-        shared: bool,
-        beta: float,
-        load_timeout_s: float,
-    ) -> Asking:
-        if not 1 <= ttl_s <= TTL_S_MAX or not 0 <= stale_s <= TTL_S_MAX:
-            raise Misconfigured(f"{key} would be kept for {ttl_s:g} s, and {stale_s:g} s more.")
-        if not 0 <= beta <= 100 or not 0.01 <= load_timeout_s <= 600:
-            raise Misconfigured("beta is from 0 to 100, load_timeout_s from 0.01 to 600.")
-        wanted = self._wanted(key, depends, shared)
-        return Asking(wanted, load, ttl_s, stale_s, beta, load_timeout_s)
 
     def _wanted(self, key: str, depends: Depends, shared: bool) -> Wanted:
         scope = self._scope
@@ -192,6 +175,13 @@ def request_cache_of(requests: Requests | None, scope: Scope) -> RequestCache:
     if requests is None:
         raise Misconfigured("This plane has no cache.", fix="Set REDIS_URL or a home.")
     return RequestCache(requests, scope)
+
+
+def _check(key: str, ttl_s: float, stale_s: float, beta: float, load_timeout_s: float) -> None:
+    if not 1 <= ttl_s <= TTL_S_MAX or not 0 <= stale_s <= TTL_S_MAX:
+        raise Misconfigured(f"{key} would be kept for {ttl_s:g} s, and {stale_s:g} s more.")
+    if not 0 <= beta <= 100 or not 0.01 <= load_timeout_s <= 600:
+        raise Misconfigured("beta is from 0 to 100, load_timeout_s from 0.01 to 600.")
 
 
 def _text(key: Any) -> str:

@@ -35,7 +35,7 @@ class Glances:
         self._server = server
         self._connection: Connection | None = None
         self._asked: deque[Asked] = deque()
-        self._wake: asyncio.Future[None] | None = None
+        self._is_busy = False
         self._task: asyncio.Task[None] | None = None
         self.incarnation = b""
         """What the server calls this run of its process; b"" while unknown, or not told to us."""
@@ -44,15 +44,19 @@ class Glances:
 
     async def mget(self, names: list[str]) -> list[bytes | None]:
         """What is held under `names`; None where there is nothing, or no string. StoreDown."""
+        if not self._is_busy:
+            self._is_busy = True
+            try:
+                return await self._answered(names)
+            finally:
+                self._is_busy = False
+                if self._asked:
+                    self._is_busy = True
+                    self._task = asyncio.create_task(self._work(), name="glances")
         if len(self._asked) >= _WAITING_MAX:
             raise StoreDown("Too many wait for the cache.")
         answer: asyncio.Future[list[bytes | None]] = asyncio.get_running_loop().create_future()
         self._asked.append((names, answer))
-        if self._wake is not None:
-            if not self._wake.done():
-                self._wake.set_result(None)
-        elif self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name="glances")
         return await answer
 
     def now_ms(self) -> float:
@@ -68,36 +72,33 @@ class Glances:
         await self._drop()
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            if not self._asked:
-                self._wake = loop.create_future()
-                try:
-                    await self._wake
-                finally:
-                    self._wake = None
-            some = self._some()
-            try:
-                try:
-                    found = await self._answered([name for names, _ in some for name in names])
-                except BaseException:
-                    await self._drop()  # half an answer may still come
-                    raise
-            except PolyplaneError as error:
-                for _, answer in some:
-                    if not answer.done():
-                        answer.set_exception(type(error)(error.message, fix=error.fix))
-                continue
-            except BaseException:
-                for _, answer in some:
-                    answer.cancel()
-                raise
-            start = 0
-            for names, answer in some:
-                end = start + len(names)
+        """Serve those that wait, until nobody does."""
+        try:
+            while self._asked:
+                await self._serve(self._some())
+        finally:
+            self._is_busy = False
+            while self._asked:  # we are to end
+                self._asked.popleft()[1].cancel()
+
+    async def _serve(self, some: list[Asked]) -> None:
+        try:
+            found = await self._answered([name for names, _ in some for name in names])
+        except PolyplaneError as error:
+            for _, answer in some:
                 if not answer.done():
-                    answer.set_result(found[start:end])
-                start = end
+                    answer.set_exception(type(error)(error.message, fix=error.fix))
+            return
+        except BaseException:
+            for _, answer in some:
+                answer.cancel()
+            raise
+        start = 0
+        for names, answer in some:
+            end = start + len(names)
+            if not answer.done():
+                answer.set_result(found[start:end])
+            start = end
 
     def _some(self) -> list[Asked]:
         """Those that wait, as many as fit."""
@@ -110,15 +111,19 @@ class Glances:
 
     async def _answered(self, names: list[str]) -> list[Any]:
         """Once more over a new connection, when the old one has died while it was idle."""
-        with in_our_words():
-            async with asyncio.timeout(min(self._server.timeout_s, _TIMEOUT_S)):
-                if self._connection is not None:
-                    try:
-                        return await self._asking(self._connection, names)
-                    except (ConnectionLost, OSError):
-                        await self._drop()
-                self._connection = await self._connected()
-                return await self._asking(self._connection, names)
+        try:
+            with in_our_words():
+                async with asyncio.timeout(min(self._server.timeout_s, _TIMEOUT_S)):
+                    if self._connection is not None:
+                        try:
+                            return await self._asking(self._connection, names)
+                        except (ConnectionLost, OSError):
+                            await self._drop()
+                    self._connection = await self._connected()
+                    return await self._asking(self._connection, names)
+        except BaseException:
+            await self._drop()  # half an answer may still come
+            raise
 
     async def _asking(self, connection: Connection, names: list[str]) -> list[Any]:
         await connection.send_command("MGET", *names, check_health=False)
