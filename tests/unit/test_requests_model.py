@@ -7,10 +7,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Flaky
-from hypothesis.stateful import run_state_machine_as_test
 
 from polyplane.errors import Refused
 from polyplane.model.requests import (
@@ -130,22 +128,6 @@ def test_each_thing_that_it_does_is_needed(
             assert store is mutant
         else:
             assert store is ModelStore
-
-
-def test_the_machine_finds_such_stories_by_itself() -> None:
-    class Mutant(Interleavings):
-        def make(self) -> ModelStore:
-            return BelievesAfterRestart()
-
-    tried = settings(
-        max_examples=1_000,
-        stateful_step_count=40,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    with pytest.raises((AssertionError, Flaky)):
-        run_state_machine_as_test(Mutant, settings=tried)
 
 
 def test_an_envelope_opens_as_it_was_sealed() -> None:
