@@ -1,4 +1,8 @@
-"""(r) A value is loaded while its row changes: 100,000 times, and never is the older one kept."""
+"""(r) A value is loaded while its row changes: 100,000 times, and never is the older one kept.
+
+Some of them are run on a server that has no room, and evicts whatever it likes: entries, leases,
+records, the mark.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,12 @@ from polyplane.stores.cache.server import Server
 from polyplane.stores.request_protocol import Found
 
 RACES: Final = 100_000
+SQUEEZED: Final = 10_000
 AT_ONCE: Final = 24
+_FILL_BYTES: Final = 4_000
+_ROOM_BYTES: Final = 1 << 20
 START: Final = 1 << 40
 TABLE: Final = "public.raced"
-CHAIN: Final = b"race...1"
 
 
 @dataclass(slots=True)
@@ -38,6 +44,8 @@ class Course:
     told: Counter[int] = field(default_factory=Counter)
     """The version that the cache has been told of, by row."""
     order: int = START
+    chain: bytes = b"race...1"
+    is_squeezed: bool = False
     seen: Counter[str] = field(default_factory=Counter)
 
     async def races(self, row: int, times: int) -> None:
@@ -52,6 +60,9 @@ class Course:
             await self.store.forget(wanted)
         await asyncio.gather(self._loads(wanted, row), self._changes(row), self._loads(wanted, row))
         self.seen["races"] += 1
+        if self.is_squeezed:
+            name = f"{self.store._server.prefix}fill:{self.dice.randrange(1 << 30)}"
+            await self.raw.set(name, b"x" * _FILL_BYTES, ex=600)
         told, found = self.told[row], await self.store.read(wanted)
         if found is not None and found.kept is not None and found.standing == "good":
             self.seen["kept"] += 1
@@ -66,10 +77,22 @@ class Course:
         version, order = self.truth[row], self.order
         await self.raw.delete(self._naive(row))
         await self._dawdles()
-        changed = [(TABLE, None), (TABLE, str(row))]
-        if not await self.store.apply(CHAIN, START, order, changed, vouch=True):
-            raise RuntimeError("The chain is gone.")
+        await self._tells(row, order)
         self.told[row] = max(self.told[row], version)
+
+    async def _tells(self, row: int, order: int) -> None:
+        """What a recorder does; it begins anew when the mark is gone."""
+        changed: list[tuple[str, str | None]] = [(TABLE, None), (TABLE, str(row))]
+        while True:
+            chain = self.chain
+            if await self.store.apply(chain, START, order, changed, vouch=True):
+                return
+            mark, new = await self.store.mark(), self.dice.randbytes(8)
+            if chain == self.chain and (mark is None or mark.chain == chain):
+                instead = b"" if mark is None else chain
+                if await self.store.begin_chain(new, self.order, instead=instead):
+                    self.chain = new
+                    self.seen["chains begun anew"] += 1
 
     async def _loads(self, wanted: Wanted, row: int) -> None:
         await self._dawdles()
@@ -82,7 +105,7 @@ class Course:
             self.seen[begun.state] += 1
             return
         version = self.truth[row]
-        await self._dawdles()
+        await asyncio.sleep(self.dice.choice((0, 0.001, 0.003)))
         await self.raw.set(self._naive(row), version, ex=600)
         depends, body = orjson.dumps(wanted.depends), str(version).encode()
         kept = Kept(token, begun.chain, begun.position, 2**50, 1, depends, body)
@@ -104,13 +127,13 @@ def _version(found: Found | None) -> int:
     return int(orjson.loads(found.kept.body)) if found is not None and found.kept else -1
 
 
-async def raced(url: str, races: int, seed: int) -> Counter[str]:
+async def raced(url: str, races: int, seed: int, *, is_squeezed: bool = False) -> Counter[str]:
     """What came of so many races on the cache at `url`, in a namespace of their own."""
     store = Requests(Server(url, f"r{uuid4().hex[:12]}:default:", 10.0))
     async with Redis.from_url(url) as raw:
-        course = Course(store, raw, Random(seed))
-        await store.begin_chain(CHAIN, START, instead=b"")
-        await store.apply(CHAIN, START, START, [], vouch=True)
+        course = Course(store, raw, Random(seed), is_squeezed=is_squeezed)
+        await store.begin_chain(course.chain, START, instead=b"")
+        await store.apply(course.chain, START, START, [], vouch=True)
         times = -(-races // AT_ONCE)
         await asyncio.gather(*(course.races(row, times) for row in range(AT_ONCE)))
         await store.clear()
@@ -123,9 +146,29 @@ async def raced(url: str, races: int, seed: int) -> Counter[str]:
 
 async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     """All races once, whatever the number of runs."""
-    seen = await raced(ground.engines.urls["valkey"], size.scaled(RACES), seed=24)
-    stale = seen["stale"] + seen["overwritten by an older one"]
-    counted = [
-        Figure(f"races: {name}", "races", (float(count),)) for name, count in sorted(seen.items())
+    url = ground.engines.urls["valkey"]
+    found = _figures("", await raced(url, size.scaled(RACES), seed=24))
+    async with Redis.from_url(url) as raw:
+        used, before = await raw.info("memory"), await raw.info("stats")
+        await raw.config_set("maxmemory-policy", "allkeys-random")
+        await raw.config_set("maxmemory", used["used_memory"] + _ROOM_BYTES)
+        try:
+            seen = await raced(url, size.scaled(SQUEEZED), seed=25, is_squeezed=True)
+        finally:
+            await raw.config_set("maxmemory", 0)
+        evicted = (await raw.info("stats"))["evicted_keys"] - before["evicted_keys"]
+    told = "without room: "
+    return [
+        *found,
+        *_figures(told, seen),
+        Figure(f"{told}keys evicted", "keys", (float(evicted),), required=1),
     ]
-    return [*counted, Figure("stale overwrites", "races", (float(stale),), 0, at_most=True)]
+
+
+def _figures(before: str, seen: Counter[str]) -> list[Figure]:
+    stale = float(seen["stale"] + seen["overwritten by an older one"])
+    counted = sorted(seen.items())
+    return [
+        *(Figure(f"{before}{name}", "races", (float(count),)) for name, count in counted),
+        Figure(f"{before}stale overwrites", "races", (stale,), 0, at_most=True),
+    ]

@@ -53,7 +53,7 @@ async def test_an_experiment_is_created_read_listed_changed_and_deleted(
 async def test_a_list_from_the_request_cache(client: AsyncClient) -> None:
     """It is the tenant's own, a write that is named ends it, the operator sees and empties it."""
     first = await client.post("experiments", json=DRAFT)
-    given = {"cached": True, "settled": first.headers["Polyplane-Token"]}
+    given: dict[str, Any] = {"cached": True, "settled": first.headers["Polyplane-Token"]}
 
     async def hits() -> float:
         page = (await client.get("http://127.0.0.1/metrics")).text

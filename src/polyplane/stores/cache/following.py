@@ -15,7 +15,7 @@ from polyplane.stores.cache.names import CHAIN, MARK, record
 from polyplane.stores.cache.server import Server
 from polyplane.stores.request_protocol import Depend, Mark
 
-VOUCHED_MS: Final = 5_000
+VOUCHED_MS: Final = 10_000
 """For how long entries count after somebody has vouched for them."""
 _MARK_MS: Final = 24 * 3_600_000
 _SCRIPT_KEYS: Final = 500
