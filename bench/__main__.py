@@ -36,6 +36,8 @@ from bench import (
     poison,
     rebuild,
     relay,
+    request_cache,
+    request_races,
     rls,
     sagas,
     telemetry,
@@ -68,6 +70,8 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "blobs": blobs.measure,
     "audit": audit.measure,
     "rls": rls.measure,
+    "request_cache": request_cache.measure,
+    "request_races": request_races.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar, overload
@@ -22,6 +23,7 @@ from polyplane.model.drift import Drift, Far, Mended
 from polyplane.model.position import Token
 from polyplane.model.projection import Cached, Projection, Vectors
 from polyplane.model.saga import Saga
+from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
@@ -38,8 +40,9 @@ from polyplane.runtime.keys import Keys
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
-from polyplane.runtime.proving import Proving, mend
+from polyplane.runtime.proving import chosen, mend, mendable
 from polyplane.runtime.readers import reader_of
+from polyplane.runtime.requests import RequestCache, request_cache_of
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
@@ -260,6 +263,11 @@ class Plane:
         return self.acting(Caller("")).pubsub
 
     @property
+    def request_cache(self) -> RequestCache:
+        """What is loaded for nobody in particular, kept for a while; see `acting`, too."""
+        return request_cache_of(self.opened.requests, Scope.everything)
+
+    @property
     def blobs(self) -> Blobs:
         """The files; each call raises Misconfigured when the plane keeps none."""
         return Blobs(self.opened, self.sagas)
@@ -278,7 +286,7 @@ class Plane:
 
     async def verify(
         self,
-        *declared: type[Projection[Any]] | type[Stream] | type[Blob],
+        *declared: type[Projection[Any]] | type[Stream] | type[Blob] | type[RequestCache],
         deep: bool = False,
         sample: int | None = None,
         seed: int = 0,
@@ -288,7 +296,7 @@ class Plane:
         resume: bool = False,
     ) -> Drift:
         """Compare what stores really hold with derive(truth), and streams and blobs with what is
-        known of them: what is `declared` (`Blob`: the files), or all.
+        known of them: what is `declared` (`Blob`: the files; `RequestCache`), or all.
 
         `deep` compares contents (vectors embedded anew), and not only digests. `sample` looks only
         at so many rows of each projection, chosen by `seed`, and at no stream or file unless it is
@@ -297,21 +305,15 @@ class Plane:
         with `resume` it goes on from there. Raises Conflict when that was another one;
         NotSettled when a projection has not applied what is committed within `timeout_s` seconds.
         """
-        names = [it.name for it in declared if not issubclass(it, Stream | Blob)]
-        streams = [it for it in self.declared.streams if it in declared]
-        blobs = Blob in declared
-        if not declared:
-            names = list(self.opened.generations.own)
-            streams = [] if sample else list(self.declared.streams)
-            blobs = self.opened.stores.objects is not None and not sample
-        if names:
-            await self._current(names, timeout_s)
-        proving = Proving(names, streams, deep, sample, seed, timeout_s, bookmark, resume, blobs)
-        return await proving.run(self.opened, progress)
+        proving = chosen(declared, self.declared, self.opened, sample)
+        if proving.names:
+            await self._current(proving.names, timeout_s)
+        how: dict[str, Any] = {"deep": deep, "seed": seed, "timeout_s": timeout_s, "resume": resume}
+        return await replace(proving, bookmark=bookmark, **how).run(self.opened, progress)
 
     async def repair(
         self,
-        *projections: type[Projection[Any]] | type[Blob],
+        *projections: type[Projection[Any]] | type[Blob] | type[RequestCache],
         deep: bool = False,
         dry: bool = False,
         timeout_s: float = VERIFY_TIMEOUT_S,
@@ -325,8 +327,7 @@ class Plane:
         blobs lose can only be restored: streams are not looked at, blobs marked for readers. Raises
         NotSettled when a projection has not applied its changes within `timeout_s` seconds.
         """
-        blobs = [Blob] if self.opened.stores.objects is not None else []
-        every = projections or (*self.declared.projections, *blobs)
+        every = projections or mendable(self.declared, self.opened)
         if not every:
             return Mended(Drift.of(()), Drift.of(()))
         found = await self.verify(*every, deep=deep, timeout_s=timeout_s, progress=progress)

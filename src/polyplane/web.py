@@ -257,6 +257,12 @@ class TokenExchange:
         if self._wanted is not None:
             await self._plane.settled(self._wanted, *projections, timeout_s=SETTLE_TIMEOUT_S)
 
+    async def wait_loaded(self) -> None:
+        """Return when the request cache gives nothing from before that write, if one was named."""
+        if self._wanted is not None:
+            cache = self._plane.request_cache
+            await cache.settled(self._wanted, timeout_s=SETTLE_TIMEOUT_S)
+
 
 _TOKEN_PATTERN = r"^[0-9]{1,9}\.[0-9]{1,19}$"
 

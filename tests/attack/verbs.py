@@ -18,6 +18,7 @@ from polyplane.model.scope import Scope
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.acting import Acting, ActingBlobs, ActingSagas
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
+from polyplane.runtime.requests import RequestCache
 from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.protocol import CacheStore, ItemStore, SeriesStore, Store, VectorStore
 from tests.attack.ground import Ground
@@ -36,7 +37,8 @@ PLANES_OWN: Final = {
     **dict.fromkeys(("scan", "stamps", "contents", "marks"), "the plane proves what is held"),
     **dict.fromkeys(("partitions", "partition", "batches", "uneven"), "counts and digests"),
     **dict.fromkeys(
-        ("sessions", "limits", "words"), "known by a token or a name, see their own tests"
+        ("sessions", "limits", "words", "requests"),
+        "known by a token or a name, see their own tests",
     ),
     **dict.fromkeys(
         ("states", "channels"), "in the hands of one tenant: LiveStates, LivePubSub, LiveEvents"
@@ -185,6 +187,43 @@ async def _reader_cached(ground: Ground, dice: Random) -> Any:
     return await _acting(ground)[DeedCard].get(dice.choice(ground.theirs.deeds))
 
 
+async def _kept(ground: Ground, dice: Random) -> tuple[str, Any]:
+    """A key under which the other keeps something, and what they asked for."""
+    key = dice.choice(["k", f"cache:{ground.theirs.tenant}", "k\r\nGET x", "*"])
+    cache = ground.plane.acting(ground.theirs.caller).request_cache
+
+    async def load() -> str:
+        return ground.theirs.canary
+
+    shared = dice.random() < 0.5
+    await cache.get_or_load(key, load, ttl_s=600, depends=(), shared=shared)
+    return key, cache._wanted(key, (), shared)
+
+
+async def _reader_loads(ground: Ground, dice: Random) -> Any:
+    key, _ = await _kept(ground, dice)
+    guessed = [key, f"../{ground.theirs.tenant}:cache:{key}", f":{ground.theirs.tenant}:{key}"]
+    shared = dice.random() < 0.5
+
+    async def load() -> str:
+        return ""
+
+    cache = _acting(ground).request_cache
+    found = await cache.get_or_load(
+        dice.choice(guessed), load, ttl_s=600, depends=(), shared=shared
+    )
+    return [found.value] if found.value else []
+
+
+async def _reader_forgets(ground: Ground, dice: Random) -> Any:
+    key, wanted = await _kept(ground, dice)
+    requests = ground.plane.opened.requests
+    assert requests is not None
+    before = await requests.store.read(wanted)
+    await _acting(ground).request_cache.forget(key, shared=dice.random() < 0.5)
+    return [key] if before and await requests.store.read(wanted) is None else []
+
+
 async def _reader_window(ground: Ground, dice: Random) -> Any:
     where = _where(ground, dice)
     found = await _acting(ground)[Meter].window(value="value", bucket_s=60, where=where)
@@ -244,11 +283,14 @@ READERS: Final = (
     LiveEvents,
     LiveStates,
     LivePubSub,
+    RequestCache,
 )
 READER_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (VectorReader, "search"): _reader_search,
     (VectorReader, "get"): _reader_get,
     (CacheReader, "get"): _reader_cached,
+    (RequestCache, "get_or_load"): _reader_loads,
+    (RequestCache, "forget"): _reader_forgets,
     (StreamAccess, "window"): _reader_window,
     (StreamAccess, "latest"): _reader_latest,
     (StreamAccess, "count"): _reader_count,
@@ -264,7 +306,7 @@ READER_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (ActingBlobs, "put"): _blob_put,
     **LIVE_PROBES,
 }
-NAMES_NOTHING: Final = {(ActingBlobs, "upload_url")}
+NAMES_NOTHING: Final = {(ActingBlobs, "upload_url"), (RequestCache, "settled")}
 """What a caller holds that takes no name of anything that is there."""
 
 

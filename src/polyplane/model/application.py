@@ -26,7 +26,8 @@ class Application:
     and the least role that has it. `topics` are what may be followed live, and by whom: nothing
     else can be, over HTTP. `orders` are the events that programs outside take, each those whose
     subject is its name: `{"laboratory.work_order.issued": "controller"}`, the type and what their
-    durable consumers are called: `controller-<tenant>-<name>`.
+    durable consumers are called: `controller-<tenant>-<name>`. `follows` are models that no
+    projection reads, and entries of the request cache depend on.
     """
 
     name: str
@@ -42,3 +43,4 @@ class Application:
     permissions: Mapping[str, str] = field(default_factory=dict)
     topics: Sequence[Topic] = ()
     orders: Mapping[str, str] = field(default_factory=dict)
+    follows: Sequence[type[Model]] = ()

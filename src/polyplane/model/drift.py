@@ -155,11 +155,33 @@ class BlobPart:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestPart:
+    """The request cache: what follows from loads, of which truth knows nothing.
+
+    Of all `entries` so many `count`, and would be given to readers; the others are invalidated, or
+    nobody vouches for them, and some of those are `damaged`. All changes up to `order` of `epoch`
+    had been told to the cache. `stale` names entries that count, but of which a row or table that
+    they depend on changed after their position, as the feed has it: 1,000 at most. Of those that
+    are `unproven` the feed does not go back far enough.
+    """
+
+    entries: int
+    count: int
+    damaged: int
+    epoch: int
+    order: int
+    stale: tuple[str, ...] = ()
+    unproven: int = 0
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """How many items are missing, stale or extra over all projections; `parts` names them.
 
     Points of `streams` that are lost count as missing, those that are there twice as extra. So do
     blobs that are lost; those that are damaged count as stale, and objects of nobody as extra.
+    Entries of the request cache are stale or nothing.
     """
 
     missing: int
@@ -168,6 +190,7 @@ class Drift:
     parts: tuple[Part, ...] = field(default=(), repr=False)
     streams: tuple[StreamPart, ...] = field(default=(), repr=False)
     blobs: tuple[BlobPart, ...] = field(default=(), repr=False)
+    requests: tuple[RequestPart, ...] = field(default=(), repr=False)
 
     @property
     def clean(self) -> bool:
@@ -180,19 +203,23 @@ class Drift:
         parts: tuple[Part, ...],
         streams: tuple[StreamPart, ...] = (),
         blobs: tuple[BlobPart, ...] = (),
+        requests: tuple[RequestPart, ...] = (),
     ) -> Drift:
         """The sum of them all."""
         return cls(
             sum(len(part.missing) for part in parts)
             + sum(it.lost for it in streams)
             + sum(len(it.lost) for it in blobs),
-            sum(len(part.stale) for part in parts) + sum(len(it.damaged) for it in blobs),
+            sum(len(part.stale) for part in parts)
+            + sum(len(it.damaged) for it in blobs)
+            + sum(len(it.stale) for it in requests),
             sum(len(part.extra) for part in parts)
             + sum(it.doubled for it in streams)
             + sum(it.orphaned for it in blobs),
             parts,
             streams,
             blobs,
+            requests,
         )
 
 

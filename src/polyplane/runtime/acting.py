@@ -25,6 +25,7 @@ from polyplane.runtime.declared import Declared
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.opening import Open
 from polyplane.runtime.readers import reader_of
+from polyplane.runtime.requests import RequestCache, request_cache_of
 from polyplane.saga.sagas import Sagas
 from polyplane.truth import session
 
@@ -80,6 +81,11 @@ class Acting:
     def __getitem__(self, declared: Any) -> Any:
         """The reader of a projection, or the access to a stream: of what the caller may see."""
         return reader_of(self._declared, self._opened, declared, Scope.of(self.caller))
+
+    @property
+    def request_cache(self) -> RequestCache:
+        """What the caller's requests load, kept for a while: theirs, or their tenant's."""
+        return request_cache_of(self._opened.requests, Scope.of(self.caller))
 
     @property
     def blobs(self) -> ActingBlobs:

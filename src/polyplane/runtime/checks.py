@@ -75,6 +75,8 @@ def work_of(opened: Open) -> Iterator[Work]:
     for place, times in sorted(opened.alarms.violations.items()):
         told = f"{times:,} answers held what is not the caller's; none was given. See the log."
         yield Work(place, "violated", told)
+    if opened.recorder is not None and opened.recorder.last_error:
+        yield Work("request cache", "waiting", opened.recorder.last_error)
     if opened.sealer is not None and opened.sealer.fault:
         yield Work("audit", "waiting", opened.sealer.fault)
     if opened.epochs_ended:

@@ -37,6 +37,8 @@ class Declared:
     """What wraps data keys, if an application brings it."""
     secrets: tuple[SecretRows, ...] = ()
     """The models that have secrets."""
+    captured: tuple[type[Model], ...] = ()
+    """The models whose changes are told: those that projections read, or applications follow."""
 
     @classmethod
     def of(
@@ -52,15 +54,23 @@ class Declared:
 
         Files are kept by who says so, by every application, and where a model refers to one."""
         listed = (*models, *(m for a in applications for m in a.models))
+        follows = [m for a in applications for m in a.follows]
+        if unlisted := [model for model in follows if model not in listed]:
+            raise Misconfigured(
+                f"{unlisted[0].__name__} is followed, and is no model of this plane.",
+                fix=f"Add {unlisted[0].__name__} to models.",
+            )
+        derived = (*projections, *(p for a in applications for p in a.projections))
         every = cls(
             tuple(applications),
             listed,
-            (*projections, *(p for a in applications for p in a.projections)),
+            derived,
             (*streams, *(s for a in applications for s in a.streams)),
             (*sagas, *(s for a in applications for s in a.sagas)),
             blobs=blobs or bool(applications) or any(map(refers_to_blobs, listed)),
             keys=_wrapping_of(applications),
             secrets=tuple(rows for model in dict.fromkeys(listed) if (rows := secrets_of(model))),
+            captured=tuple(dict.fromkeys((*(it.model for it in derived), *follows))),
         )
         for kind in (every.projections, every.streams, every.applications, every.sagas):
             names = [it.name for it in kind]

@@ -14,6 +14,7 @@ from polyplane.errors import PolyplaneError, StoreDown
 from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Target
+from polyplane.flow.recording import Recorder
 from polyplane.flow.relay import Over, Relay
 from polyplane.flow.tenure import Tenure
 from polyplane.flow.witness import went_back
@@ -199,6 +200,10 @@ async def _begin(declared: Declared, opened: Open, plane: Any) -> None:
         )
         opened.ingests[stream.name] = ingest
         opened.crew.add(f"ingest {stream.name}", ingest.run)
+    if opened.requests is not None and not opened.is_worker:
+        store = opened.requests.store
+        opened.recorder = Recorder(store, feed, subjects, epoch=opened.epoch)
+        opened.crew.add("requests", opened.recorder.run)
     for application in declared.applications:
         for inbound in application.inbound:
             follower = Follower(application.name, inbound, plane, feed, subjects)

@@ -26,6 +26,7 @@ from polyplane.flow.inbound import Follower
 from polyplane.flow.ingest import Ingest
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
+from polyplane.flow.recording import Recorder
 from polyplane.flow.relay import Relay
 from polyplane.flow.sealing import Sealer
 from polyplane.flow.tenure import Tenure
@@ -37,6 +38,7 @@ from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.identity import identity_of
 from polyplane.runtime.live import Live, live_of
+from polyplane.runtime.requests import Requests, requests_of
 from polyplane.runtime.ring import keyed, open_ring
 from polyplane.runtime.targets import Stores
 from polyplane.runtime.truth import Truth, open_truth
@@ -112,6 +114,8 @@ class Open:
     bookmarks: set[Path] = field(default_factory=set)
     """Those that a verify is keeping."""
     alarms: Alarms = field(default_factory=Alarms)
+    requests: Requests | None = None
+    recorder: Recorder | None = None
 
     @property
     def database(self) -> Database:
@@ -231,6 +235,11 @@ async def _open_on(
     opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas, identity, live)
     opened.is_worker = is_worker
     opened.damage = damage
+    if stores.cache is not None:
+        opened.requests = requests_of(
+            declared, stores.cache, journal, feed, feed.subjects, lambda: opened.epoch
+        )
+        stack.push_async_callback(opened.requests.loads.close)
     await _prepare_generations(declared, opened, moves=moves and not is_worker)
     return opened
 

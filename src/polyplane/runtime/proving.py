@@ -6,20 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from polyplane.errors import Conflict
-from polyplane.model.drift import BlobPart, Drift, Far, Mended, Part, StreamPart
+from polyplane.errors import Conflict, NotFound
+from polyplane.model.blob import Blob
+from polyplane.model.drift import BlobPart, Drift, Far, Mended, Part, RequestPart, StreamPart
+from polyplane.model.projection import Projection
 from polyplane.model.stream import Stream
 from polyplane.reconcile.blobs import prove_blobs
 from polyplane.reconcile.bookmark import Bookmark, Mark
 from polyplane.reconcile.prove import prove
 from polyplane.reconcile.repair import repair
+from polyplane.reconcile.requests import mend_requests, prove_requests
 from polyplane.reconcile.streams import prove_stream
+from polyplane.runtime.declared import Declared
 from polyplane.runtime.keeping import sides
 from polyplane.runtime.opening import Open
 from polyplane.runtime.proof import JournalOfStream
+from polyplane.runtime.request_proof import ChangesOfFeed
+from polyplane.runtime.requests import RequestCache
 from polyplane.runtime.uploads import ready_store
 from polyplane.steps import step
 from polyplane.truth.blobs import rows_of
@@ -27,6 +33,8 @@ from polyplane.truth.database import in_our_words
 
 BLOBS: Final = "blobs"
 """What the proof of files is called beside those of projections and streams."""
+REQUESTS: Final = "requests"
+"""What the proof of the request cache is called."""
 BOOKMARK_NAME: Final = "verify.bookmark"
 """The file in a home that an operator's verify keeps, so that it can be resumed."""
 
@@ -46,6 +54,7 @@ class Proving:
     bookmark: Path | None = None
     resume: bool = False
     blobs: bool = False
+    requests: bool = False
 
     async def run(self, opened: Open, tell: Tell | None = None) -> Drift:
         """Prove one after the other."""
@@ -53,7 +62,8 @@ class Proving:
             parts = tuple([await self._part(opened, it, bookmark, heard) for it in self.names])
             streams = tuple([await self._stream(opened, it, heard) for it in self.streams])
             blobs = (await self._blobs(opened, heard),) if self.blobs else ()
-        return Drift.of(parts, streams, blobs)
+            requests = (await self._requests(opened, heard),) if self.requests else ()
+        return Drift.of(parts, streams, blobs, requests)
 
     async def _part(self, opened: Open, name: str, bookmark: Bookmark | None, tell: Tell) -> Part:
         target = opened.generations.target(name)
@@ -101,6 +111,16 @@ class Proving:
             rows, store, deep=self.deep, told=lambda done: tell(Far(BLOBS, done, None, "rows"))
         )
 
+    async def _requests(self, opened: Open, tell: Tell) -> RequestPart:
+        if opened.requests is None:
+            raise NotFound("This plane has no request cache.")
+        store = opened.requests.store
+        tell(Far(REQUESTS, 0, None, "entries"))
+        changes = ChangesOfFeed(opened, store, self.timeout_s)
+        return await prove_requests(
+            store, changes, lambda done: tell(Far(REQUESTS, done, None, "entries"))
+        )
+
     @contextmanager
     def _kept(self, opened: Open) -> Iterator[Bookmark | None]:
         """The bookmark, if one is to be kept; gone when the block ends well.
@@ -123,6 +143,33 @@ class Proving:
             bookmark.drop()
         finally:
             opened.bookmarks.discard(path)
+
+
+def chosen(wanted: Sequence[Any], declared: Declared, opened: Open, sample: int | None) -> Proving:
+    """What of all that is `declared` is `wanted`; all of it, if nothing is."""
+    if wanted:
+        return Proving(
+            [it.name for it in wanted if issubclass(it, Projection)],
+            [it for it in declared.streams if it in wanted],
+            sample=sample,
+            blobs=Blob in wanted,
+            requests=RequestCache in wanted,
+        )
+    whole = not sample
+    return Proving(
+        list(opened.generations.own),
+        declared.streams if whole else (),
+        sample=sample,
+        blobs=whole and opened.stores.objects is not None,
+        requests=whole and opened.requests is not None,
+    )
+
+
+def mendable(declared: Declared, opened: Open) -> tuple[type[Any], ...]:
+    """All that a repair can do something about."""
+    blobs = [Blob] if opened.stores.objects is not None else []
+    requests = [RequestCache] if opened.requests is not None else []
+    return (*declared.projections, *blobs, *requests)
 
 
 @contextmanager
@@ -156,4 +203,9 @@ async def mend(opened: Open, found: Drift, timeout_s: float) -> Mended:
         target = opened.generations.target(part.projection)
         with in_our_words():
             left.append(await repair(part, *sides(opened, target, timeout_s)))
-    return Mended(found, Drift.of(tuple(left), blobs=found.blobs))
+    requests = found.requests
+    if opened.requests is not None and any(part.stale for part in requests):
+        store = opened.requests.store
+        changes = ChangesOfFeed(opened, store, timeout_s)
+        requests = tuple([await mend_requests(store, changes, part) for part in requests])
+    return Mended(found, Drift.of(tuple(left), blobs=found.blobs, requests=requests))

@@ -133,7 +133,7 @@ async def prepare_truth(declared: Declared, database: Database, url: str, logins
     migrated = {m for a in declared.applications if a.migrations for m in a.models}
     await create_missing(database, [model for model in declared.models if model not in migrated])
     touching = {it.name: it for p in declared.projections for it in touching_of(p)}
-    wanted: list[Triggers] = [source_of(p.model).captured for p in declared.projections]
+    wanted: list[Triggers] = [source_of(model).captured for model in declared.captured]
     wanted += [Captured(table_of(model)) for model in declared.followed_models()]
     wanted += touching.values()
     named = {triggers.name: triggers for triggers in wanted}

@@ -22,6 +22,7 @@ from polyplane.model.drift import Partition
 from polyplane.model.items import Entry, Held, Hit, Item, Stamp, Where
 from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
+from polyplane.stores.request_protocol import RequestStore
 from polyplane.stores.states import StateStore
 from polyplane.stores.visitors import RateLimiter, SessionStore, WordStore
 
@@ -165,6 +166,11 @@ class CacheStore(ItemStore, Protocol):
     @property
     def channels(self) -> Transport:
         """Messages to who listens at that moment, through this cache."""
+        ...
+
+    @property
+    def requests(self) -> RequestStore:
+        """The entries of the request cache."""
         ...
 
     async def get(self, collection: Collection, scope: Scope, key: str) -> Entry | None:

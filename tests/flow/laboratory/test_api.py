@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -47,6 +48,46 @@ async def test_an_experiment_is_created_read_listed_changed_and_deleted(
     assert listed["items"] == [changed.json()]
     assert (await client.delete(path)).status_code == 204
     assert (await client.get(path)).status_code == 404
+
+
+async def test_a_list_from_the_request_cache(client: AsyncClient) -> None:
+    """It is the tenant's own, a write that is named ends it, the operator sees and empties it."""
+    first = await client.post("experiments", json=DRAFT)
+    given: dict[str, Any] = {"cached": True, "settled": first.headers["Polyplane-Token"]}
+
+    async def hits() -> float:
+        page = (await client.get("http://127.0.0.1/metrics")).text
+        found = re.search(r'request_cache_reads_total\{result="hit"\} (\S+)', page)
+        assert found is not None
+        return float(found[1])
+
+    for _ in range(2_000):  # until somebody vouches for what is kept
+        before = await hits()
+        listed = (await client.get("experiments", params=given)).json()
+        if await hits() > before:
+            break
+    else:
+        raise AssertionError("Nothing is kept.")
+    assert listed["items"] == [first.json()]
+    other = {"X-Tenant": "another"}
+    theirs = (await client.get("experiments", params=given, headers=other)).json()
+    assert theirs == {"items": [], "next": None}
+    second = await client.post("experiments", json=DRAFT)
+    given["settled"] = second.headers["Polyplane-Token"]
+    listed = (await client.get("experiments", params=given)).json()
+    assert listed["items"] == [second.json(), first.json()]
+    told = (await client.get("http://127.0.0.1/health/metrics")).json()["cacheEfficiency"]
+    assert told["hitRate"] + told["missRate"] == pytest.approx(1)
+    assert told["evictionRate"] == 0
+    held = (await client.get("http://127.0.0.1/api/v1/ops/cache")).json()
+    assert held["entries"] >= held["counting"]
+    cleared = await client.post("http://127.0.0.1/api/v1/ops/cache/clear")
+    assert cleared.json()["entries"] >= 1
+    assert (await client.get("http://127.0.0.1/api/v1/ops/cache")).json()["entries"] == 0
+    proof = await client.post(
+        "http://127.0.0.1/api/v1/ops/verify", params={"projection": "requests"}
+    )
+    assert proof.json()["requests"][0]["stale"] == []
 
 
 async def test_an_etag_that_is_no_longer_true_is_refused(client: AsyncClient) -> None:

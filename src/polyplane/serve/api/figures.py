@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from polyplane.errors import Unavailable
+from polyplane.errors import Misconfigured, Unavailable
 from polyplane.ops.health import promptly
 from polyplane.ops.metrics import Sample
 from polyplane.plane import Plane
@@ -20,8 +20,10 @@ log = structlog.get_logger("polyplane.api")
 
 async def samples(plane: Plane) -> list[Sample]:
     """Everything the plane can say about itself at this moment."""
-    found, projections = await asyncio.gather(_engines(plane), _projections_if_any(plane))
-    return [*found, *_flow(plane), *projections]
+    found, projections, evicted = await asyncio.gather(
+        _engines(plane), _projections_if_any(plane), _evicted(plane)
+    )
+    return [*found, *_flow(plane), *evicted, *projections]
 
 
 async def _engines(plane: Plane) -> list[Sample]:
@@ -104,6 +106,7 @@ def _flow(plane: Plane) -> Iterator[Sample]:
             times,
             (("place", place),),
         )
+    yield from _requests(plane)
     for name, ingest in plane.opened.ingests.items():
         yield Sample(
             "polyplane_ingest_points",
@@ -120,6 +123,50 @@ def _flow(plane: Plane) -> Iterator[Sample]:
             follower.handled_messages,
             (("inbound", name),),
         )
+
+
+_READS: Final = ("hit", "miss", "direct", "stale")
+_LOADS: Final = ("load", "failed", "early")
+
+
+def _requests(plane: Plane) -> Iterator[Sample]:
+    """What the request cache counts; what else it counts are fills that were refused, by why."""
+    if plane.opened.requests is None:
+        return
+    counts = plane.opened.requests.loads.counts
+    for result in _READS:
+        told = "Reads of the request cache; of the misses some were answered past it, or stale."
+        labels = (("result", result),)
+        yield Sample("polyplane_request_cache_reads", "counter", told, counts[result], labels)
+    for kind in _LOADS:
+        told = "Loads for the request cache: all, those that failed, those before their time."
+        labels = (("kind", kind),)
+        yield Sample("polyplane_request_cache_loads", "counter", told, counts[kind], labels)
+    for why, times in sorted(counts.items()):
+        if why not in (*_READS, *_LOADS):
+            told = "Loads that the request cache did not keep."
+            labels = (("why", why),)
+            yield Sample("polyplane_request_cache_refused", "counter", told, times, labels)
+
+
+async def evictions(plane: Plane) -> tuple[int, float] | None:
+    """How many keys the cache's server has let go of, of whatever kind, and in how many seconds;
+    None when it does not say.
+    """
+    if plane.opened.requests is None:
+        return None
+    try:
+        return await promptly(plane.opened.requests.store.evictions(), TRUTH_TIMEOUT_S)
+    except (Misconfigured, Unavailable, TimeoutError):  # polyplane_engine_up says so
+        return None
+
+
+async def _evicted(plane: Plane) -> list[Sample]:
+    found = await evictions(plane)
+    told = "Keys that the cache's server evicted to make room, whoever's."
+    if found is None:
+        return []
+    return [Sample("polyplane_cache_evicted_keys", "counter", told, found[0])]
 
 
 async def _projections(plane: Plane) -> list[Sample]:

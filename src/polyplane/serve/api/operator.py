@@ -19,9 +19,10 @@ from polyplane.ops.health import EngineHealth, Status, Work
 from polyplane.ops.lag import ProjectionLag
 from polyplane.plane import Plane
 from polyplane.runtime.generations import Rebuilt
-from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME
+from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME, REQUESTS
+from polyplane.runtime.requests import RequestCache
 from polyplane.security.roles import OPERATE
-from polyplane.serve.api import audit, keys, people, sagas, senders
+from polyplane.serve.api import audit, cache, keys, people, sagas, senders
 from polyplane.serve.api.acts import Operator
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, permission, problem_responses, within
@@ -44,6 +45,7 @@ router.include_router(keys.router)
 router.include_router(audit.router)
 router.include_router(people.router)
 router.include_router(senders.router)
+router.include_router(cache.router)
 
 
 class RelayStatus(BaseModel):
@@ -146,7 +148,7 @@ async def verify(
     plane: PlaneOf,
     request: Request,
     projection: Annotated[
-        Sequence[str], Query(description="Only these, or streams, or `blobs`; none: all.")
+        Sequence[str], Query(description="Only these, or streams, `blobs`, `requests`; none: all.")
     ] = (),
     deep: Deep = False,
     sample: Annotated[int | None, Query(ge=1, description="Only so many rows of each.")] = None,
@@ -331,20 +333,26 @@ def named(plane: Plane, name: str) -> type[Projection[Any]]:
     raise NotFound(f"There is no projection {name!r}.", field="projection", fix=f"Known: {listed}.")
 
 
-Provable = type[Projection[Any]] | type[Stream] | type[Blob]
+Provable = type[Projection[Any]] | type[Stream] | type[Blob] | type[RequestCache]
 
 
 def provable(plane: Plane, name: str) -> list[Provable]:
-    """The projection called `name`, or the stream, or (`blobs`) the files; NotFound for neither."""
+    """The projection called `name`, or the stream, or (`blobs`) the files, or (`requests`) the
+    request cache; NotFound for none of them.
+    """
     beside: list[Provable] = [it for it in plane.declared.streams if it.name == name]
     if name == BLOBS and plane.declared.blobs:
         beside.append(Blob)
+    if name == REQUESTS and "valkey" in plane.declared.engines():
+        beside.append(RequestCache)
     if beside and all(it.name != name for it in plane.declared.projections):
         return beside
     return [named(plane, name), *beside]
 
 
-def mendable(plane: Plane, names: Sequence[str]) -> list[type[Projection[Any]] | type[Blob]]:
+def mendable(
+    plane: Plane, names: Sequence[str]
+) -> list[type[Projection[Any]] | type[Blob] | type[RequestCache]]:
     """What of these a repair can do something about; NotFound for one that there is not."""
     found = [it for name in names for it in provable(plane, name)]
     if any(issubclass(it, Stream) for it in found):

@@ -16,6 +16,7 @@ from polyplane.model.caller import Caller
 from polyplane.model.drift import Far
 from polyplane.plane import Plane
 from polyplane.runtime.proving import BOOKMARK_NAME
+from polyplane.serve.api import cache
 from polyplane.serve.api.app import create_app
 from polyplane.serve.api.operator import (
     collection_of,
@@ -141,6 +142,18 @@ class OwnPlane:
             async with plane.audit.act(OPERATOR_HERE, "dead.drop", "projection", name, told):
                 found = await plane.opened.journal.dead.unpark(where, keys)
             return {"projection": name, "rows": found}
+
+        return self._on(work)
+
+    def cache(self, *, clear: bool) -> tuple[dict[str, Any], int]:
+        """What the request cache holds; and, when it is to be emptied, how many are deleted."""
+
+        async def work(plane: Plane) -> tuple[dict[str, Any], int]:
+            held = (await cache.held_in(plane)).model_dump()
+            if not clear:
+                return held, 0
+            async with plane.audit.act(OPERATOR_HERE, "cache.clear", "plane"):
+                return held, await cache.store_of(plane).clear()
 
         return self._on(work)
 

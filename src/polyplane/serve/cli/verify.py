@@ -125,7 +125,20 @@ def table_of(drift: dict[str, Any]) -> list[Table | Text]:
         for kind, what in beside.items():
             if part[kind]:
                 lines.append(Text(f"{part['projection']}: {len(part[kind]):,} {what}", "yellow"))
-    return lines + _streams(drift["streams"]) + _blobs(drift["blobs"])
+    return lines + _streams(drift["streams"]) + _blobs(drift["blobs"]) + _requests(drift)
+
+
+def _requests(drift: dict[str, Any]) -> list[Table | Text]:
+    """What the request cache holds, and the first entries that are stale."""
+    lines: list[Table | Text] = []
+    for it in drift["requests"]:
+        if it["entries"]:
+            table = Table("request cache", "count", "stale", "unproven", box=None)
+            figures = it["entries"], it["count"], len(it["stale"]), it["unproven"]
+            table.add_row(*(f"{figure:,}" for figure in figures))
+            lines.append(table)
+        lines += [Text(f"entry {name}: stale", "red") for name in it["stale"][:SHOWN_KEYS]]
+    return lines
 
 
 def _streams(streams: list[dict[str, Any]]) -> list[Table | Text]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -44,6 +44,12 @@ class Server:
                 # Once, for a connection that died while it was idle; the caller decides the rest.
                 retry=Retry(NoBackoff(), 1, (ConnectionLost,)),
             )
+            # Without a deadline of its own for each read and write: their caller has one.
+            self._apart = ConnectionPool.from_url(
+                url.replace("valkey://", "redis://", 1),
+                socket_timeout=None,
+                socket_connect_timeout=timeout_s,
+            )
         except ValueError as error:
             raise Misconfigured("The URL of the cache is not one.") from error
         self.prefix = prefix
@@ -60,13 +66,19 @@ class Server:
         Raises StoreDown when the server does not answer or cannot do it, Misconfigured when it
         refuses us.
         """
-        try:
+        with in_our_words():
             async with asyncio.timeout(self._timeout_s):
                 yield self._client
-        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-            raise Misconfigured("The cache refuses us.", fix="Check the URL's password.") from error
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreDown(f"The cache does not answer ({type(error).__name__}).") from error
+
+    def connection(self) -> Connection:
+        """A connection of nobody else's, not connected yet; its user bounds its calls in time."""
+        connection: Connection = self._apart.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    @property
+    def timeout_s(self) -> float:
+        """The deadline of a call."""
+        return self._timeout_s
 
     def listening(self) -> Redis:
         """A client with a connection of its own, which never mends itself: whoever listens on it
@@ -83,3 +95,14 @@ class Server:
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""
         await self._client.aclose()
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Raise faults of the server as StoreDown, or Misconfigured."""
+    try:
+        yield
+    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+        raise Misconfigured("The cache refuses us.", fix="Check the URL's password.") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreDown(f"The cache does not answer ({type(error).__name__}).") from error

@@ -27,6 +27,8 @@ from polyplane.model.key import bucket_of
 from polyplane.model.scope import Scope
 from polyplane.stores.cache.channels import ValkeyChannels
 from polyplane.stores.cache.limits import Limits
+from polyplane.stores.cache.names import glob
+from polyplane.stores.cache.requests import Requests
 from polyplane.stores.cache.server import Server
 from polyplane.stores.cache.sessions import Sessions
 from polyplane.stores.cache.states import StatesInCache
@@ -107,6 +109,7 @@ class ValkeyCache:
         self.words = Words(server)
         self.states = StatesInCache(server)
         self.channels = ValkeyChannels(server)
+        self.requests = Requests(server)
         self._server = server
         self._tenants = Tenants(server)
 
@@ -125,6 +128,7 @@ class ValkeyCache:
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""
         await self.channels.close()
+        await self.requests.close()
         await self._server.close()
 
     async def prepare(self, collection: Collection) -> None:
@@ -201,7 +205,7 @@ class ValkeyCache:
     ) -> AsyncIterator[list[Stamp]]:
         """See the protocol. All keys of the collection are held at once, to be given in order."""
         start = self._tenants.gates(collection) if collection.marks else self._start(collection)
-        names = [name.removeprefix(start) async for name in self._names(f"{_glob(start)}*")]
+        names = [name.removeprefix(start) async for name in self._names(f"{glob(start)}*")]
         keys = sorted(key for key in names if after is None or key > after)
         for index in range(0, len(keys), batch_size):
             if stamps := await self._stamps(collection, keys[index : index + batch_size]):
@@ -268,10 +272,10 @@ class ValkeyCache:
 
     async def forget(self, collection: Collection) -> None:
         """Delete every entry of the collection, tombstones included; nothing else."""
-        patterns = [f"{_glob(self._start(collection))}*"]
+        patterns = [f"{glob(self._start(collection))}*"]
         if collection.marks:  # the gates too: their tenant is empty
             before, behind = self._tenants.places(collection)
-            patterns = [f"{_glob(before)}*{_glob(behind)}*"]
+            patterns = [f"{glob(before)}*{glob(behind)}*"]
         names = [name for pattern in patterns async for name in self._names(pattern)]
         for first in range(0, len(names), _SCRIPT_KEYS):
             keys = names[first : first + _SCRIPT_KEYS]
@@ -320,8 +324,3 @@ def _sum(name: str, position: str, value: bytes) -> bytes:
 def _check_ttl(name: str, ttl_s: int) -> None:
     if ttl_s < 1:
         raise Misconfigured(f"{name} would live {ttl_s} s.", fix="Give it a second at least.")
-
-
-def _glob(text: str) -> str:
-    """`text` with what SCAN's patterns mean specially escaped."""
-    return "".join(f"\\{c}" if c in "*?[]^-\\" else c for c in text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -63,11 +63,15 @@ async def create_experiment(
     return _written(row, tx, token, response)
 
 
-@router.get("/experiments", dependencies=[READ])
+@router.get("/experiments", dependencies=[READ], responses=problem_responses(504))
 async def list_experiments(
     plane: PlaneOf,
     caller: Caller,
+    token: TokenHeader,
     status: Annotated[ExperimentStatus | None, Query(description="Only these.")] = None,
+    cached: Annotated[
+        bool, Query(description="The first page from the cache: a moment old, without a token.")
+    ] = False,
     after: After = None,
     limit: Limit = 50,
 ) -> Page[ExperimentShown]:
@@ -75,9 +79,23 @@ async def list_experiments(
     query = sa.select(Experiment).where(Experiment.tenant_id == caller.tenant)
     if status is not None:
         query = query.where(Experiment.status == status)
-    async with plane.acting(caller).read() as session:
-        rows, cursor = await paginate(session, query, Experiment, after, limit)
-    return Page(items=[ExperimentShown.model_validate(row) for row in rows], next=cursor)
+
+    async def page() -> Page[ExperimentShown]:
+        async with plane.acting(caller).read() as session:
+            rows, cursor = await paginate(session, query, Experiment, after, limit)
+        return Page(items=[ExperimentShown.model_validate(row) for row in rows], next=cursor)
+
+    async def load() -> dict[str, Any]:
+        return (await page()).model_dump(mode="json")
+
+    if not cached or after is not None:
+        return await page()
+    await token.wait_loaded()
+    # The same for everybody of the tenant: experiments have no owner.
+    answer = await plane.acting(caller).request_cache.get_or_load(
+        f"experiments:{status or ''}:{limit}", load, ttl_s=60, depends=[Experiment], shared=True
+    )
+    return Page[ExperimentShown].model_validate(answer.value)
 
 
 @router.get(
