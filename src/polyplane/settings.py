@@ -6,14 +6,23 @@ Precedence: arguments, `POLYPLANE_*` variables, the usual names (`DATABASE_URL`,
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 
 from polyplane.errors import Misconfigured
 
@@ -40,6 +49,36 @@ USUAL_NAMES: Final[dict[str, str]] = {
     "ATOM_OAUTH_ENCRYPTION_KEY": "encryption_keys",
 }
 """Variables people already have, and the setting each one fills."""
+
+
+class OidcProvider(BaseModel):
+    """A provider of OpenID Connect that people may sign in by, and what becomes of them here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str = Field(min_length=1, max_length=500, description="As its tokens name it.")
+    client_id: str = Field(min_length=1, max_length=500)
+    client_secret: SecretStr | None = Field(default=None, description="None for a public client.")
+    email_domains: tuple[str, ...] = Field(
+        default=(), description="Only who has a verified address in one of these; empty: anybody."
+    )
+    makes_accounts: bool = Field(
+        default=False, description="Whether who is not known gets an account."
+    )
+    tenant: str = Field(
+        default="", max_length=64, description="The organization a new account is a member of."
+    )
+    role: Literal["viewer", "auditor", "editor", "operator"] = Field(
+        default="viewer", description="What a new account is in it."
+    )
+
+
+def _in_json(given: Any) -> Any:
+    """A variable of the environment holds JSON."""
+    return json.loads(given) if isinstance(given, str) else given
+
+
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 
 class Settings(BaseModel):
@@ -162,6 +201,9 @@ class Settings(BaseModel):
         description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
     )
     sign_up: bool = Field(default=False, description="Whether anybody may make an account.")
+    oidc: Annotated[dict[ProviderName, OidcProvider], BeforeValidator(_in_json)] = Field(
+        default={}, description="Providers of OpenID Connect to sign in by, by name; JSON."
+    )
     session_idle_s: int = Field(
         default=43_200, ge=120, description="A session ends when it was not used for so long."
     )

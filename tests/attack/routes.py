@@ -15,7 +15,7 @@ CLOSED: Final = ("/api/v1/ops", "/api/v1/blobs")
 PEOPLE: Final = ("/api/v1/auth/", "/api/v1/auth/api-keys", "/api/v1/organizations")
 """For people, and those who may more: a program gets in nowhere, but to see who it is."""
 ME: Final = "/api/v1/auth/me"
-OPEN: Final = ("/healthz", "/readyz", "/metrics", "/health/metrics")
+OPEN: Final = ("/healthz", "/readyz", "/metrics", "/health/metrics", "/api/v1/auth/oidc")
 """For everybody: nothing of any tenant is in it."""
 LIVE: Final = "/api/v1/events"
 """Only what is declared can be followed, and no thing of a tenant is: see `probe_live`."""

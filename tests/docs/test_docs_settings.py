@@ -20,7 +20,7 @@ def _rows(section: str) -> list[list[str]]:
 
 def _row_of(name: str) -> list[str]:
     field = Settings.model_fields[name]
-    default = {None: "none", "": '""'}.get(field.default, str(field.default))
+    default = {"None": "none", "": '""'}.get(str(field.default), str(field.default))
     usual = ", ".join(f"`{variable}`" for variable, fills in USUAL_NAMES.items() if fills == name)
     return [f"`{name}`", f"`{PREFIX}{name.upper()}`", usual, default, field.description or ""]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -67,6 +68,10 @@ def test_from_an_empty_home_to_people_who_may(home: Path) -> None:
         role = run("users", "role", ADA, "editor", "--tenant", "acme", "--json", home=home)
         assert envelope(role)["data"]["role"] == "editor"
         assert httpx.post(notes, **write).status_code == 201  # type: ignore[arg-type]
+        known = envelope(run("users", "identities", ADA, "--json", home=home))["data"]
+        assert known == {"email": ADA, "identities": []}
+        gone = run("users", "unlink", ADA, str(UUID(int=1)), "--json", home=home)
+        assert gone.returncode == Refused.exit_code, gone.stdout
         disabled = envelope(run("users", "disable", ADA, "--json", home=home))["data"]
         assert disabled["status"] == "disabled"
         assert httpx.get(notes, headers=hers).status_code == 401

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from polyplane.access.attempts import Attempts, Origin
@@ -96,7 +96,7 @@ class Accounts:
         # Counted and never forgiven: whoever makes accounts in numbers is slowed down.
         await self._attempts.begin(await self._attempts.account(f"new {key}"), origin)
         password_hash = await self._hasher.hash(password)
-        async with self._write(_visitor(origin)) as tx:
+        async with self._write(visitor(origin)) as tx:
             row = {
                 "email": email,
                 "email_key": key,
@@ -121,38 +121,57 @@ class Accounts:
         user, known = row if row else (None, None)
         checked = await self._hasher.check(known, password)
         if not checked.is_right:
-            async with self._write(_visitor(origin)) as tx:
+            async with self._write(visitor(origin)) as tx:
                 audited(tx, "user.sign_in_failed", f"account:{account.hex()[:16]}")
             raise _wrong()
         await self._attempts.forgive(attempt)
-        token = new_session_token()
-        caller = Caller(f"user:{user}", "default", user, address=origin.address)
-        async with self._write(caller) as tx:
+
+        async def may(tx: Write) -> bool:
             asked = {"user": user, "password_hash": known}
             if (await tx.execute(clause("identity", "still"), asked)).first() is None:
-                raise _wrong()
+                return False
             if checked.rehashed is not None:
                 asked["password_hash"] = checked.rehashed
                 await tx.execute(clause("identity", "rehash"), asked)
-            made = await self._begin(tx, user, token, origin)
+            return True
+
+        begun = await self.begin(user, account, origin, may)
+        if begun is None:
+            raise _wrong()
+        return begun
+
+    async def begin(
+        self,
+        user: UUID,
+        account: bytes,
+        origin: Origin,
+        may: Callable[[Write], Awaitable[bool]],
+        **detail: Any,
+    ) -> SignedIn | None:
+        """Begin a session of `user`, whose attempts are counted under `account`.
+
+        None when they may not, as `may` says within the transaction, where it holds on to what it
+        looked at. `detail` goes to audit.
+        """
+        token = new_session_token()
+        caller = Caller(f"user:{user}", "default", user, address=origin.address)
+        async with self._write(caller) as tx:
+            if not await may(tx):
+                return None
+            row = {
+                "user": user,
+                "hash": hash_of(token),
+                "max_s": self._max_s,
+                "address": origin.address[:_TEXT_MAX],
+                "agent": origin.agent[:_TEXT_MAX],
+            }
+            made = (await tx.execute(clause("identity", "make_session"), row)).one()
             sweep = {"user": user, "idle_s": self._idle_s, "keep": SESSIONS_MAX}
             ended = (await tx.execute(clause("identity", "sweep_sessions"), sweep)).all()
-            audited(tx, "user.signed_in", f"session:{made[0]}")
+            audited(tx, "user.signed_in", f"session:{made.id}", **detail)
         await self._standings.forget(credentials(SESSION, ended))
-        return SignedIn(token, made[0], user, made[1], new_device(await self._secret(), account))
-
-    async def _begin(
-        self, tx: Write, user: UUID, token: str, origin: Origin
-    ) -> tuple[UUID, datetime]:
-        row = {
-            "user": user,
-            "hash": hash_of(token),
-            "max_s": self._max_s,
-            "address": origin.address[:_TEXT_MAX],
-            "agent": origin.agent[:_TEXT_MAX],
-        }
-        made = (await tx.execute(clause("identity", "make_session"), row)).one()
-        return made.id, made.expires_at
+        device = new_device(await self._secret(), account)
+        return SignedIn(token, made.id, user, made.expires_at, device)
 
     async def sessions(self, user: UUID) -> list[Session]:
         """Their sessions, the last used first."""
@@ -186,19 +205,12 @@ class Accounts:
 
         Raises Refused when `old` is wrong or `new` is not taken.
         """
-        row = await self._database.row(statement("identity", "user"), {"user": caller.user})
-        if row is None or row[7] is None:
-            raise Refused("This account has no password.", field="old")
-        check_password(new, row[1])
-        # By session: who found an open one may not guess on, and makes nobody else wait.
-        account = await self._attempts.account(f"session {session_id}")
-        attempt = await self._attempts.begin(account, origin)
-        if not (await self._hasher.check(row[7], old)).is_right:
-            raise Refused("This is not the password.", field="old")
-        await self._attempts.forgive(attempt)
+        email, known = await self._password_of(caller)
+        check_password(new, email)
+        await self._prove(session_id, known, old, origin, field="old")
         password_hash = await self._hasher.hash(new)
         async with self._write(caller) as tx:
-            asked = {"user": caller.user, "password_hash": row[7]}
+            asked = {"user": caller.user, "password_hash": known}
             if (await tx.execute(clause("identity", "still"), asked)).first() is None:
                 raise Refused("The password was changed meanwhile.", field="old")
             asked["password_hash"] = password_hash
@@ -208,8 +220,34 @@ class Accounts:
             audited(tx, "user.password_changed", f"user:{caller.user}", sessions=len(ended))
         await self._standings.forget(credentials(SESSION, ended))
 
+    async def prove(self, caller: Caller, session_id: UUID, password: str, origin: Origin) -> None:
+        """Return when it is the caller's password: who found an open session does not know it.
 
-def _visitor(origin: Origin) -> Caller:
+        Raises Refused when it is not, TooOften while attempts by this session have to wait.
+        """
+        _, known = await self._password_of(caller)
+        await self._prove(session_id, known, password, origin, field="password")
+
+    async def _password_of(self, caller: Caller) -> tuple[str, str]:
+        """The caller's address, and the hash of their password. Raises Refused without one."""
+        row = await self._database.row(statement("identity", "user"), {"user": caller.user})
+        if row is None or row[7] is None:
+            raise Refused("This account has no password.", fix="Ask an administrator for one.")
+        return row[1], row[7]
+
+    async def _prove(
+        self, session_id: UUID, known: str, password: str, origin: Origin, *, field: str
+    ) -> None:
+        # By session: who found an open one may not guess on, and makes nobody else wait.
+        account = await self._attempts.account(f"session {session_id}")
+        attempt = await self._attempts.begin(account, origin)
+        if not (await self._hasher.check(known, password)).is_right:
+            raise Refused("This is not the password.", field=field)
+        await self._attempts.forgive(attempt)
+
+
+def visitor(origin: Origin) -> Caller:
+    """Somebody who has not said who they are, or not yet."""
     return Caller("visitor", address=origin.address)
 
 

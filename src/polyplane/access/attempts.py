@@ -14,6 +14,7 @@ from polyplane.truth.database import Database
 from polyplane.truth.statements import statement
 
 _ALL_ACCOUNTS: Final = b""
+_NO_ACCOUNT: Final = b"-"
 _SWEEP_CHANCE: Final = 0.02
 
 
@@ -65,6 +66,15 @@ class Attempts:
         if place is not None:
             await self._count(_ALL_ACCOUNTS, place, OF_PLACE)
         return attempt
+
+    async def begin_at(self, origin: Origin) -> Attempt:
+        """Count an attempt by its place alone: where there is no password to guess.
+
+        Raises TooOften while one has to wait.
+        """
+        place = f"address:{place_of(origin.address)}"
+        await self._count(_ALL_ACCOUNTS, place, OF_PLACE)
+        return Attempt(_NO_ACCOUNT, place, place)
 
     async def forgive(self, attempt: Attempt) -> None:
         """It was no failure."""

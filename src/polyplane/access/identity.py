@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import Final
 
 from polyplane.access.accounts import Accounts
 from polyplane.access.attempts import Attempts
 from polyplane.access.door import Door
+from polyplane.access.external import External
 from polyplane.access.hashing import Hasher
 from polyplane.access.keys import Keys
 from polyplane.access.members import Members
@@ -19,6 +20,7 @@ from polyplane.access.standing import Standings
 from polyplane.errors import TruthDown
 from polyplane.model.caller import Caller
 from polyplane.security.roles import Permissions
+from polyplane.settings import OidcProvider
 from polyplane.stores.visitors import WordStore
 from polyplane.truth.database import Database
 from polyplane.truth.session import Write, write
@@ -34,6 +36,7 @@ class Rules:
     session_idle_s: float
     session_max_s: float
     sign_up: bool
+    providers: Mapping[str, OidcProvider] = field(default_factory=dict)
 
 
 class _Secret:
@@ -68,7 +71,9 @@ class Identity:
         operator_secret: Callable[[], str],
         rules: Rules,
     ) -> None:
-        """Raises Misconfigured for a permission that is declared wrongly. Connects to nothing."""
+        """Raises Misconfigured for a permission or provider that is declared wrongly. Connects to
+        nothing.
+        """
         secret = _Secret(database)
 
         def begin(caller: Caller) -> AbstractAsyncContextManager[Write]:
@@ -78,21 +83,33 @@ class Identity:
         self.standings = Standings(database, words, secret, idle_s=rules.session_idle_s)
         self.door = Door(self.standings, self.permissions, operator_secret)
         self._hasher = Hasher()
+        attempts = Attempts(database, secret)
         self.accounts = Accounts(
             database,
             begin,
             self.standings,
             self._hasher,
-            Attempts(database, secret),
+            attempts,
             secret,
             idle_s=rules.session_idle_s,
             max_s=rules.session_max_s,
             is_open=rules.sign_up,
         )
+        self.external = External(
+            database,
+            begin,
+            self.standings,
+            self.accounts,
+            attempts,
+            secret,
+            rules.providers,
+            idle_s=rules.session_idle_s,
+        )
         self.people = People(database, begin, self.standings, self._hasher)
         self.members = Members(database, begin, self.standings, self.permissions)
         self.keys = Keys(database, begin, self.standings, self.permissions)
 
-    def close(self) -> None:
-        """Let its threads end."""
+    async def close(self) -> None:
+        """Let its threads and connections end."""
         self._hasher.close()
+        await self.external.close()

@@ -26,5 +26,5 @@ def identity_of(
         epoch,
         [(it.name, it.permissions) for it in declared.applications],
         lambda: secret_in(settings.home / OPS_TOKEN),
-        Rules(settings.session_idle_s, settings.session_max_s, settings.sign_up),
+        Rules(settings.session_idle_s, settings.session_max_s, settings.sign_up, settings.oidc),
     )

@@ -226,7 +226,7 @@ async def _open_on(
     )
     stack.push_async_callback(generations.close)
     identity = identity_of(declared, settings, truth.app, stores, lambda: opened.epoch)
-    stack.callback(identity.close)
+    stack.push_async_callback(identity.close)
     sagas = Sagas(declared.sagas, truth.app, lambda: opened.runner)
     live = live_of(
         declared, settings, (truth.projector, truth.app), feed, stores, lambda: opened.epoch

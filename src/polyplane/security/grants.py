@@ -26,6 +26,7 @@ APP: Final[Mapping[str, str]] = {
     "users": _KEEP,
     "members": _KEEP,
     "sessions": _KEEP,
+    "external_identities": _KEEP,
     "api_keys": _KEEP,
     "sign_in_attempts": _KEEP,
     "identity_secret": "SELECT, INSERT",
@@ -85,6 +86,8 @@ SESSION: Final[Mapping[str, str]] = {
 }
 """What a session of the plane needs, as PostgreSQL shows it: the text of a key depends on it."""
 
+_QUOTE: Final = "$polyplane_role$"
+
 NAMES: Final = ("app", "relay", "projector", "backup", "audit")
 """The logins beside the owner's."""
 
@@ -117,6 +120,10 @@ def statements(
             found += [f"GRANT USAGE ON SEQUENCE {it} TO {to}" for it in sequences]
         if name == "backup":
             found.append(f"GRANT SELECT ON ALL TABLES IN SCHEMA polyplane TO {to}")
+            # Partitions of the outbox come and go.
+            made = "ALTER DEFAULT PRIVILEGES IN SCHEMA polyplane GRANT SELECT ON"
+            found += [f"{made} TABLES TO {to}", f"{made} SEQUENCES TO {to}"]
+            found.append(f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA polyplane TO {to}")
             found += [f"GRANT SELECT ON SEQUENCE {it} TO {to}" for it in sequences]
         for table, rights in rights_of.get(name, {}).items():
             if table in own:
@@ -135,7 +142,8 @@ def definition_of(statements: Sequence[str]) -> str:
 def roles_sql(logins: Logins, database: str) -> list[str]:
     """What a superuser, or whoever may create roles, runs once so that the logins exist.
 
-    The passwords are theirs to set: `\\password NAME` in psql.
+    The passwords are theirs to set: `\\password NAME` in psql. Run again, it changes nothing: who
+    is there already stays as they are.
     """
     found = []
     for name in NAMES:
@@ -143,7 +151,11 @@ def roles_sql(logins: Logins, database: str) -> list[str]:
         if role is None or role == logins.owner:
             continue
         to = quoted(role)
-        found.append(f"CREATE ROLE {to} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;")
+        found.append(
+            f"DO {_QUOTE} BEGIN"
+            f" CREATE ROLE {to} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;"
+            f" EXCEPTION WHEN duplicate_object THEN NULL; END {_QUOTE};"
+        )
         found.append(f"GRANT CONNECT ON DATABASE {quoted(database)} TO {to};")
         found += [f"{line};" for line in session_sql(role, database)]
     return found

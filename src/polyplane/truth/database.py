@@ -177,6 +177,10 @@ class Database:
                 "async_creator_fn": self._connect,
             },
         )
+        self.snapshots = self.engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        """The same pool for who only reads, on one snapshot: BEGIN says so, in no further trip."""
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.lender = Lender(autocommit, max_connections)
         self.session_of: Callable[[Caller], Mapping[str, Any]] = lambda _: {}

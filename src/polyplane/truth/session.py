@@ -210,10 +210,7 @@ async def read(database: Database, *, caller: Caller) -> AsyncIterator[AsyncSess
     """A read-only transaction on one snapshot; Refused for a value that does not fit."""
     with in_our_words(), constraints_in_our_words():
         options = database.session_of(caller)
-        async with AsyncSession(database.engine, expire_on_commit=False, **options) as session:
-            await session.execute(
-                sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            )
+        async with AsyncSession(database.snapshots, expire_on_commit=False, **options) as session:
             await session.execute(SET_IN_SESSION, settings_of(caller))
             yield session
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
+import oidc_provider_mock
 import pytest
 from fastapi import APIRouter, FastAPI
 from httpx import ASGITransport, AsyncClient, Response
+from pydantic import SecretStr
+from werkzeug.serving import make_server
 
 import polyplane as pp
 from polyplane.embedded import Engines
 from polyplane.serve.api.app import create_app
 from polyplane.serve.token import ops_token
+from polyplane.settings import OidcProvider
 from polyplane.web import Caller, permission
 from tests.conftest import settings_in
+from tests.flow.identity.forger import CLIENT, SECRET, Forger, forging
 
 PASSWORD: Final = "correct horse battery"
 WHO: Final = "house/who"
@@ -78,12 +84,53 @@ class Street:
 
 
 @pytest.fixture(scope="session")
+async def forger() -> AsyncIterator[Forger]:
+    """A provider that says what it is told to."""
+    async with forging() as forger:
+        yield forger
+
+
+@pytest.fixture(scope="session")
+def honest() -> Iterator[str]:
+    """The address of somebody else's provider, as it is."""
+    server = make_server("127.0.0.1", 0, oidc_provider_mock.app(), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+def providers(honest: str, forger: Forger) -> dict[str, OidcProvider]:
+    """Those that the planes know."""
+    client: dict[str, Any] = {"client_id": CLIENT, "client_secret": SecretStr(SECRET)}
+    named = {name: forger.issuer(name) for name in ("open", "closed", "ours", "failing")}
+    return {
+        "honest": OidcProvider(
+            issuer=honest, makes_accounts=True, tenant="default", role="editor", **client
+        ),
+        "open": OidcProvider(issuer=named["open"], makes_accounts=True, **client),
+        "closed": OidcProvider(issuer=named["closed"], **client),
+        "ours": OidcProvider(
+            issuer=named["ours"], makes_accounts=True, email_domains=("Example.COM",), **client
+        ),
+        "failing": OidcProvider(issuer=named["failing"], **client),
+        "gone": OidcProvider(issuer="http://127.0.0.1:1", **client),
+    }
+
+
+@pytest.fixture(scope="session")
 async def planes(
-    engines: Engines, chdb_url: str, tmp_path_factory: pytest.TempPathFactory
+    engines: Engines,
+    chdb_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    honest: str,
+    forger: Forger,
 ) -> AsyncIterator[tuple[pp.Plane, pp.Plane]]:
     """Two planes on one truth and one cache."""
     settings = await settings_in(tmp_path_factory.mktemp("identity"), engines, chdb_url)
-    settings = settings.model_copy(update={"sign_up": True})
+    settings = settings.model_copy(update={"sign_up": True, "oidc": providers(honest, forger)})
     first = pp.Plane(applications=[application], settings=settings, flows=False)
     second = pp.Plane(applications=[application], settings=settings, flows=False)
     async with first, second:

@@ -20,6 +20,7 @@ from polyplane.serve.api import (
     auth,
     blobs,
     events,
+    oidc,
     operator,
     organizations,
     problems,
@@ -94,6 +95,7 @@ def create_app(
     app.include_router(watch.router)
     app.include_router(operator.router, prefix=f"{PREFIX}/ops")
     app.include_router(auth.router, prefix=f"{PREFIX}/auth")
+    app.include_router(oidc.router, prefix=f"{PREFIX}/auth/oidc")
     app.include_router(api_keys.router, prefix=f"{PREFIX}/auth/api-keys")
     app.include_router(organizations.router, prefix=f"{PREFIX}/organizations")
     events.install(app, f"{PREFIX}/events")

@@ -138,7 +138,7 @@ async def sign_in(given: SignIn, plane: PlaneOf, request: Request, response: Res
     """
     origin = origin_of(request)
     begun = await plane.identity.accounts.sign_in(given.email, given.password, origin)
-    _keep(request, response, begun, given.cookie)
+    keep(request, response, begun, given.cookie)
     return Opened(
         token=None if given.cookie else begun.token,
         session_id=begun.session_id,
@@ -152,10 +152,10 @@ async def sign_in(given: SignIn, plane: PlaneOf, request: Request, response: Res
 )
 async def sign_out(plane: PlaneOf, who: AdmittedOf, request: Request, response: Response) -> None:
     """At once, on every plane."""
-    caller, session_id = _by_session(who)
+    caller, session_id = by_session(who)
     await plane.identity.accounts.end_session(caller, session_id)
     for name in (SESSION_COOKIE, SECURE_SESSION_COOKIE):
-        response.delete_cookie(name, secure=_is_secure(request), httponly=True, samesite="strict")
+        response.delete_cookie(name, secure=is_secure(request), httponly=True, samesite="strict")
 
 
 @router.get("/me", summary="Who I am here", responses=problem_responses(401, 403))
@@ -188,7 +188,7 @@ async def password(
     given: PasswordChange, plane: PlaneOf, who: AdmittedOf, request: Request
 ) -> None:
     """Ends all other sessions."""
-    caller, session_id = _by_session(who)
+    caller, session_id = by_session(who)
     origin = origin_of(request)
     accounts = plane.identity.accounts
     await accounts.change_password(caller, session_id, given.old, given.new, origin)
@@ -197,7 +197,7 @@ async def password(
 @router.get("/sessions", summary="My sessions", responses=problem_responses(401, 403))
 async def sessions(plane: PlaneOf, who: AdmittedOf) -> list[SessionShown]:
     """The last used first; at most 50 live at a time."""
-    caller, session_id = _by_session(who)
+    caller, session_id = by_session(who)
     assert caller.user is not None
     found = [
         SessionShown.model_validate(it)
@@ -214,14 +214,14 @@ async def sessions(plane: PlaneOf, who: AdmittedOf) -> list[SessionShown]:
 )
 async def end_session(plane: PlaneOf, who: AdmittedOf, session_id: UUID) -> None:
     """At once, on every plane."""
-    caller, _ = _by_session(who)
+    caller, _ = by_session(who)
     await plane.identity.accounts.end_session(caller, session_id)
 
 
 @router.delete("/sessions", summary="End all my sessions", responses=problem_responses(401, 403))
 async def end_sessions(plane: PlaneOf, who: AdmittedOf) -> Ended:
     """This one, too."""
-    caller, _ = _by_session(who)
+    caller, _ = by_session(who)
     return Ended(sessions=await plane.identity.accounts.end_sessions(caller))
 
 
@@ -232,16 +232,16 @@ def origin_of(request: Request) -> Origin:
     return Origin(address, agent, request.cookies.get(DEVICE_COOKIE))
 
 
-def _by_session(who: Admitted) -> tuple[Caller, UUID]:
+def by_session(who: Admitted) -> tuple[Caller, UUID]:
     """The caller and their session. Forbidden by another credential: a key is not a person."""
     if who.session_id is None:
         raise Forbidden("Only who has signed in can do this.", fix="Sign in with the password.")
     return who.caller, UUID(who.session_id)
 
 
-def _keep(request: Request, response: Response, begun: SignedIn, in_cookie: bool) -> None:
+def keep(request: Request, response: Response, begun: SignedIn, in_cookie: bool) -> None:
     """The cookies of a sign-in: the device, so that nobody else's failures are counted with it."""
-    secure = _is_secure(request)
+    secure = is_secure(request)
     response.set_cookie(
         DEVICE_COOKIE,
         begun.device,
@@ -262,7 +262,7 @@ def _keep(request: Request, response: Response, begun: SignedIn, in_cookie: bool
         )
 
 
-def _is_secure(request: Request) -> bool:
+def is_secure(request: Request) -> bool:
     """Whether cookies are for HTTPS only: everywhere but on loopback."""
     if request.url.scheme == "https":
         return True

@@ -46,6 +46,18 @@ class UserShown(BaseModel):
     updated_at: datetime
 
 
+class IdentityShown(BaseModel):
+    """What a provider calls a user."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    issuer: str
+    subject: str
+    created_at: datetime
+    used_at: datetime
+
+
 class UserPage(BaseModel):
     """Some users, by id."""
 
@@ -102,3 +114,26 @@ async def change(given: UserChange, plane: PlaneOf, caller: Caller, user_id: UUI
 async def delete(plane: PlaneOf, caller: Caller, user_id: UUID) -> None:
     """With their sessions, keys and memberships. What they have written stays."""
     await plane.identity.people.delete(caller, user_id)
+
+
+@router.get(
+    "/{user_id}/identities",
+    summary="What providers call a user",
+    responses=problem_responses(404),
+)
+async def identities(plane: PlaneOf, user_id: UUID) -> list[IdentityShown]:
+    """By which they may sign in; 100 at most."""
+    user = await plane.identity.people.user(user_id)
+    found = await plane.identity.external.identities(user.id)
+    return [IdentityShown.model_validate(it) for it in found]
+
+
+@router.delete(
+    "/{user_id}/identities/{identity_id}",
+    status_code=204,
+    summary="Let a user sign in by it no more",
+    responses=problem_responses(404, 409),
+)
+async def unlink(plane: PlaneOf, caller: Caller, user_id: UUID, identity_id: UUID) -> None:
+    """Ends all their sessions. Not the only way into an account."""
+    await plane.identity.external.unlink(caller, user_id, identity_id)

@@ -117,8 +117,9 @@ def roles(home: Home = None, as_json: Json = False) -> None:
         database = unquote(urlsplit(url).path.removeprefix("/"))
         lines = roles_sql(Logins(owner, **names), database)
         report.data = {"statements": lines}
-        for line in lines:
-            report.show(Text(line))
+        for line in lines if not as_json else ():
+            # As it is: a line that is broken in a name is another statement.
+            report.console.print(Text(line), soft_wrap=True)
 
 
 def _components(program: Program) -> list[Component]:

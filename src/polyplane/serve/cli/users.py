@@ -133,6 +133,45 @@ def role(
         report.next = "polyplane users list"
 
 
+@app.command()
+def identities(ctx: typer.Context, email: Email, home: Home = None, as_json: Json = False) -> None:
+    """Show what providers call somebody, and when they last signed in by each."""
+    with Report("users identities", as_json) as report:
+
+        async def work(call: Call) -> list[dict[str, Any]]:
+            path = f"ops/users/{await _id_of(call, email)}/identities"
+            found: list[dict[str, Any]] = await call("GET", path)
+            return found
+
+        found = as_operator(ctx, report, Settings.load(home=home), work)
+        report.data = {"email": email, "identities": found}
+        table = Table("id", "issuer", "subject", "last used", box=None)
+        for one in found:
+            table.add_row(one["id"], one["issuer"], one["subject"], one["used_at"])
+        report.show(table if found else f"{email} signs in by no provider.")
+        report.next = f"polyplane users unlink {email} ID" if found else "polyplane users list"
+
+
+@app.command()
+def unlink(
+    ctx: typer.Context,
+    email: Email,
+    identity: Annotated[str, typer.Argument(help="Its id, as `users identities` shows it.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let somebody sign in by a provider no more: all their sessions end at once."""
+    with Report("users unlink", as_json) as report:
+
+        async def work(call: Call) -> None:
+            await call("DELETE", f"ops/users/{await _id_of(call, email)}/identities/{identity}")
+
+        as_operator(ctx, report, Settings.load(home=home), work)
+        report.data = {"email": email, "identity": identity}
+        report.show(f"{email} signs in by it no more.")
+        report.next = f"polyplane users identities {email}"
+
+
 async def _id_of(call: Call, email: str) -> str:
     found = await call("GET", "ops/users", parameters={"email": email})
     return str(found["items"][0]["id"])
