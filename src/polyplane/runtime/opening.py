@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from polyplane.access.identity import Identity
+from polyplane.access.limiting import Limiter
 from polyplane.embedded import Engines
 from polyplane.embedded.engine import HOST
 from polyplane.errors import Misconfigured, Unavailable
@@ -84,6 +85,7 @@ class Open:
     generations: Generations
     sagas: Sagas
     identity: Identity
+    limits: Limiter
     engines: Engines | None = None
     is_worker: bool = False
     """Whether it only helps to project, beside an `up` that does everything."""
@@ -218,7 +220,9 @@ async def _open_on(
     identity = identity_of(declared, settings, truth.app, stores, lambda: opened.epoch)
     stack.callback(identity.close)
     sagas = Sagas(declared.sagas, truth.app, lambda: opened.runner)
-    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas, identity)
+    shared = stores.cache.limits if stores.cache is not None else None
+    limits = Limiter(shared, processes=settings.limit_processes)
+    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas, identity, limits)
     opened.is_worker = is_worker
     opened.damage = damage
     await _prepare_generations(declared, opened, moves=moves and not is_worker)

@@ -12,13 +12,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from polyplane.edge.limits import count_address
 from polyplane.model.application import Application
 from polyplane.ops.metrics import Metrics
 from polyplane.plane import Plane
 from polyplane.serve.api import api_keys, auth, blobs, operator, organizations, problems, watch
 from polyplane.serve.api.body import storable
 from polyplane.serve.api.gate import Gate
+from polyplane.serve.api.overload import Overload
 from polyplane.serve.api.permitted import declared_routes
+from polyplane.serve.api.repeats import Repeats, replay
+from polyplane.truth.repeats import Repeated
 from polyplane.web import Problem, problem_responses
 
 PREFIX: Final = "/api/v1"
@@ -38,7 +42,9 @@ class Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the gate outside of everything, so that it sees every response."""
-        return Gate(super().build_middleware_stack(), self.state.metrics, self.hosts)
+        inner = Repeats(super().build_middleware_stack())
+        bounded = Overload(inner, self.state.metrics, self.state.plane.settings)
+        return Gate(bounded, self.state.metrics, self.hosts)
 
     def openapi(self) -> dict[str, Any]:
         """The schema, with the problem document that every operation may end in."""
@@ -75,13 +81,14 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         max_body_size=problems.BODY_MAX_BYTES,
-        dependencies=[Depends(storable)],
-        responses=problem_responses(422, 500, 503),
+        dependencies=[Depends(count_address), Depends(storable)],
+        responses=problem_responses(422, 429, 500, 503),
     )
     app.hosts = frozenset(host.lower() for host in hosts)
     app.state.plane = plane
     app.state.metrics = Metrics()
     problems.install(app)
+    app.add_exception_handler(Repeated, replay)
     app.include_router(watch.router)
     app.include_router(operator.router, prefix=f"{PREFIX}/ops")
     app.include_router(auth.router, prefix=f"{PREFIX}/auth")

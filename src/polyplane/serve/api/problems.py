@@ -19,6 +19,7 @@ from polyplane.errors import (
     Forbidden,
     NotSettled,
     ObjectLost,
+    Overloaded,
     PolyplaneError,
     Refused,
     SecretDestroyed,
@@ -97,6 +98,16 @@ def kind_of(cls: type[PolyplaneError]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
 
 
+async def of_error(request: Request, error: Exception) -> Response:
+    """What an error becomes that is not raised through the routes."""
+    if isinstance(error, PolyplaneError):
+        return await _of_ours(request, error)
+    if isinstance(error, TimeoutError):
+        return await _of_a_deadline(request, error)
+    log.error("request_failed", error=type(error).__name__)
+    return await _unexpected(request, error)
+
+
 async def _of_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, PolyplaneError)
     cls = type(error)
@@ -118,6 +129,17 @@ async def _of_ours(request: Request, error: Exception) -> Response:
             fix=error.fix,
             errors=errors,
             headers=_wait_of(error),
+        )
+    if isinstance(error, Overloaded):  # in the metrics, not in the log: there are too many
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        return respond(
+            request,
+            error.status,
+            error.message,
+            kind=kind,
+            title=title,
+            fix=error.fix,
+            headers=headers,
         )
     if isinstance(error, Unavailable):
         log.warning("unavailable", error=str(error), kind=kind)
