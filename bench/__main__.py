@@ -31,7 +31,9 @@ from bench import (
     http,
     http_auth,
     idle,
+    limits,
     machine,
+    overload,
     poison,
     rebuild,
     relay,
@@ -65,6 +67,8 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "waiting": waiting.measure,
     "blobs": blobs.measure,
     "audit": audit.measure,
+    "limits": limits.measure,
+    "overload": overload.measure,
     "rls": rls.measure,
 }
 RESULTS: Final = Path(__file__).parent / "results"

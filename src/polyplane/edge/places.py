@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 PLACE: Final = "polyplane.place"
@@ -35,17 +36,22 @@ class Places:
             async with asyncio.timeout(self._patience_s):
                 await turn
         except TimeoutError:
-            if not turn.done() or turn.cancelled():
-                self._queue.remove(turn)
+            if not self._came(turn):
                 self.refused += 1
                 return None
         except BaseException:
-            if turn.done() and not turn.cancelled():
+            if self._came(turn):
                 self.free()  # it was given to who has just gone away
-            else:
-                self._queue.remove(turn)
             raise
         return Place(self)
+
+    def _came(self, turn: asyncio.Future[None]) -> bool:
+        """Whether a place was given to who does not wait any more; else it is given none."""
+        if turn.done() and not turn.cancelled():
+            return True
+        with suppress(ValueError):  # `free` has passed it over already
+            self._queue.remove(turn)
+        return False
 
     def free(self) -> None:
         """Give one place to who has waited longest, if anybody does."""

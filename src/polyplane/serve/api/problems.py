@@ -19,7 +19,6 @@ from polyplane.errors import (
     Forbidden,
     NotSettled,
     ObjectLost,
-    Overloaded,
     PolyplaneError,
     Refused,
     SecretDestroyed,
@@ -129,17 +128,6 @@ async def _of_ours(request: Request, error: Exception) -> Response:
             fix=error.fix,
             errors=errors,
             headers=_wait_of(error),
-        )
-    if isinstance(error, Overloaded):  # in the metrics, not in the log: there are too many
-        headers = {"Retry-After": str(RETRY_AFTER_S)}
-        return respond(
-            request,
-            error.status,
-            error.message,
-            kind=kind,
-            title=title,
-            fix=error.fix,
-            headers=headers,
         )
     if isinstance(error, Unavailable):
         log.warning("unavailable", error=str(error), kind=kind)
