@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -13,37 +14,47 @@ from polyplane.edge.places import Place, Places, leave_place
 SOON_S = 30.0
 
 
+def places_of(at_work: int, waiting: int, patience_s: float = SOON_S, **given: Any) -> Places:
+    """As few as the test wants, that do not become fewer."""
+    return Places(at_work, waiting, patience_s=patience_s, **{"target_s": SOON_S, **given})
+
+
+async def taken(places: Places) -> Place:
+    """One of them."""
+    place = await places.take()
+    assert place is not None
+    return place
+
+
 async def test_so_many_work_so_many_wait_and_the_rest_is_refused_at_once() -> None:
-    places = Places(2, 3, SOON_S)
-    taken = [await places.take(), await places.take()]
-    waiting = [asyncio.create_task(places.take()) for _ in range(3)]
+    places = places_of(2, 3)
+    first, second = await taken(places), await taken(places)
+    waiting = [asyncio.create_task(taken(places)) for _ in range(3)]
     await asyncio.sleep(0)
-    assert await places.take() is None and places.refused == 1
-    for at, place in enumerate(taken):
-        assert place is not None
+    assert await places.take() is None
+    for place, next_one in ((first, waiting[0]), (second, waiting[1])):
         place.leave()
         place.leave()  # once only
-        assert await waiting[at] is not None  # in their order
+        assert await next_one  # in their order
     await asyncio.sleep(0)
     assert not waiting[2].done()
     leave_place({"polyplane.place": await waiting[0]})
-    assert await waiting[2] is not None
+    assert await waiting[2]
     leave_place({})
 
 
 async def test_nobody_waits_for_ever() -> None:
-    places = Places(1, 5, 0.01)
-    first = await places.take()
-    assert first is not None
+    places = places_of(1, 5, patience_s=0.01)
+    first = await taken(places)
     assert await asyncio.gather(*(places.take() for _ in range(5))) == [None] * 5
     first.leave()
-    assert await places.take() is not None
+    assert await taken(places)
 
 
 async def test_places_are_not_lost_whoever_goes_away() -> None:
     """Waits end at any moment: by the clock, by being cancelled, by being given a place."""
     chance, at_work = random.Random(7), 4
-    places = Places(at_work, 30, 0.002)
+    places = places_of(at_work, 30, patience_s=0.002)
     now = most = 0
 
     async def visit() -> None:
@@ -70,13 +81,42 @@ async def test_places_are_not_lost_whoever_goes_away() -> None:
     for _ in range(40):
         await asyncio.gather(*(come() for _ in range(50)))
     assert (now, most) == (0, at_work)
-    taken = [await places.take() for _ in range(at_work)]
-    assert all(isinstance(it, Place) for it in taken)
+    for _ in range(at_work):
+        await taken(places)
     assert await places.take() is None
+
+
+async def test_there_are_fewer_while_work_takes_too_long_and_somebody_waits() -> None:
+    now_s = 0.0
+    places = places_of(8, 8, target_s=0.2, clock=lambda: now_s)
+    at_work = [await taken(places) for _ in range(8)]
+    now_s = 1.0
+    at_work.pop().leave()  # too late, but nobody waits
+    assert places.limit == 8
+    at_work.append(await taken(places))
+    waiting = [asyncio.create_task(places.take()) for _ in range(8)]
+    await asyncio.sleep(0)
+    now_s, limits = 1.5, []
+    for place in at_work:
+        now_s += 0.1
+        place.leave()
+        limits.append(places.limit)
+    assert limits == sorted(limits, reverse=True) and limits[-1] == 2
+    await asyncio.sleep(0)
+    assert sum(it.done() for it in waiting) == 2
+    while places.limit < 8:  # all is fast again
+        for it in [it for it in waiting if it.done()]:
+            waiting.remove(it)
+            place = it.result()
+            assert place is not None
+            place.leave()
+        await asyncio.sleep(0)
+        if not waiting:
+            (await taken(places)).leave()
 
 
 @pytest.mark.parametrize("waiting", [0, 1])
 async def test_without_a_queue_the_next_is_refused(waiting: int) -> None:
-    places = Places(1, waiting, 0.01)
-    assert await places.take() is not None
+    places = places_of(1, waiting, patience_s=0.01)
+    await taken(places)
     assert await places.take() is None

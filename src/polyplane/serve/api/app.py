@@ -19,7 +19,7 @@ from polyplane.plane import Plane
 from polyplane.serve.api import api_keys, auth, blobs, operator, organizations, problems, watch
 from polyplane.serve.api.body import storable
 from polyplane.serve.api.gate import Gate
-from polyplane.serve.api.overload import Overload
+from polyplane.serve.api.overload import Overload, places_of
 from polyplane.serve.api.permitted import declared_routes
 from polyplane.serve.api.repeats import Repeats, replay
 from polyplane.truth.repeats import Repeated
@@ -43,7 +43,7 @@ class Api(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the gate outside of everything, so that it sees every response."""
         inner = Repeats(super().build_middleware_stack())
-        bounded = Overload(inner, self.state.metrics, self.state.plane.settings)
+        bounded = Overload(inner, self.state.metrics, self.state.places)
         return Gate(bounded, self.state.metrics, self.hosts)
 
     def openapi(self) -> dict[str, Any]:
@@ -87,6 +87,7 @@ def create_app(
     app.hosts = frozenset(host.lower() for host in hosts)
     app.state.plane = plane
     app.state.metrics = Metrics()
+    app.state.places = places_of(plane.settings)
     problems.install(app)
     app.add_exception_handler(Repeated, replay)
     app.include_router(watch.router)

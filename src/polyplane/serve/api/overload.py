@@ -18,6 +18,8 @@ from polyplane.web import PROBLEM_TYPE
 
 PATIENCE_S: Final = 0.25
 """For how long a request waits for a place: what is left of a second is for being done."""
+TARGET_S: Final = 0.2
+"""What requests at work may take, before there are to be fewer at the same time."""
 EXEMPT: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 EXEMPT_BELOW: Final = "/health/"
 """What a monitor asks, the more so when there is too much to do."""
@@ -29,10 +31,17 @@ _PROBLEM: Final = {
     "detail": "More requests came at once than can be done; nothing was done of this one.",
     "fix": "Send it again after Retry-After.",
 }
-_HEADERS: Final = [
+PROBLEM_BODY: Final = orjson.dumps(_PROBLEM)
+HEADERS: Final = [
     (b"content-type", PROBLEM_TYPE.encode()),
     (b"retry-after", str(problems.RETRY_AFTER_S).encode()),
 ]
+
+
+def places_of(settings: Settings) -> Places:
+    """Places as the settings say."""
+    waiting = settings.api_waiting
+    return Places(settings.api_at_work, waiting, patience_s=PATIENCE_S, target_s=TARGET_S)
 
 
 class Overload:
@@ -41,13 +50,13 @@ class Overload:
     A place is for what takes work: it is left when the answer begins, and by what waits long.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, places: Places) -> None:
         self._app = app
         self._metrics = metrics
-        self._places = Places(settings.api_at_work, settings.api_waiting, PATIENCE_S)
+        self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_exempt(scope["path"]):
+        if scope["type"] != "http" or is_exempt(scope["path"]):
             await self._app(scope, receive, send)
             return
         place = await self._places.take()
@@ -62,7 +71,8 @@ class Overload:
             place.leave()
 
 
-def _is_exempt(path: str) -> bool:
+def is_exempt(path: str) -> bool:
+    """Whether a path is a monitor's."""
     return path in EXEMPT or path.startswith(EXEMPT_BELOW)
 
 
@@ -77,7 +87,7 @@ async def _refuse(scope: Scope, send: Send) -> None:
     body = orjson.dumps(problem)
     length = (b"content-length", str(len(body)).encode())
     start = {"type": "http.response.start", "status": Overloaded.status}
-    await send({**start, "headers": [*_HEADERS, length]})
+    await send({**start, "headers": [*HEADERS, length]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from polyplane.errors import Misconfigured
+from polyplane.serve.api.wire import wire_of
 
 CONNECTIONS_MAX: Final = 500
 BACKLOG: Final = 256
@@ -26,8 +27,11 @@ class Server(uvicorn.Server):
         """Believes X-Forwarded-For of `proxies` (addresses, comma-separated), and of nobody else:
         who may choose their address is locked out of nothing.
         """
+        state = getattr(app, "state", None)
+        is_bounded = hasattr(state, "places")
         config = uvicorn.Config(
             app,
+            http=wire_of(state.places, state.metrics) if state and is_bounded else "h11",
             lifespan="off",
             ws="none",
             proxy_headers=bool(proxies),
