@@ -111,7 +111,7 @@ class Client:
 
     def __init__(self, task: Task) -> None:
         parts = urlsplit(task.url)
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = parts.hostname or "", parts.port or 80
         self.request = (
             f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
             f"Authorization: Bearer {task.credential}\r\nContent-Type: application/json\r\n"

@@ -107,9 +107,7 @@ async def test_there_are_fewer_while_work_takes_too_long_and_somebody_waits() ->
     while places.limit < 8:  # all is fast again
         for it in [it for it in waiting if it.done()]:
             waiting.remove(it)
-            place = it.result()
-            assert place is not None
-            place.leave()
+            leave_place({"polyplane.place": it.result()})
         await asyncio.sleep(0)
         if not waiting:
             (await taken(places)).leave()

@@ -63,7 +63,7 @@ class Members:
             audited(tx, "organization.added", f"organization:{tenant}")
         if caller.user is not None:
             await self._forget(caller.user)
-        return Organization(*made)
+        return Organization(*tuple(made))
 
     async def organization(self, tenant: str) -> Organization:
         """One of them; NotFound when there is none."""
