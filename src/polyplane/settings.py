@@ -172,13 +172,13 @@ class Settings(BaseModel):
         description="Processes that share each limit while the cache is down.",
     )
     api_at_work: int = Field(
-        default=16,
+        default=32,
         ge=1,
         le=10_000,
         description="Requests the API works at, at the same time; fewer under pressure.",
     )
     api_waiting: int = Field(
-        default=32, ge=0, le=10_000, description="Requests that wait for a moment to be worked at."
+        default=96, ge=0, le=10_000, description="Requests that wait for a moment to be worked at."
     )
     sign_up: bool = Field(default=False, description="Whether anybody may make an account.")
     session_idle_s: int = Field(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
 PLACE: Final = "polyplane.place"
 """Where a request's scope has its place."""
-SHARE_MIN: Final = 4
-"""There are never fewer places than a fourth of them."""
+SHARE_MIN: Final = 8
+"""There are never fewer places than an eighth of them."""
+_LOOKS: Final = 2
+"""Patience comes in parts, so that one turn of the loop that takes long does not end all of it."""
 _SHRINK: Final = 0.8
 _SHRINK_EVERY_S: Final = 0.1
 
@@ -77,16 +78,18 @@ class Places:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
         try:
-            async with asyncio.timeout(self._patience_s):
-                await turn
-        except TimeoutError:
-            if not self._came(turn):
-                return None
+            for _ in range(_LOOKS):
+                await asyncio.wait([turn], timeout=self._patience_s / _LOOKS)
+                if turn.done():
+                    return self._place()
         except BaseException:
-            if self._came(turn):
+            if turn.done():
                 self._free()  # it was given to who has just gone away
+            else:
+                self._queue.remove(turn)
             raise
-        return self._place()
+        self._queue.remove(turn)
+        return None
 
     def _place(self) -> Place:
         since = self._clock()
@@ -104,18 +107,8 @@ class Places:
     def _free(self) -> None:
         self._taken -= 1
         while self._queue and self._taken < self.limit:
-            turn = self._queue.popleft()
-            if not turn.done():
-                self._taken += 1
-                turn.set_result(None)
-
-    def _came(self, turn: asyncio.Future[None]) -> bool:
-        """Whether a place was given to who does not wait any more; else it is given none."""
-        if turn.done() and not turn.cancelled():
-            return True
-        with suppress(ValueError):  # it was passed over already
-            self._queue.remove(turn)
-        return False
+            self._taken += 1
+            self._queue.popleft().set_result(None)
 
 
 class Place:
