@@ -30,6 +30,9 @@ from polyplane.model.projection import Projection
 from polyplane.model.secret import Secret, ciphertext_of
 from polyplane.model.table import Model
 from polyplane.plane import Plane
+from polyplane.security.fetching import Fetched as Fetched
+from polyplane.security.fetching import Fetcher as Fetcher
+from polyplane.security.fetching import Rules as Rules
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -267,7 +270,10 @@ async def _token(
     ] = None,
 ) -> TokenExchange:
     text = settled or sent
-    return TokenExchange(plane, response, Token.parse(text) if text else None)
+    try:
+        return TokenExchange(plane, response, Token.parse(text) if text else None)
+    except ValueError:  # of the form, and larger than there can be one
+        raise Refused("No write has this token.", field="settled") from None
 
 
 TokenHeader = Annotated[TokenExchange, Depends(_token)]
@@ -300,13 +306,17 @@ def _no_json(why: str) -> RequestValidationError:
 # Deadlines and problem documents.
 
 
-def within(timeout_s: float) -> Any:
-    """A dependency that gives a route another deadline: `dependencies=[within(600)]`."""
+def within(timeout_s: float | None) -> Any:
+    """A dependency that gives a route another deadline: `dependencies=[within(600)]`.
+
+    None is for streams that end when their reader leaves; they bound what they hold for it.
+    """
 
     async def postpone(request: Request) -> None:
         deadline: asyncio.Timeout | None = request.scope.get("polyplane.deadline")
         if deadline is not None:
-            deadline.reschedule(asyncio.get_running_loop().time() + timeout_s)
+            now = asyncio.get_running_loop().time()
+            deadline.reschedule(None if timeout_s is None else now + timeout_s)
 
     return Depends(postpone)
 

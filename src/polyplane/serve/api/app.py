@@ -17,6 +17,7 @@ from polyplane.ops.metrics import Metrics
 from polyplane.plane import Plane
 from polyplane.serve.api import api_keys, auth, blobs, operator, organizations, problems, watch
 from polyplane.serve.api.body import storable
+from polyplane.serve.api.front import Front
 from polyplane.serve.api.gate import Gate
 from polyplane.serve.api.permitted import declared_routes
 from polyplane.web import Problem, problem_responses
@@ -35,10 +36,12 @@ class Api(FastAPI):
     """FastAPI behind the gate, with problem documents in its schema."""
 
     hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the gate outside of everything, so that it sees every response."""
-        return Gate(super().build_middleware_stack(), self.state.metrics, self.hosts)
+        front = Front(super().build_middleware_stack(), self.origins)
+        return Gate(front, self.state.metrics, self.hosts)
 
     def openapi(self) -> dict[str, Any]:
         """The schema, with the problem document that every operation may end in."""
@@ -61,11 +64,16 @@ def _with_bodies(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def create_app(
-    plane: Plane, applications: Sequence[Application], *, hosts: Sequence[str] = ()
+    plane: Plane,
+    applications: Sequence[Application],
+    *,
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """The API of an open `plane`: its applications' routes, health, metrics, operator's routes.
 
-    With `hosts` it answers only requests that name one of them as their host.
+    With `hosts` it answers only requests that name one of them as their host; pages of other sites
+    may call it if their origin is one of `origins`.
     """
     app = Api(
         title="polyplane",
@@ -79,6 +87,7 @@ def create_app(
         responses=problem_responses(422, 500, 503),
     )
     app.hosts = frozenset(host.lower() for host in hosts)
+    app.origins = frozenset(origins)
     app.state.plane = plane
     app.state.metrics = Metrics()
     problems.install(app)

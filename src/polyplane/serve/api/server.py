@@ -12,11 +12,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from polyplane.errors import Misconfigured
+from polyplane.serve.api.connection import Connection
 
 CONNECTIONS_MAX: Final = 500
 BACKLOG: Final = 256
 KEEP_ALIVE_S: Final = 15
 DRAIN_TIMEOUT_S: Final = 10
+HEAD_MAX_BYTES: Final = 64 * 2**10
+"""What is read of a head at all: of less, but too much, `Front` says so."""
 
 
 class Server(uvicorn.Server):
@@ -29,7 +32,9 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             lifespan="off",
+            http=Connection,
             ws="none",
+            h11_max_incomplete_event_size=HEAD_MAX_BYTES,
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies,
             log_config=None,

@@ -17,6 +17,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from polyplane.errors import PolyplaneError
+from polyplane.security.redaction import Redactor
 
 INTERRUPTED: Final = 130
 
@@ -95,7 +96,8 @@ class Report:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, PolyplaneError):
-            self._fail(error.exit_code, type(error).__name__, error.message, error.fix)
+            message = Redactor().text(error.message)  # it may quote what an engine said
+            self._fail(error.exit_code, type(error).__name__, message, error.fix)
         elif isinstance(error, KeyboardInterrupt):
             line = "Interrupted; nothing was left running."
             self._fail(INTERRUPTED, "Interrupted", line, self.if_interrupted)
