@@ -15,12 +15,29 @@ from tests.front.serving import Served
 PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
 CALL_TIMEOUT_S: Final = 40.0
 SHOWN_MAX: Final = 200
+REJECTED: Final = [
+    "400",
+    "401",
+    "403",
+    "404",
+    "405",
+    "409",
+    "413",
+    "414",
+    "415",
+    "422",
+    "429",
+    "431",
+]
+"""What a wrong request may end in: too large ones, too."""
 OF_A_KIND_MAX: Final = 2
 EXPECTED: Final = ["2xx", "401", "403", "404", "409", "410", "412", "416", "422", "429"]
 """What a right request may end in: 422, too, where what it names is not there, or is too weak."""
 LEAVING: Final = r"^/api/v1/auth/(sign-out|sessions|password)"
 PEOPLES: Final = r"^/api/v1/(auth/(me|api-keys)|organizations)"
 OPERATORS: Final = r"^/api/v1/(ops|blobs)"
+SHADOWED: Final = r"/(blobs/(collect|urls)|learnings/search)$"
+"""Also what a sibling takes for an id that is none: other methods answer 422 or 404, not 405."""
 ANYBODYS: Final = r"^(/healthz|/readyz|/metrics|/api/v1/auth/sign-(in|up))"
 
 
@@ -131,8 +148,22 @@ def _config(served: Served, examples: int, phases: Sequence[str], steps: int) ->
             **{name: {"enabled": name in phases} for name in PHASES},
             "stateful": {"enabled": "stateful" in phases, "max-steps": steps},
         },
-        "checks": {"positive_data_acceptance": {"expected-statuses": EXPECTED}},
+        "checks": {
+            "positive_data_acceptance": {"expected-statuses": EXPECTED},
+            "negative_data_rejection": {"expected-statuses": REJECTED},
+        },
         "operations": [
-            {"include-path-regex": pattern, "headers": given} for pattern, given in headers if given
+            *(
+                {"include-path-regex": pattern, "headers": given}
+                for pattern, given in headers
+                if given
+            ),
+            {
+                "include-path-regex": SHADOWED,
+                "checks": {
+                    "unsupported_method": {"enabled": False},
+                    "allow_header_conformance": {"enabled": False},
+                },
+            },
         ],
     }

@@ -50,17 +50,18 @@ class Api(FastAPI):
         if "Problem" not in known:
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             known |= {**problem.pop("$defs", {}), "Problem": problem}
-            for operation in _with_bodies(schema):
-                operation["responses"] = {
-                    **{str(k): v for k, v in problem_responses(400, 413, 415).items()},
-                    **operation["responses"],
-                }
+            for methods in schema["paths"].values():
+                for method, operation in methods.items():
+                    ended = problem_responses(*_of_all(method, operation))
+                    told = {str(status): it for status, it in ended.items()}
+                    operation["responses"] = {**told, **operation["responses"]}
         return schema
 
 
-def _with_bodies(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    operations = [o for path in schema["paths"].values() for o in path.values()]
-    return [operation for operation in operations if "requestBody" in operation]
+def _of_all(method: str, operation: dict[str, Any]) -> tuple[int, ...]:
+    """What every operation of its kind may end in before it is looked at: see `Front`."""
+    bodies = (400, 413, 415) if "requestBody" in operation else ()
+    return (*bodies, 414, 431) if method == "get" else (*bodies, 403, 414, 431)
 
 
 def create_app(
