@@ -287,6 +287,6 @@ def made(found: Web, count: int, seed: int) -> list[str]:
     every = [*other_schemes(port), *dressed("127.0.0.1", port, dice), *dressed("[::1]", port, dice)]
     urls = [*every, *plain[: count // 2]]
     leading = led(found, dice, inner)
-    while len(urls) < count:
+    while len(urls := list(dict.fromkeys(urls))) < count:
         urls += [inner(), *islice(leading, 4)]
     return urls[:count]

@@ -9,12 +9,15 @@ import asyncio
 import logging
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import structlog
+import typer
 
 from polyplane.errors import Unavailable
+from polyplane.security.redaction import Redactor
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.report import Report
 from polyplane.settings import Settings
@@ -32,7 +35,7 @@ def every(settings: Settings) -> list[str]:
     return [*clear, *logs.known_secrets(settings), *TOKENS]
 
 
-def talk(settings: Settings) -> None:
+def talk(settings: Settings, redactor: Redactor) -> None:
     """Our own logs, those of libraries, warnings, errors of the command line."""
     ours, theirs = structlog.get_logger("polyplane.talk"), logging.getLogger("some.driver")
     for secret in every(settings):
@@ -50,12 +53,9 @@ def talk(settings: Settings) -> None:
         except RuntimeError:
             theirs.exception("driver")
             ours.exception("ours")
-        with Report("talk", False) as report:
-            report.exit_code = 0
-            try:
-                raise Unavailable(f"{secret} does not answer.")
-            except Unavailable as error:
-                report._fail(0, "unavailable", error.message, "")
+        with suppress(typer.Exit), Report("talk", False) as report:
+            report.redactor = redactor
+            raise Unavailable(f"{secret} does not answer.", fix=f"Try {secret}")
     ours.warning("fields", **dict.fromkeys(("password", "api_key", "token", "cookie"), "short"))
 
 
@@ -69,9 +69,9 @@ async def unheard(secret: str) -> None:
 def main() -> None:
     """Talk, then die of an error that nobody caught."""
     settings = Settings.load(home=Path(sys.argv[1]))
-    logs.configure(logging.INFO, settings)
+    redactor = logs.configure(logging.INFO, settings)
     print(settings, repr(settings), settings.model_dump(), settings.model_dump_json())
-    talk(settings)
+    talk(settings, redactor)
     secrets: list[Any] = every(settings)
     asyncio.run(unheard(secrets[0]))
     raise RuntimeError(" ".join(secrets))

@@ -17,8 +17,8 @@ from tests.front.planted import DECLARED
 from tests.front.serving import inhabited
 
 SEED: Final = 7
-SAMPLE: Final = r"^/api/v1/(auth/api-keys|laboratory/materials|blobs$|ops/audit$|organizations$)"
-PAYLOADS: Final = 300
+SAMPLE: Final = r"^/api/v1/(laboratory/materials|organizations|auth/api-keys|blobs$)"
+PAYLOADS: Final = 130
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ async def test_the_api_is_as_it_is_documented(plane_of: PlaneOf) -> None:
             explore,
             served,
             seed=SEED,
-            examples=2,
+            examples=4,
             phases=("examples", "fuzzing", "stateful"),
-            only=SAMPLE,
             steps=3,
+            only=SAMPLE,
         )
     assert sum(found.requests.values()) > 20
     assert (found.failed, found.errors, found.server_errors) == ([], [], 0)

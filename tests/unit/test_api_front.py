@@ -60,19 +60,25 @@ def app_of(home: Path, **given: Any) -> FastAPI:
     return app
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> FastAPI:
-    """It, on a home of its own."""
-    return app_of(tmp_path)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home for all of them: none changes anything."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def app(home: Path) -> FastAPI:
+    """The API over it."""
+    return app_of(home)
 
 
 @pytest.fixture
-def api(app: FastAPI, tmp_path: Path) -> httpx.AsyncClient:
+def api(app: FastAPI, home: Path) -> httpx.AsyncClient:
     """A client of it, as the operator."""
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app),
         base_url=f"{OURS}/api/v1/notes",
-        headers={"Authorization": f"Bearer {ops_token(tmp_path)}"},
+        headers={"Authorization": f"Bearer {ops_token(home)}"},
     )
 
 

@@ -34,7 +34,8 @@ _FORMS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (
         re.compile(
             r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key|api-key)"
-            r"(\\?[\"']?[\s:=,]+b?\\?[\"']?)(?!\[redacted)[^\r\n\"']+"
+            r"(\\?[\"']?\s*[:=]\s*b?\\?[\"']?|\\?[\"']\s*,\s*b?\\?[\"'])"
+            r"(?!\[redacted)[^\r\n\"']+"
         ),
         rf"\1\2{MASK}",
     ),

@@ -47,7 +47,7 @@ def adopt(
     """
     with Report("adopt", as_json) as report:
         settings = settings_of(url, home)
-        logs.configure(settings=settings)
+        report.redactor = logs.configure(settings=settings)
 
         def tell(line: str) -> None:
             report.show(Text(line, "dim"))

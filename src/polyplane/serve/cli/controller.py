@@ -40,7 +40,7 @@ def controller(
         program: Program = ctx.obj
         settings = Settings.load(home=home, nats_url=nats_url)
         url = settings.url("nats_url") or _url_of_the_home(settings)
-        logs.configure(settings=settings)
+        report.redactor = logs.configure(settings=settings)
         report.show(f"Controller {identity} waits for work orders; Ctrl-C stops it.")
         run = load(program.controller)
         work = run(

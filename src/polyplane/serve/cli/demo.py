@@ -29,7 +29,7 @@ def demo(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     with Report("demo", as_json) as report:
         program: Program = ctx.obj
         settings = Settings.load(home=home)
-        logs.configure(settings=settings)
+        report.redactor = logs.configure(settings=settings)
         with _plane_up(report, settings) as wait_for:
             # A second of imports, while the engines start.
             run_demo, render = load(f"{program.demo}:run_demo"), load(f"{program.demo}:render")

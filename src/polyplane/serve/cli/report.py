@@ -48,6 +48,7 @@ class Report:
         self.data: dict[str, Any] = {}
         self.next = ""
         self.if_interrupted = ""
+        self.redactor = Redactor()  # an error may quote what an engine said
         self._started = perf_counter()
         self._is_told = False
 
@@ -96,8 +97,8 @@ class Report:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, PolyplaneError):
-            message = Redactor().text(error.message)  # it may quote what an engine said
-            self._fail(error.exit_code, type(error).__name__, message, error.fix)
+            message, fix = map(self.redactor.text, (error.message, error.fix))
+            self._fail(error.exit_code, type(error).__name__, message, fix)
         elif isinstance(error, KeyboardInterrupt):
             line = "Interrupted; nothing was left running."
             self._fail(INTERRUPTED, "Interrupted", line, self.if_interrupted)

@@ -20,7 +20,6 @@ from rich.text import Text
 from polyplane.access.first import check_first, make_first
 from polyplane.embedded import Engines
 from polyplane.plane import Plane
-from polyplane.security.redaction import Redactor
 from polyplane.serve.api.app import create_app
 from polyplane.serve.api.server import BACKLOG, Server, bind
 from polyplane.serve.cli import logs
@@ -56,21 +55,16 @@ def up(
     with Report("up", as_json) as report:
         settings = Settings.load(home=home, api_port=port)
         check_address(settings)
-        redactor = logs.configure(logging.INFO, settings)
-        uvloop.run(
-            _Run(report, ctx.obj, settings, redactor).until_stopped(port is None, with_stdin)
-        )
+        report.redactor = logs.configure(logging.INFO, settings)
+        uvloop.run(_Run(report, ctx.obj, settings).until_stopped(port is None, with_stdin))
         report.show("Stopped.")
 
 
 class _Run:
     """One run of `up`. A signal gives up what is being opened, or ends what is being served."""
 
-    def __init__(
-        self, report: Report, program: Program, settings: Settings, redactor: Redactor
-    ) -> None:
+    def __init__(self, report: Report, program: Program, settings: Settings) -> None:
         self._report = report
-        self._redactor = redactor
         self._program = program
         self._settings = settings
         self._opening: asyncio.Task[None] | None = None
@@ -90,7 +84,7 @@ class _Run:
                     await plane.open(lambda line: self._report.show(Text(line, "dim")))
                     stack.push_async_callback(plane.close)
                     url = _url(at.getsockname())
-                    self._redactor.learn(logs.known_secrets(self._settings))
+                    self._report.redactor.learn(logs.known_secrets(self._settings))
                     await self._make_first(plane)
                     await check_people(self._settings, plane.identity.people)
                     (await self._held_home(plane, stack)).publish_owner(url)
