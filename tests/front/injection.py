@@ -13,7 +13,7 @@ from polyplane.serve.token import ops_token
 from tests.attack.ground import ground
 from tests.front.injecting import Injected, Injector
 from tests.front.payloads import payloads
-from tests.front.planted import plant, seen, uproot
+from tests.front.planted import plant, seen, settled, uproot
 from tests.front.serving import PASSWORD
 from tests.front.verbs import call, limited
 
@@ -30,6 +30,7 @@ async def inject(plane: pp.Plane, count: int, seed: int) -> Injected:
     async with AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http:
         made = await ground(plane, http)
         await plant(made)
+        await settled(made)
         credentials = {
             "closed": {"Authorization": f"Bearer {ops_token(plane.settings.home)}"},
             "people": await _person(plane, http),

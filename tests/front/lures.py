@@ -82,6 +82,8 @@ class Web:
     """Path -> all that the public one sends."""
     asked: list[str] = field(default_factory=list)
     """The heads of requests to the public one."""
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    """What `/held` waits for before it answers."""
     names: dict[str, list[list[str]]] = field(default_factory=dict)
     """What a name means at the first time it is asked for, at the second ...; then the last."""
 
@@ -114,6 +116,8 @@ async def web() -> AsyncIterator[Web]:
             head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode("latin-1")
             found.asked.append(head)
             path = head.split(" ")[1]
+            if path == "/held":
+                await found.held.wait()
             if path in found.leads:
                 sent = f"HTTP/1.1 302 Found\r\nLocation: {found.leads[path]}\r\n\r\n".encode()
             else:

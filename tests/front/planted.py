@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 
 import polyplane as pp
 from tests.attack.ground import DECLARED as ATTACKED
-from tests.attack.ground import Ground
+from tests.attack.ground import LABORATORY, WITHIN_S, Ground
 from tests.flow.deeds import DIMENSIONS, Deed, DeedSearch
-from tests.flow.things import by_hand
+from tests.flow.things import becomes, by_hand
 from tests.front.payloads import CANARY, FILE
 
 SAID: Final = "nobody touches this 4711"
@@ -62,6 +62,21 @@ async def plant(made: Ground) -> None:
     Path(FILE).unlink(missing_ok=True)
 
 
+async def settled(made: Ground) -> None:
+    """Wait until all that the other tenant has sent is where it is read."""
+    experiment = made.theirs.ids["experiment_id"]
+
+    async def shown() -> bool:
+        read = [f"/experiments/{experiment}/{it}/latest" for it in ("telemetry", "metrics")]
+        answers = [
+            await made.http.get(f"{LABORATORY}{path}", headers=made.theirs.headers) for path in read
+        ]
+        return all(answer.is_success and answer.json()["metrics"] for answer in answers)
+
+    await becomes(shown, True, within_s=WITHIN_S)
+    await made.plane.caught_up()
+
+
 async def uproot(made: Ground) -> None:
     """Take out of shared servers what is not in our namespace."""
     async with Redis.from_url(made.plane.opened.urls["valkey"]) as client:
@@ -84,7 +99,9 @@ async def seen(made: Ground) -> dict[str, Any]:
         found["canary key"] = await client.get(CANARY)
         names = [name async for name in client.scan_iter("*", count=1_000)]
         ours = plane.namespace.encode()
-        found["others' keys"] = sorted(name for name in names if not name.startswith(ours))
+        others = [name for name in names if not name.startswith(ours)]
+        # Those that end by themselves are of tests before this one.
+        found["others' keys"] = sorted([it for it in others if await client.ttl(it) == -1])
     connection = await nats.connect(plane.opened.urls["nats"])
     try:
         streams = await connection.jetstream().streams_info()
@@ -105,4 +122,4 @@ def blob_of(made: Ground) -> Any:
     return made.theirs.blob
 
 
-__all__ = ["DECLARED", "DeedSaid", "DeedSearch", "plant", "seen", "uproot"]
+__all__ = ["DECLARED", "DeedSaid", "DeedSearch", "plant", "seen", "settled", "uproot"]

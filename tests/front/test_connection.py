@@ -51,15 +51,16 @@ async def test_a_head_that_does_not_end_is_cut(
         with suppress(ConnectionResetError):  # which is how it is cut
             assert await asyncio.wait_for(reader.read(), WITHIN_S) == b""
         writer.close()
+        monkeypatch.undo()
         async with httpx.AsyncClient(trust_env=False) as http:
             assert (await http.get(f"http://127.0.0.1:{port}/")).status_code == 200
 
 
 async def test_a_request_that_is_at_work_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut, done = 0.2, asyncio.Event()
+    cut, done = 1.0, asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-        asyncio.get_running_loop().call_later(5 * cut, done.set)
+        asyncio.get_running_loop().call_later(1.5 * cut, done.set)
         await done.wait()
         await who(scope, receive, send)
 

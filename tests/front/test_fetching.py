@@ -107,7 +107,8 @@ async def test_who_says_nothing_is_waited_for_so_long(found: Web) -> None:
     with pytest.raises(Unavailable):
         await fetcher(found).fetch(f"http://{PUBLIC}/silent")
     with pytest.raises(Unavailable, match="did not answer within"):
-        await fetcher(found, timeout_s=0.001).fetch(f"http://{PUBLIC}/")
+        await fetcher(found, timeout_s=0.3).fetch(f"http://{PUBLIC}/held")
+    found.held.set()
 
 
 @pytest.mark.parametrize("text", ["1.1.1.1", "8.8.8.8", PUBLIC, "2606:4700:4700::1111"])

@@ -17,7 +17,7 @@ from tests.front.planted import DECLARED
 from tests.front.serving import inhabited
 
 SEED: Final = 7
-SAMPLE: Final = r"^/api/v1/(laboratory/materials|organizations|auth/api-keys|blobs$)"
+SAMPLE: Final = r"^/api/v1/(laboratory/materials|organizations)$"
 PAYLOADS: Final = 130
 
 
@@ -36,9 +36,8 @@ async def test_the_api_is_as_it_is_documented(plane_of: PlaneOf) -> None:
             explore,
             served,
             seed=SEED,
-            examples=4,
-            phases=("examples", "fuzzing", "stateful"),
-            steps=3,
+            examples=3,
+            phases=("examples", "fuzzing"),
             only=SAMPLE,
         )
     assert sum(found.requests.values()) > 20
