@@ -247,7 +247,7 @@ def led(found: Web, dice: Random, inner: Callable[[], str]) -> Iterator[str]:
         number += 1
         name = f"n{number}-{dice.randrange(1 << 30):x}.example.net"
         local = f"127.0.0.{dice.randrange(1, 255)}"
-        answers = dice.choice(
+        answers: list[list[str]] = dice.choice(
             [
                 [["127.0.0.1"]],
                 [[local], [PUBLIC]],
