@@ -12,10 +12,10 @@ import re
 from typing import Final, cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from polyplane.edge.places import Places
 from polyplane.ops.metrics import Metrics
+from polyplane.serve.api.connection import Connection
 from polyplane.serve.api.overload import HEADERS, PROBLEM_BODY, is_exempt
 
 _START: Final = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) (/[!-~]*) HTTP/1\.1\r\n")
@@ -41,7 +41,7 @@ def is_whole(received: bytes) -> bool:
     return len(received) == end + 4 + (int(lengths[0]) if lengths else 0)
 
 
-class Wire(H11Protocol):
+class Wire(Connection):
     """HTTP/1.1 that answers whole requests unread when there is no place for them."""
 
     places: Places
@@ -51,6 +51,7 @@ class Wire(H11Protocol):
         """Some of a request, or all of it, has come."""
         if not self.places.expect() and self._is_between() and is_whole(data):
             self._unset_keepalive_if_required()
+            self._stop_head()
             self.metrics.refuse()
             self.transport.write(_REFUSAL)
             self.timeout_keep_alive_task = self.loop.call_later(
