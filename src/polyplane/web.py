@@ -24,8 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from polyplane.access.door import Admitted
 from polyplane.edge.limits import count_caller
 from polyplane.edge.places import leave_place
-from polyplane.edge.repeats import repeatable as repeatable
-from polyplane.edge.repeats import with_repeat
+from polyplane.edge.repeats import repeatable as repeatable, with_repeat
 from polyplane.edge.routes import limited as limited
 from polyplane.errors import Forbidden, PreconditionFailed, Refused
 from polyplane.model.caller import Caller as CallerModel
@@ -35,9 +34,7 @@ from polyplane.model.projection import Projection
 from polyplane.model.secret import Secret, ciphertext_of
 from polyplane.model.table import Model
 from polyplane.plane import Plane
-from polyplane.security.fetching import Fetched as Fetched
-from polyplane.security.fetching import Fetcher as Fetcher
-from polyplane.security.fetching import Rules as Rules
+from polyplane.security.fetching import Fetched as Fetched, Fetcher as Fetcher, Rules as Rules
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)

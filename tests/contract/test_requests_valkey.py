@@ -20,8 +20,7 @@ from polyplane.errors import Misconfigured
 from polyplane.model.requests import Kept, Wanted
 from polyplane.model.scope import Scope
 from polyplane.runtime.loads import Loads
-from polyplane.runtime.requests import RequestCache
-from polyplane.runtime.requests import Requests as Shared
+from polyplane.runtime.requests import RequestCache, Requests as Shared
 from polyplane.stores.cache import following
 from polyplane.stores.cache.names import CHAIN, MARK, record
 from polyplane.stores.cache.requests import LEASE_MS, Requests

@@ -12,8 +12,7 @@ from polyplane.stores.series import clickhouse
 from polyplane.testing.readings import Reading
 from polyplane.testing.samples import ALL
 from tests.contract.clickhouse_http import PASSWORD, ClickHouseHttp
-from tests.contract.test_series_chdb import TestChdb as Contract
-from tests.contract.test_series_chdb import raw
+from tests.contract.test_series_chdb import TestChdb as Contract, raw
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,7 @@ from polyplane.errors import PolyplaneError, Refused
 from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
 from polyplane.stores.protocol import SeriesStore
-from polyplane.stores.series import clickhouse
-from polyplane.stores.series import clickhouse_ddl as ddl
-from polyplane.stores.series import clickhouse_queries as queries
+from polyplane.stores.series import clickhouse, clickhouse_ddl as ddl, clickhouse_queries as queries
 from polyplane.stores.series.clickhouse import ClickHouseSeries
 from polyplane.stores.series.clickhouse_lane import Lane
 from polyplane.testing.readings import Reading

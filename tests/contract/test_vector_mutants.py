@@ -17,8 +17,8 @@ from polyplane.stores.vector.lance import LanceStore
 from polyplane.stores.vector.qdrant import QdrantStore
 from polyplane.testing.samples import NOTES
 from polyplane.testing.vector import VectorStoreContract
-from tests.contract.test_vector_lance import TestLance
 from tests.contract.test_vector_lance import (
+    TestLance,
     test_the_barrier_brings_files_to_the_disk as barrier_is_kept,
 )
 from tests.contract.test_vector_qdrant import TestQdrantInMemory

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,13 +23,11 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg
 import pytest
-from psycopg.pq import PGconn, Ping
 
 from polyplane import embedded
-from polyplane.embedded import Engines, keeper, running
+from polyplane.embedded import Engines, running
 from polyplane.embedded.account import Account, let_pass
 from polyplane.errors import EngineFailed
-from polyplane.truth.database import Database
 from tests.flow.embedded_s3 import client_of
 
 SOURCE = str(Path(embedded.__file__).parents[2])
@@ -228,69 +226,6 @@ async def test_a_server_that_dies_is_restarted_and_health_says_so(home: Path) ->
     finally:
         await engines.stop()
     assert {health.state for health in engines.health().values()} == {"stopped"}
-
-
-async def test_a_server_that_recovers_is_waited_for_and_can_be_stopped(home: Path) -> None:
-    """One backend of PostgreSQL killed makes all of it recover; it takes nobody meanwhile."""
-    engines = Engines(home, wanted=["postgres"])
-    await engines.start()
-    pid = engines.health()["postgres"].pid
-    url = engines.urls["postgres"]
-    database = Database(url)
-    await database.ping()
-    kill_backend(pid)
-    await until(lambda: PGconn.ping(url.encode()) == Ping.REJECT)
-    await database.awake(30)
-    await database.close()
-    connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
-    kill_backend(pid)
-    await connection.close()
-    began = time.monotonic()
-    await engines.stop()  # in the midst of it, where PostgreSQL 18 may hang
-    assert time.monotonic() - began < 20
-    await engines.start()
-    assert engines.health()["postgres"].state == "up"
-    await engines.stop()
-
-
-async def test_a_server_whose_recovery_dies_is_started_anew(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As when its disk fails for a moment; PostgreSQL 18 then stays up and takes nobody."""
-    monkeypatch.setattr(keeper, "WATCH_PERIOD_S", 0.5)
-    engines = Engines(home, wanted=["postgres"])
-    await engines.start()
-    pid, url = engines.health()["postgres"].pid, engines.urls["postgres"]
-    connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
-    some = "SELECT n, repeat('x', 200) FROM generate_series(1, 300000) n"  # to recover
-    await connection.execute(f"CREATE TABLE rows AS {some}".encode())
-    kill_backend(pid)
-    await connection.close()
-    abort_recovery(pid)
-    await until(lambda: engines.health()["postgres"].restarts == 1, 60)
-    assert "recover" in (engines.health()["postgres"].last_error or "")
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        cursor = await connection.execute("SELECT count(*) FROM rows")
-        assert await cursor.fetchone() == (300_000,)
-    await engines.stop()
-
-
-def abort_recovery(pid: int | None) -> None:
-    """Abort the process that recovers, as soon as there is one; it lives for a second at most."""
-    until_s = time.monotonic() + 20
-    while time.monotonic() < until_s:
-        with suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(pid).children():
-                if "startup" in "".join(process.cmdline()):
-                    process.send_signal(signal.SIGABRT)
-                    return
-    raise AssertionError("nothing recovered it")
-
-
-def kill_backend(pid: int | None) -> None:
-    """kill -9 of a process of PostgreSQL that serves a client, which there is."""
-    served = [p for p in psutil.Process(pid).children() if "polyplane" in "".join(p.cmdline())]
-    served[0].kill()
 
 
 async def test_ports_are_kept_and_a_stolen_one_is_replaced(home: Path) -> None:

@@ -10,8 +10,7 @@ import nats
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import polyplane as pp
 from polyplane.errors import FeedDown, StoreDown

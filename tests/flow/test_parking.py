@@ -12,8 +12,7 @@ import pytest
 
 import polyplane as pp
 from polyplane.errors import NotFound, PolyplaneError, Refused, StoreDown
-from polyplane.flow import parking as parking_module
-from polyplane.flow import projector as projector_module
+from polyplane.flow import parking as parking_module, projector as projector_module
 from polyplane.flow.deriving import VectorDeriver
 from polyplane.flow.projector import Projector, Target
 from polyplane.flow.sifting import BLAMED_MAX, FAILURES_MAX, derive, sift

@@ -13,8 +13,7 @@ import pytest
 
 import polyplane as pp
 from polyplane.errors import StoreDown
-from polyplane.flow import backfill as backfill_module
-from polyplane.flow import projector as projector_module
+from polyplane.flow import backfill as backfill_module, projector as projector_module
 from polyplane.flow.backfill import backfill
 from polyplane.flow.projector import Projector, Target
 from polyplane.truth.scan import all_rows

@@ -10,8 +10,7 @@ import nats
 from redis.asyncio import Redis
 
 import polyplane as pp
-from tests.attack.ground import DECLARED as ATTACKED
-from tests.attack.ground import LABORATORY, WITHIN_S, Ground
+from tests.attack.ground import DECLARED as ATTACKED, LABORATORY, WITHIN_S, Ground
 from tests.flow.deeds import DIMENSIONS, Deed, DeedSearch
 from tests.flow.things import becomes, by_hand
 from tests.front.payloads import CANARY, FILE

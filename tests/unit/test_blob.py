@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from hashlib import md5
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from polyplane.errors import OutOfRange, TooLarge
 from polyplane.model.blob import (

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from polyplane.errors import Conflict, Refused
 from polyplane.model.collection import Collection
 from polyplane.model.drift import Part
 from polyplane.model.items import Stamp
-from polyplane.reconcile import bookmark as bookmark_module
-from polyplane.reconcile import sums as sums_module
+from polyplane.reconcile import bookmark as bookmark_module, sums as sums_module
 from polyplane.reconcile.bookmark import Bookmark
 from polyplane.reconcile.prove import prove
 from polyplane.reconcile.sums import SEGMENT, Sums, lines_of

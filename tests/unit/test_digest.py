@@ -11,8 +11,7 @@ from uuid import UUID
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from polyplane.model.digest import DIGEST_HEX, canonical, digest
 

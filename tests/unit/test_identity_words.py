@@ -6,8 +6,7 @@ from itertools import pairwise
 
 import pytest
 from argon2 import PasswordHasher
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from polyplane.access import hashing
 from polyplane.access.door import _chosen

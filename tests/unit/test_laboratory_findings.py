@@ -10,8 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from polyplane.domains.laboratory.compression import learned
 from polyplane.domains.laboratory.demo import QUESTIONS

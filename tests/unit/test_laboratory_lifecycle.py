@@ -8,8 +8,7 @@ from functools import reduce
 from typing import get_args
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from polyplane.domains.laboratory.lifecycle import (
     ATTEMPTS_MAX,

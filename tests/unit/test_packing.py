@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from polyplane.feed.protocol import Outgoing, Subjects, token
 from polyplane.flow.packing import (

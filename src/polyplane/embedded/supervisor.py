@@ -14,8 +14,7 @@ from polyplane.embedded.nats import Nats, admits
 from polyplane.embedded.postgres import Postgres
 from polyplane.embedded.process import sweep
 from polyplane.embedded.seaweedfs import Seaweedfs
-from polyplane.embedded.senders import NAME as SENDERS_FILE
-from polyplane.embedded.senders import admit, admitted
+from polyplane.embedded.senders import NAME as SENDERS_FILE, admit, admitted
 from polyplane.embedded.valkey import Valkey
 from polyplane.errors import EngineFailed, Misconfigured
 from polyplane.security.feed_rights import Rights

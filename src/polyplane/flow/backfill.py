@@ -12,8 +12,7 @@ from polyplane.feed.protocol import Feed, Subjects
 from polyplane.flow.deriving import Derived
 from polyplane.flow.parking import Parking
 from polyplane.flow.projector import Target
-from polyplane.flow.sifting import derive as carefully
-from polyplane.flow.sifting import put
+from polyplane.flow.sifting import derive as carefully, put
 from polyplane.flow.sweeping import sweep
 from polyplane.garbage import seldom_collected
 from polyplane.model.position import Position

@@ -35,6 +35,7 @@ from polyplane.model.drift import Far
 from polyplane.model.projection import Projection, Vectors
 from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.declared import Declared
+from polyplane.runtime.embedders import OFFLINE_EMBEDDER, embedder_url, open_embedder_at
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.identity import identity_of
@@ -52,7 +53,6 @@ from polyplane.security.volume import disk_is_encrypted
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, engine_of, open_store
 from polyplane.stores.object_protocol import ObjectStore
-from polyplane.stores.protocol import Embedder
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
 
@@ -61,7 +61,6 @@ _log = structlog.get_logger(__name__)
 RESTARTED_S: Final = 20.0
 """How long to try again when an engine of ours dies meanwhile: it is restarted."""
 _AGAIN_S: Final = 0.5
-OFFLINE_EMBEDDER: Final = "wordllama://"
 EMBEDDED_S3: Final = "http://127.0.0.1"
 """Of the scheme that the embedded server will have; where it is, it says when it runs."""
 ENGINE_SETTINGS: Final = {
@@ -224,7 +223,7 @@ async def _open_on(
     if moves and not is_worker:
         await _inspect(stores, damage)
     generations = Generations(
-        declared, stores, journal, partial(_open_embedder_at, settings=settings)
+        declared, stores, journal, partial(open_embedder_at, settings=settings)
     )
     stack.push_async_callback(generations.close)
     identity = identity_of(declared, settings, truth.app, stores, lambda: opened.epoch)
@@ -327,8 +326,8 @@ async def _open_stores(
         stores.vector = await open_store("vector", url, **({"api_key": key} if key else {}))
         stack.push_async_callback(stores.vector.close)
     if "embedder" in needed:
-        stores.embedder_url = _embedder_url(settings)
-        stores.embedder = await _open_embedder_at(stores.embedder_url, settings)
+        stores.embedder_url = embedder_url(settings)
+        stores.embedder = await open_embedder_at(stores.embedder_url, settings)
         stack.push_async_callback(stores.embedder.close)
     if url := needed.get("series"):
         # In process there is one folder for all planes: each has its own database in it.
@@ -360,23 +359,6 @@ async def _open_objects(settings: Settings, url: str, owner_url: str) -> ObjectS
         folder=folder if is_ours else None,
     )
     return store
-
-
-def _embedder_url(settings: Settings) -> str:
-    """Where texts are embedded, and by which model; it holds no secret."""
-    url = settings.url("embedder_url")
-    if url is None:
-        return OFFLINE_EMBEDDER
-    options = f"model={settings.embedder_model}&dimensions={settings.embedder_dimensions}"
-    return f"{url}{'&' if '?' in url else '?'}{options}"
-
-
-async def _open_embedder_at(url: str, settings: Settings) -> Embedder:
-    options = {}
-    if url != OFFLINE_EMBEDDER:
-        options = {"api_key": settings.url("embedder_api_key") or ""}
-    embedder: Embedder = await open_store("embedder", url, **options)
-    return embedder
 
 
 def cast_dimensions(projection: type[Projection[Any]]) -> int | None:

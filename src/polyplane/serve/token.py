@@ -7,8 +7,7 @@ from typing import Final
 
 from polyplane.access.door import OPERATOR
 from polyplane.model.caller import Caller
-from polyplane.security.secret_file import OPS_TOKEN as NAME
-from polyplane.security.secret_file import secret_in
+from polyplane.security.secret_file import OPS_TOKEN as NAME, secret_in
 
 __all__ = ["NAME", "OPERATOR", "OPERATOR_HERE", "ops_token"]
 

@@ -15,8 +15,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Origin as Page
-from websockets.typing import Subprotocol
+from websockets.typing import Origin as Page, Subprotocol
 
 import polyplane as pp
 from polyplane.access.attempts import Origin

@@ -13,8 +13,7 @@ from time import time
 from typing import Any, Final
 
 from redis.asyncio import Connection
-from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import NoPermissionError
+from redis.exceptions import ConnectionError as ConnectionLost, NoPermissionError
 
 from polyplane.errors import PolyplaneError, StoreDown
 from polyplane.stores.cache.server import Server, in_our_words

@@ -13,11 +13,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ConnectionError as ConnectionLost,
     NoPermissionError,
     RedisError,
-)
-from redis.exceptions import (
-    ConnectionError as ConnectionLost,
 )
 
 from polyplane.errors import Misconfigured, StoreDown

@@ -31,8 +31,7 @@ from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
 from polyplane.stores import disk
 from polyplane.stores.protocol import Count, HeldBatch
-from polyplane.stores.series import clickhouse_ddl as ddl
-from polyplane.stores.series import clickhouse_queries as queries
+from polyplane.stores.series import clickhouse_ddl as ddl, clickhouse_queries as queries
 from polyplane.stores.series.clickhouse_custody import Custody, set_torn_aside
 from polyplane.stores.series.clickhouse_lane import RESULT_ROWS_MAX, Lane
 from polyplane.stores.series.clickhouse_queries import Query
