@@ -394,8 +394,5 @@ _TITLES: Final = {
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route passes as `responses=` for the problems it can end in."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": _TITLES[status], "content": {PROBLEM_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
+    content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {it: {"description": _TITLES[it], "content": content} for it in statuses}

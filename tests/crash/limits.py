@@ -120,13 +120,7 @@ async def run(
             if it.process is not None and it.process.returncode is None:
                 await it.kill()
     took_s = monotonic() - began
-    async with asyncio.timeout(READY_S):
-        while True:
-            try:
-                await look()
-                break
-            except RedisError:  # it was killed a moment ago
-                await asyncio.sleep(0.1)
+    await _answered(look)
     await raw.aclose()
     passed = [_passed(folder, client) for client in range(CLIENTS)]
     # A server that lost its last second gives that again.
@@ -153,6 +147,17 @@ async def run(
         "most": {name: round(it) for name, it in most.items()},
         "wrong": wrong,
     }
+
+
+async def _answered(look: Callable[[], Awaitable[None]]) -> None:
+    """Look until there is an answer: the server may have been killed a moment ago."""
+    async with asyncio.timeout(READY_S):
+        while True:
+            try:
+                await look()
+                return
+            except RedisError:
+                await asyncio.sleep(0.1)
 
 
 async def _all_ask(folder: Path, processes: int) -> None:

@@ -37,6 +37,8 @@ EXPECTED: Final = ["2xx", "401", "403", "404", "409", "410", "412", "416", "422"
 LEAVING: Final = r"^/api/v1/auth/(sign-out|sessions|password)"
 PEOPLES: Final = r"^/api/v1/(auth/(me|api-keys)|organizations)"
 OPERATORS: Final = r"^/api/v1/(ops|blobs)"
+ENDLESS: Final = r"^/api/v1/events$"
+"""A stream that is followed does not end: nothing here would wait for it."""
 SHADOWED: Final = r"/(blobs/(collect|urls)|learnings/search)$"
 """Also what a sibling takes for an id that is none: other methods answer 422 or 404, not 405."""
 ANYBODYS: Final = r"^(/healthz|/readyz|/metrics|/api/v1/auth/sign-(in|up))"
@@ -159,6 +161,7 @@ def _config(served: Served, examples: int, phases: Sequence[str], steps: int) ->
                 for pattern, given in headers
                 if given
             ),
+            {"include-path-regex": ENDLESS, "enabled": False},
             {
                 "include-path-regex": SHADOWED,
                 "checks": {
