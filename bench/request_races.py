@@ -28,7 +28,7 @@ RACES: Final = 100_000
 SQUEEZED: Final = 10_000
 AT_ONCE: Final = 24
 _FILL_BYTES: Final = 4_000
-_ROOM_BYTES: Final = 1 << 20
+_ROOM_BYTES: Final = 16 << 20
 START: Final = 1 << 40
 TABLE: Final = "public.raced"
 

@@ -166,7 +166,8 @@ def requests_of(
         bounds = await feed.bounds(subjects.changes)
         return Position(epoch(), bounds.last).packed()
 
-    captured = {model: table_name(table_of(model)) for model in declared.captured}
+    told = dict.fromkeys((*declared.captured, *declared.followed_models()))
+    captured = {model: table_name(table_of(model)) for model in told}
     return Requests(Loads(store.requests), captured, journal.is_relayed, newest, epoch)
 
 
