@@ -25,6 +25,7 @@ _COMMANDS: Final = (
     # Of what these categories hold: all that stops, empties, shows or changes the server.
     "-@dangerous",
     "-@admin",
+    "+info",  # figures of the request cache: evictions, memory, since when it runs
     "-randomkey",
     "-dbsize",
     "-pubsub",
