@@ -18,6 +18,7 @@ PolyplaneError                 500  exit 1   anything of ours; catch this one to
 │   ├── TruthDown              503  exit 4   PostgreSQL does not answer
 │   ├── StoreDown              503  exit 4   a derived or owned store does not answer
 │   ├── FeedDown               503  exit 4   NATS JetStream does not answer
+│   ├── Overloaded             503  exit 4   more requests than this process can do
 │   └── NotSettled             504  exit 4   a store has not caught up within the deadline
 ├── DeriveFailed               500  exit 1   a projection's derive raised on a row
 ├── ObjectLost                 410  exit 1   a blob's object is gone, or not what was put
@@ -157,6 +158,10 @@ class StoreDown(Unavailable):
 
 class FeedDown(Unavailable):
     """NATS JetStream does not answer."""
+
+
+class Overloaded(Unavailable):
+    """More requests at once than this process can do; nothing was done of this one."""
 
 
 class NotSettled(Unavailable):

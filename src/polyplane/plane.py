@@ -244,8 +244,8 @@ class Plane:
 
     @property
     def limits(self) -> RateLimiter:
-        """Rate limits in the cache (`ratelimit:<client>`)."""
-        return self.cache.limits
+        """Rate limits: in the cache (`ratelimit:<client>`), else this process's share of them."""
+        return self.opened.identity.limits
 
     @property
     def events(self) -> LiveEvents:

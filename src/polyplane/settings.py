@@ -28,6 +28,9 @@ from polyplane.errors import Misconfigured
 
 PREFIX: Final = "POLYPLANE_"
 
+RATE: Final = r"^$|^[1-9][0-9]{0,8}/[1-9][0-9]{0,5}(/[1-9][0-9]{0,8})?$"
+"""A rate: requests/seconds, or requests/seconds/at once; '' is none."""
+
 USUAL_NAMES: Final[dict[str, str]] = {
     "DATABASE_URL": "database_url",
     "DB_MAX_CONNECTIONS": "db_max_connections",
@@ -199,6 +202,31 @@ class Settings(BaseModel):
     api_proxies: str = Field(
         default="",
         description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
+    )
+    limit_address: str = Field(
+        default="12000/60",
+        pattern=RATE,
+        description="Requests/seconds from one address beyond this machine, or empty for any.",
+    )
+    limit_caller: str = Field(
+        default="6000/60",
+        pattern=RATE,
+        description="Requests/seconds of one user or API key, or empty for any.",
+    )
+    limit_processes: int = Field(
+        default=2,
+        ge=1,
+        le=1_000,
+        description="Processes that share each limit while the cache is down.",
+    )
+    api_at_work: int = Field(
+        default=32,
+        ge=1,
+        le=10_000,
+        description="Requests the API works at, at the same time; fewer under pressure.",
+    )
+    api_waiting: int = Field(
+        default=96, ge=0, le=10_000, description="Requests that wait for a moment to be worked at."
     )
     sign_up: bool = Field(default=False, description="Whether anybody may make an account.")
     oidc: Annotated[dict[ProviderName, OidcProvider], BeforeValidator(_in_json)] = Field(

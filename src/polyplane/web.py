@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -22,6 +22,11 @@ from sqlalchemy import Select, inspect, literal, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.access.door import Admitted
+from polyplane.edge.limits import count_caller
+from polyplane.edge.places import leave_place
+from polyplane.edge.repeats import repeatable as repeatable
+from polyplane.edge.repeats import with_repeat
+from polyplane.edge.routes import limited as limited
 from polyplane.errors import Forbidden, PreconditionFailed, Refused
 from polyplane.model.caller import Caller as CallerModel
 from polyplane.model.digest import canonical, digest
@@ -76,14 +81,18 @@ async def admitted(
         ),
     ] = None,
 ) -> Admitted:
-    """Who comes in, and by what. Raises Unauthenticated, or Forbidden for another's tenant."""
+    """Who comes in, and by what. Raises Unauthenticated, TooOften, or Forbidden for another's
+    tenant.
+    """
     # A path that names an organization means that one.
-    return await plane.identity.door.admit(
+    found = await plane.identity.door.admit(
         given.credentials if given else _cookie_of(request),
         tenant=request.path_params.get("acting_for", tenant),
         request_id=request.scope.get("polyplane.request_id", ""),
         address=request.client.host if request.client else "",
     )
+    await count_caller(request, found.caller.actor, is_operator=found.standing is None)
+    return await with_repeat(request, found)
 
 
 def credential_of(request: Request) -> str | None:
@@ -239,8 +248,11 @@ def check_if_match(request: Request, row: Model) -> None:
 class TokenExchange:
     """Gives the token of a write to the caller, and waits for the one the caller brings."""
 
-    def __init__(self, plane: Plane, response: Response, wanted: Token | None) -> None:
+    def __init__(
+        self, plane: Plane, response: Response, wanted: Token | None, scope: Mapping[str, Any]
+    ) -> None:
         self._plane = plane
+        self._scope = scope
         self._response = response
         self._wanted = wanted
 
@@ -255,6 +267,7 @@ class TokenExchange:
         Raises NotSettled when they do not within 10 s.
         """
         if self._wanted is not None:
+            leave_place(self._scope)
             await self._plane.settled(self._wanted, *projections, timeout_s=SETTLE_TIMEOUT_S)
 
     async def wait_loaded(self) -> None:
@@ -269,6 +282,7 @@ _TOKEN_PATTERN = r"^[0-9]{1,9}\.[0-9]{1,19}$"
 
 async def _token(
     plane: PlaneOf,
+    request: Request,
     response: Response,
     settled: Annotated[
         str | None, Query(pattern=_TOKEN_PATTERN, description="Wait for the write of this token.")
@@ -279,7 +293,7 @@ async def _token(
     ] = None,
 ) -> TokenExchange:
     text = settled or sent
-    return TokenExchange(plane, response, Token.parse(text) if text else None)
+    return TokenExchange(plane, response, Token.parse(text) if text else None, request.scope)
 
 
 TokenHeader = Annotated[TokenExchange, Depends(_token)]
@@ -317,6 +331,7 @@ def within(timeout_s: float) -> Any:
 
     async def postpone(request: Request) -> None:
         deadline: asyncio.Timeout | None = request.scope.get("polyplane.deadline")
+        leave_place(request.scope)
         if deadline is not None:
             deadline.reschedule(asyncio.get_running_loop().time() + timeout_s)
 

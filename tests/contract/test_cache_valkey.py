@@ -19,6 +19,7 @@ from polyplane.errors import Misconfigured, StoreDown
 from polyplane.model.items import Entry
 from polyplane.model.key import bucket_of
 from polyplane.model.scope import TENANT_ID
+from polyplane.security.rates import Asked, Rate, Verdict
 from polyplane.stores.cache import valkey
 from polyplane.stores.cache.valkey import ValkeyCache
 from polyplane.stores.protocol import CacheStore
@@ -193,6 +194,59 @@ class TestLimits:
                 pass
             await asyncio.sleep(verdict.retry_after_s + 0.002)
             assert (await cache.limits.check("ada", limit=10, period_s=1)).allowed
+
+    async def test_eight_clients_at_once_get_no_more_than_one(self, engines: Engines) -> None:
+        """Each with connections of its own; none of them sees the others but in the server."""
+        url = engines.urls["valkey"]
+        caches = [await valkey.connect(url, prefix="eight:default:") for _ in range(8)]
+        rate, began, passed = Rate(100, 1.0, 30), time.monotonic(), 0
+
+        async def ask(cache: ValkeyCache) -> None:
+            nonlocal passed
+            while time.monotonic() - began < 0.7:
+                asked = [Asked("ada", rate), Asked("ada:route", Rate(10_000, 1.0))]
+                said = await cache.limits.check_all(asked)
+                passed += all(it.allowed for it in said)
+
+        await asyncio.gather(*(ask(cache) for cache in caches for _ in range(4)))
+        took_s = time.monotonic() - began
+        for cache in caches:
+            await cache.close()
+        assert 30 <= passed <= 100 * took_s + 30
+
+    async def test_all_limits_let_a_request_pass_or_none_counts_it(
+        self, cache: ValkeyCache
+    ) -> None:
+        hour = 3_600.0
+        both = [Asked("ada", Rate(10, hour)), Asked("ada:route", Rate(2, hour))]
+        assert [it.remaining for it in await cache.limits.check_all(both)] == [9, 1]
+        assert [it.remaining for it in await cache.limits.check_all(both)] == [8, 0]
+        for _ in range(3):
+            said = await cache.limits.check_all(both)
+            assert [(it.allowed, it.remaining) for it in said] == [(True, 8), (False, 0)]
+            assert 0 < said[1].retry_after_s <= 1_800 and said[0].retry_after_s == 0
+            assert 0 < said[0].reset_s <= 720 and 1_800 < said[1].reset_s <= 3_600
+        [alone] = await cache.limits.check_all(both[:1])
+        assert alone.remaining == 7
+        assert await cache.limits.check_all([]) == []
+
+    async def test_many_at_once_are_each_told_their_own(
+        self, cache: ValkeyCache, raw: Redis
+    ) -> None:
+        """They share calls; who goes away meanwhile takes nothing from the others."""
+        await raw.script_flush()
+        hour = 3_600.0
+        asked = [
+            asyncio.create_task(cache.limits.check(f"c{n % 7}", limit=50 + n % 7, period_s=hour))
+            for n in range(700)
+        ]
+        asked[3].cancel()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(found[3], asyncio.CancelledError)
+        for client in range(7):
+            said = [it for it in found[client::7] if isinstance(it, Verdict)]
+            assert sum(it.allowed for it in said) == 50 + client
+            assert len(said) == 100 - (client == 3)
 
     async def test_a_burst_may_be_smaller_than_the_limit(self, cache: ValkeyCache) -> None:
         verdicts = [await cache.limits.check("ada", limit=6, burst=3) for _ in range(5)]

@@ -32,6 +32,7 @@ from polyplane.ops.health import EngineHealth, Health
 from polyplane.serve.api import gate
 from polyplane.serve.api.app import create_app
 from polyplane.serve.token import ops_token
+from polyplane.settings import Settings
 from polyplane.web import Caller, permission, within
 
 MIB = 2**20
@@ -75,7 +76,7 @@ class Plane:
     namespace = "pp"
 
     def __init__(self, home: Path) -> None:
-        self.settings = SimpleNamespace(home=home)
+        self.settings = Settings(home=home)
         self.identity = identity_of(home)
         self.declared = SimpleNamespace(blobs=True)
         self.status = "healthy"

@@ -14,6 +14,7 @@ from polyplane.access.door import Door
 from polyplane.access.external import External
 from polyplane.access.hashing import Hasher
 from polyplane.access.keys import Keys
+from polyplane.access.limiting import Limiter
 from polyplane.access.members import Members
 from polyplane.access.people import People
 from polyplane.access.standing import Standings
@@ -70,11 +71,13 @@ class Identity:
         applications: Iterable[tuple[str, Mapping[str, str]]],
         operator_secret: Callable[[], str],
         rules: Rules,
+        limits: Limiter | None = None,
     ) -> None:
         """Raises Misconfigured for a permission or provider that is declared wrongly. Connects to
         nothing.
         """
         secret = _Secret(database)
+        self.limits = limits or Limiter(None, processes=1)
 
         def begin(caller: Caller) -> AbstractAsyncContextManager[Write]:
             return write(database, caller=caller, epoch=epoch())

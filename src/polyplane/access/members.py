@@ -56,14 +56,14 @@ class Members:
         """Make a tenant; whoever makes it, if a person, owns it. Conflict when there is one."""
         async with self._write(caller) as tx:
             row = {"tenant": tenant, "name": name}
-            await tx.execute(clause("identity", "add_organization"), row)
+            made = (await tx.execute(clause("identity", "add_organization"), row)).one()
             if caller.user is not None:
                 member = {"user": caller.user, "tenant": tenant, "role": "owner"}
                 await tx.execute(clause("identity", "set_member"), member)
             audited(tx, "organization.added", f"organization:{tenant}")
         if caller.user is not None:
             await self._forget(caller.user)
-        return await self.organization(tenant)
+        return Organization(*tuple(made))
 
     async def organization(self, tenant: str) -> Organization:
         """One of them; NotFound when there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from polyplane.errors import Forbidden
@@ -19,7 +19,7 @@ class Caller:
     `actor` is how audit and events name them (`user:<id>`, `key:<id>`, `service:<name>`).
     `user` is the person whose rows they own; None for a program. `permissions` are names as
     applications declare them (`laboratory.write`). `request_id` and `address` say where it came
-    from, as far as that is known.
+    from, as far as that is known. `repeat` is for truth: what must be done once only.
     """
 
     actor: str
@@ -28,6 +28,7 @@ class Caller:
     permissions: Set[str] = frozenset()
     request_id: str = ""
     address: str = ""
+    repeat: object | None = field(default=None, compare=False, repr=False)
 
     def may(self, permission: str) -> bool:
         """Whether they have `permission`."""

@@ -42,6 +42,15 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=self._registry,
         )
+        self._refused = Counter(
+            "polyplane_http_refused",
+            "Requests refused unseen, because there were too many at once.",
+            registry=self._registry,
+        )
+
+    def refuse(self) -> None:
+        """One request was refused unseen: there were too many at once."""
+        self._refused.inc()
 
     def count(self, method: str, route: str, status: int, latency_s: float) -> None:
         """One request was answered. `route` is a template, so that there are few of them."""

@@ -28,6 +28,7 @@ from polyplane.runtime.readers import reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
 from polyplane.saga.sagas import Sagas
 from polyplane.truth import session
+from polyplane.truth.repeats import Repeat
 
 V = TypeVar("V", bound=Vectors[Any, Any])
 C = TypeVar("C", bound=Cached[Any])
@@ -39,7 +40,11 @@ async def writing(opened: Open, caller: Caller) -> AsyncIterator[session.Write]:
     """One transaction of `caller`; relays hear of it when it is committed."""
     async with session.write(opened.database, caller=caller, epoch=opened.epoch) as tx:
         yield tx
-    await opened.feed.hint()
+    repeat = caller.repeat
+    if isinstance(repeat, Repeat) and repeat.session is not None:
+        repeat.hints = [opened.feed.hint]  # it is committed with the answer
+    else:
+        await opened.feed.hint()
 
 
 async def publishing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from polyplane.access.identity import Identity, Rules
+from polyplane.access.limiting import Limiter
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.targets import Stores
 from polyplane.security.secret_file import OPS_TOKEN, secret_in
@@ -27,4 +28,8 @@ def identity_of(
         [(it.name, it.permissions) for it in declared.applications],
         lambda: secret_in(settings.home / OPS_TOKEN),
         Rules(settings.session_idle_s, settings.session_max_s, settings.sign_up, settings.oidc),
+        Limiter(
+            stores.cache.limits if stores.cache is not None else None,
+            processes=settings.limit_processes,
+        ),
     )

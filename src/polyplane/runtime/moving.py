@@ -26,6 +26,7 @@ from polyplane.runtime.keeping import Keeper
 from polyplane.runtime.opening import Open
 from polyplane.runtime.sagas import start_sagas
 from polyplane.runtime.sealing import start_sealing
+from polyplane.runtime.sweeping import start_sweeping
 from polyplane.stores.catalog import engine_of
 from polyplane.truth.journal import Journal
 
@@ -46,6 +47,7 @@ async def start_flow(
     keeper = asyncio.create_task(_keep(declared, opened, plane, home), name="epochs")
     stack.push_async_callback(_cancelled, keeper)
     start_sealing(opened, plane.settings, stack)
+    start_sweeping(opened, stack)
     start_sagas(declared, opened, plane, stack)  # stopped first: the last one pushed
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from polyplane.access.identity import Identity
+from polyplane.access.limiting import Limiter
 from polyplane.embedded import Engines
 from polyplane.embedded.engine import HOST
 from polyplane.errors import Misconfigured, Unavailable
@@ -92,6 +93,7 @@ class Open:
     sagas: Sagas
     identity: Identity
     live: Live
+    limits: Limiter
     engines: Engines | None = None
     is_worker: bool = False
     """Whether it only helps to project, beside an `up` that does everything."""
@@ -232,7 +234,10 @@ async def _open_on(
         declared, settings, (truth.projector, truth.app), feed, stores, lambda: opened.epoch
     )
     stack.push_async_callback(live.close)
-    opened = Open(urls, truth, journal, feed, epoch, stores, generations, sagas, identity, live)
+    shared = stores.cache.limits if stores.cache is not None else None
+    limits = Limiter(shared, processes=settings.limit_processes)
+    parts = (stores, generations, sagas, identity, live, limits)
+    opened = Open(urls, truth, journal, feed, epoch, *parts)
     opened.is_worker = is_worker
     opened.damage = damage
     if stores.cache is not None:

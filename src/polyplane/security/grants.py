@@ -30,6 +30,7 @@ APP: Final[Mapping[str, str]] = {
     "api_keys": _KEEP,
     "sign_in_attempts": _KEEP,
     "identity_secret": "SELECT, INSERT",
+    "repeat": _NOTE,
     "audit": "INSERT",
 }
 """The application and its sagas and files. No right on the outbox, nor on any position."""
@@ -71,6 +72,7 @@ AUDIT: Final[Mapping[str, str]] = {
 
 FUNCTIONS: Final[Mapping[str, str]] = {
     "polyplane.emit(text[], jsonb[])": "app",
+    "polyplane.sweep_repeats()": "app",
     "polyplane.touch(text, text[], text[])": "projector",
     "polyplane.make_partition(bigint)": "relay",
     "polyplane.drop_partitions()": "relay",

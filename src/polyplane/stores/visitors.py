@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
+
+from polyplane.security.rates import Asked, Verdict
 
 
 class SessionStore(Protocol):
@@ -25,21 +28,20 @@ class SessionStore(Protocol):
         ...
 
 
-class Verdict(NamedTuple):
-    """Whether a request may pass, how many more may at once, and when to try again (seconds)."""
-
-    allowed: bool
-    remaining: int
-    retry_after_s: float
-
-
 class RateLimiter(Protocol):
-    """At most `limit` requests in `period_s` seconds for each client, without window edges."""
+    """So many requests in so many seconds for each client, without window edges."""
 
     async def check(
         self, client_id: str, *, limit: int, period_s: float = 60.0, burst: int | None = None
     ) -> Verdict:
         """Count one request of `client_id` if it may pass."""
+        ...
+
+    async def check_all(self, asked: Sequence[Asked]) -> list[Verdict]:
+        """Count one request against all of these if all let it pass, else against none.
+
+        What each of them says, in their order.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -24,6 +24,7 @@ from polyplane.model.table import Model, table_name
 from polyplane.truth.auditing import RECORD, RECORD_AND_TELL, AuditedSession, checked, records
 from polyplane.truth.context import SET_IN_SESSION, settings_of
 from polyplane.truth.database import Database, in_our_words
+from polyplane.truth.repeats import Repeat
 from polyplane.truth.statements import statement
 
 M = TypeVar("M", bound=Model)
@@ -187,9 +188,15 @@ def writing(bind: Any, **options: Any) -> AsyncSession:
 async def write(database: Database, *, caller: Caller, epoch: int) -> AsyncIterator[Write]:
     """A write transaction, committed when the block ends and rolled back when it raises.
 
-    Raises Conflict or Refused, naming the column, for what the database's constraints refuse;
-    TruthDown when PostgreSQL does not answer.
+    When the caller must do it once only (`Caller.repeat`), it is committed with the answer, and all
+    that the request writes is in it. Raises Conflict or Refused, naming the column, for what the
+    database's constraints refuse; TruthDown when PostgreSQL does not answer.
     """
+    repeat = _repeat_of(caller)
+    if repeat is not None:
+        async with _written_once(database, caller, epoch, repeat) as tx:
+            yield tx
+        return
     with in_our_words(), constraints_in_our_words():
         async with writing(database.engine, **database.session_of(caller)) as session:
             tx = Write(session, caller=caller, epoch=epoch)
@@ -205,10 +212,49 @@ async def write(database: Database, *, caller: Caller, epoch: int) -> AsyncItera
         call()
 
 
+def _repeat_of(caller: Caller) -> Repeat | None:
+    """What the caller must do once only; of another than it was claimed for, nothing."""
+    repeat = caller.repeat
+    return repeat if isinstance(repeat, Repeat) and repeat.is_for(caller) else None
+
+
+@asynccontextmanager
+async def _written_once(
+    database: Database, caller: Caller, epoch: int, repeat: Repeat
+) -> AsyncIterator[Write]:
+    """As `write`, but for the end: `repeat` holds the transaction. Blocks after the first are
+    savepoints in it.
+    """
+    with in_our_words(), constraints_in_our_words(), repeat.block():
+        async with AsyncExitStack() as stack:
+            session, whole = repeat.session, repeat.session is None
+            if session is None:
+                made = writing(database.engine, **database.session_of(caller))
+                session = await stack.enter_async_context(made)
+                await session.execute(SET_IN_SESSION, settings_of(caller))
+                await repeat.claim(session, caller)
+            tx = Write(session, caller=caller, epoch=epoch)
+            try:
+                async with nullcontext() if whole else session.begin_nested():
+                    yield tx
+                    await tx.finish()
+            except BaseException:
+                tx.token = None
+                raise
+            repeat.hold(session, stack.pop_all(), tx.afterwards)
+
+
 @asynccontextmanager
 async def read(database: Database, *, caller: Caller) -> AsyncIterator[AsyncSession]:
-    """A read-only transaction on one snapshot; Refused for a value that does not fit."""
+    """A read-only transaction on one snapshot; Refused for a value that does not fit.
+
+    What the caller has written and must write once only, it sees: then it is that transaction.
+    """
+    repeat = _repeat_of(caller)
     with in_our_words(), constraints_in_our_words():
+        if repeat is not None and repeat.session is not None:
+            yield repeat.session
+            return
         options = database.session_of(caller)
         async with AsyncSession(database.snapshots, expire_on_commit=False, **options) as session:
             await session.execute(SET_IN_SESSION, settings_of(caller))

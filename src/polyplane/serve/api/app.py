@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from polyplane.edge.limits import count_address
 from polyplane.model.application import Application
 from polyplane.ops.metrics import Metrics
 from polyplane.plane import Plane
@@ -28,7 +29,10 @@ from polyplane.serve.api import (
 )
 from polyplane.serve.api.body import storable
 from polyplane.serve.api.gate import Gate
+from polyplane.serve.api.overload import Overload, places_of
 from polyplane.serve.api.permitted import declared_routes
+from polyplane.serve.api.repeats import Repeats, replay
+from polyplane.truth.repeats import Repeated
 from polyplane.web import Problem, problem_responses
 
 PREFIX: Final = "/api/v1"
@@ -48,7 +52,9 @@ class Api(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the gate outside of everything, so that it sees every response."""
-        return Gate(super().build_middleware_stack(), self.state.metrics, self.hosts)
+        inner = Repeats(super().build_middleware_stack())
+        bounded = Overload(inner, self.state.metrics, self.state.places)
+        return Gate(bounded, self.state.metrics, self.hosts)
 
     def openapi(self) -> dict[str, Any]:
         """The schema, with the problem document that every operation may end in."""
@@ -85,13 +91,15 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         max_body_size=problems.BODY_MAX_BYTES,
-        dependencies=[Depends(storable)],
-        responses=problem_responses(422, 500, 503),
+        dependencies=[Depends(count_address), Depends(storable)],
+        responses=problem_responses(422, 429, 500, 503),
     )
     app.hosts = frozenset(host.lower() for host in hosts)
     app.state.plane = plane
     app.state.metrics = Metrics()
+    app.state.places = places_of(plane.settings)
     problems.install(app)
+    app.add_exception_handler(Repeated, replay)
     app.include_router(watch.router)
     app.include_router(operator.router, prefix=f"{PREFIX}/ops")
     app.include_router(auth.router, prefix=f"{PREFIX}/auth")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from polyplane.access.accounts import SignedIn
 from polyplane.access.attempts import Origin
 from polyplane.access.door import Admitted
+from polyplane.edge.places import leave_place
 from polyplane.errors import Forbidden
 from polyplane.model.caller import Caller
 from polyplane.security.emails import EMAIL_MAX
@@ -125,6 +126,7 @@ class Ended(BaseModel):
 )
 async def sign_up(given: SignUp, plane: PlaneOf, request: Request) -> Accepted:
     """Where the setting `sign_up` is on. The answer is the same when the address is taken."""
+    leave_place(request.scope)  # what hashes passwords has a queue of its own
     accounts = plane.identity.accounts
     await accounts.sign_up(given.email, given.password, given.name, origin_of(request))
     return Accepted()
@@ -136,6 +138,7 @@ async def sign_in(given: SignIn, plane: PlaneOf, request: Request, response: Res
 
     After five failures from one place one has to wait, there and for that account only.
     """
+    leave_place(request.scope)
     origin = origin_of(request)
     begun = await plane.identity.accounts.sign_in(given.email, given.password, origin)
     keep(request, response, begun, given.cookie)
@@ -189,6 +192,7 @@ async def password(
 ) -> None:
     """Ends all other sessions."""
     caller, session_id = by_session(who)
+    leave_place(request.scope)
     origin = origin_of(request)
     accounts = plane.identity.accounts
     await accounts.change_password(caller, session_id, given.old, given.new, origin)

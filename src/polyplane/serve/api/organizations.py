@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from polyplane.access.door import check_operates
 from polyplane.serve.api.auth import Email
-from polyplane.web import Caller, Limit, PlaneOf, problem_responses
+from polyplane.web import Caller, Limit, PlaneOf, problem_responses, repeatable
 
 router = APIRouter(tags=["organizations"], responses=problem_responses(401, 403))
 
@@ -79,7 +79,13 @@ class MemberPage(BaseModel):
     next: UUID | None = Field(default=None, description="Pass as `after` for the next page.")
 
 
-@router.post("", status_code=201, summary="Make an organization", responses=problem_responses(409))
+@router.post(
+    "",
+    dependencies=[repeatable],
+    status_code=201,
+    summary="Make an organization",
+    responses=problem_responses(409),
+)
 async def add(given: OrganizationGiven, plane: PlaneOf, caller: Caller) -> OrganizationShown:
     """For administrators of the plane; whoever makes it owns it."""
     check_operates(caller)

@@ -97,6 +97,16 @@ def kind_of(cls: type[PolyplaneError]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
 
 
+async def of_error(request: Request, error: Exception) -> Response:
+    """What an error becomes that is not raised through the routes."""
+    if isinstance(error, PolyplaneError):
+        return await _of_ours(request, error)
+    if isinstance(error, TimeoutError):
+        return await _of_a_deadline(request, error)
+    log.error("request_failed", error=type(error).__name__)
+    return await _unexpected(request, error)
+
+
 async def _of_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, PolyplaneError)
     cls = type(error)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from polyplane.errors import Misconfigured
 from polyplane.live.hub import Hub
+from polyplane.serve.api.wire import wire_of
 
 CONNECTIONS_MAX: Final = 500
 BACKLOG: Final = 256
@@ -33,8 +34,11 @@ class Server(uvicorn.Server):
         it stops.
         """
         self._hub = hub
+        state = getattr(app, "state", None)
+        is_bounded = hasattr(state, "places")
         config = uvicorn.Config(
             app,
+            http=wire_of(state.places, state.metrics) if state and is_bounded else "h11",
             lifespan="off",
             ws="websockets-sansio",
             ws_max_size=SOCKET_MESSAGE_BYTES,

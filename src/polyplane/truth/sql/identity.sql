@@ -184,6 +184,7 @@ SELECT id, name, created_at FROM polyplane.organizations WHERE id = %(tenant)s::
 
 -- name: add_organization
 INSERT INTO polyplane.organizations (id, name) VALUES (%(tenant)s, %(name)s)
+RETURNING id, name, created_at
 
 -- name: hold_organization
 -- Whoever changes members waits here for who does, too.

@@ -44,13 +44,17 @@ from polyplane.web import (
     etag_of,
     paginate,
     problem_responses,
+    repeatable,
 )
 
 router = APIRouter()
 
 
 @router.post(
-    "/experiments", dependencies=[WRITE], status_code=201, responses=problem_responses(409)
+    "/experiments",
+    dependencies=[WRITE, repeatable],
+    status_code=201,
+    responses=problem_responses(409),
 )
 async def create_experiment(
     given: ExperimentGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
@@ -125,7 +129,9 @@ async def read_experiment(
 
 
 @router.patch(
-    "/experiments/{experiment_id}", dependencies=[WRITE], responses=problem_responses(404, 409, 412)
+    "/experiments/{experiment_id}",
+    dependencies=[WRITE, repeatable],
+    responses=problem_responses(404, 409, 412),
 )
 async def change_experiment(
     experiment_id: UUID,
@@ -151,7 +157,7 @@ async def change_experiment(
 
 @router.delete(
     "/experiments/{experiment_id}",
-    dependencies=[WRITE],
+    dependencies=[WRITE, repeatable],
     status_code=204,
     responses=problem_responses(404, 409, 412),
 )
@@ -173,7 +179,7 @@ async def delete_experiment(
 
 @router.post(
     "/experiments/{experiment_id}/start",
-    dependencies=[WRITE],
+    dependencies=[WRITE, repeatable],
     status_code=202,
     responses=problem_responses(404, 409),
 )

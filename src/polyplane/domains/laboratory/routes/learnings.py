@@ -34,12 +34,18 @@ from polyplane.web import (
     etag_of,
     paginate,
     problem_responses,
+    repeatable,
 )
 
 router = APIRouter()
 
 
-@router.post("/learnings", dependencies=[WRITE], status_code=201, responses=problem_responses(409))
+@router.post(
+    "/learnings",
+    dependencies=[WRITE, repeatable],
+    status_code=201,
+    responses=problem_responses(409),
+)
 async def create_learning(
     given: LearningGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> LearningShown:
@@ -101,7 +107,9 @@ async def read_learning(
 
 
 @router.patch(
-    "/learnings/{learning_id}", dependencies=[WRITE], responses=problem_responses(404, 412)
+    "/learnings/{learning_id}",
+    dependencies=[WRITE, repeatable],
+    responses=problem_responses(404, 409, 412),
 )
 async def change_learning(
     learning_id: UUID,
@@ -123,9 +131,9 @@ async def change_learning(
 
 @router.delete(
     "/learnings/{learning_id}",
-    dependencies=[WRITE],
+    dependencies=[WRITE, repeatable],
     status_code=204,
-    responses=problem_responses(404, 412),
+    responses=problem_responses(404, 409, 412),
 )
 async def delete_learning(
     learning_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader, request: Request

@@ -29,12 +29,18 @@ from polyplane.web import (
     etag_of,
     paginate,
     problem_responses,
+    repeatable,
 )
 
 router = APIRouter()
 
 
-@router.post("/materials", dependencies=[WRITE], status_code=201, responses=problem_responses(409))
+@router.post(
+    "/materials",
+    dependencies=[WRITE, repeatable],
+    status_code=201,
+    responses=problem_responses(409),
+)
 async def create_material(
     given: MaterialGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> MaterialShown:
@@ -68,7 +74,9 @@ async def read_material(
 
 
 @router.patch(
-    "/materials/{material_id}", dependencies=[WRITE], responses=problem_responses(404, 412)
+    "/materials/{material_id}",
+    dependencies=[WRITE, repeatable],
+    responses=problem_responses(404, 409, 412),
 )
 async def change_material(
     material_id: UUID,
@@ -90,7 +98,7 @@ async def change_material(
 
 @router.delete(
     "/materials/{material_id}",
-    dependencies=[WRITE],
+    dependencies=[WRITE, repeatable],
     status_code=204,
     responses=problem_responses(404, 409, 412),
 )
@@ -124,8 +132,8 @@ async def list_uses(
 
 @router.put(
     "/experiments/{experiment_id}/materials/{material_id}",
-    dependencies=[WRITE],
-    responses=problem_responses(404),
+    dependencies=[WRITE, repeatable],
+    responses=problem_responses(404, 409),
 )
 async def put_use(
     experiment_id: UUID,
@@ -152,9 +160,9 @@ async def put_use(
 
 @router.delete(
     "/experiments/{experiment_id}/materials/{material_id}",
-    dependencies=[WRITE],
+    dependencies=[WRITE, repeatable],
     status_code=204,
-    responses=problem_responses(404),
+    responses=problem_responses(404, 409),
 )
 async def delete_use(
     experiment_id: UUID, material_id: UUID, plane: PlaneOf, caller: Caller, token: TokenHeader

@@ -21,12 +21,15 @@ from polyplane.web import (
     etag_of,
     paginate,
     problem_responses,
+    repeatable,
 )
 
 router = APIRouter()
 
 
-@router.post("/users", dependencies=[WRITE], status_code=201, responses=problem_responses(409))
+@router.post(
+    "/users", dependencies=[WRITE, repeatable], status_code=201, responses=problem_responses(409)
+)
 async def create_user(
     given: UserGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, response: Response
 ) -> UserShown:

@@ -7,7 +7,7 @@ from alembic import op
 from polyplane.truth.statements import script
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 
 def upgrade() -> None:

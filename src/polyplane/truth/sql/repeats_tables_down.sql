@@ -1,0 +1,3 @@
+-- Takes back repeats_tables.sql.
+DROP FUNCTION polyplane.sweep_repeats();
+DROP TABLE polyplane.repeat;
