@@ -157,8 +157,14 @@ class Settings(BaseModel):
         default="",
         description="Further host names the API answers to on loopback, comma-separated.",
     )
+    api_origins: str = Field(
+        default="",
+        pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+( *, *https?://[A-Za-z0-9.:\[\]-]+)*)?$",
+        description="Origins of other sites whose pages may call the API, comma-separated.",
+    )
     api_proxies: str = Field(
         default="",
+        pattern=r"^[0-9A-Fa-f.:/, ]*$",
         description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
     )
     sign_up: bool = Field(default=False, description="Whether anybody may make an account.")

@@ -30,6 +30,9 @@ from polyplane.model.projection import Projection
 from polyplane.model.secret import Secret, ciphertext_of
 from polyplane.model.table import Model
 from polyplane.plane import Plane
+from polyplane.security.fetching import Fetched as Fetched
+from polyplane.security.fetching import Fetcher as Fetcher
+from polyplane.security.fetching import Rules as Rules
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -279,7 +282,10 @@ async def _token(
     ] = None,
 ) -> TokenExchange:
     text = settled or sent
-    return TokenExchange(plane, response, Token.parse(text) if text else None)
+    try:
+        return TokenExchange(plane, response, Token.parse(text) if text else None)
+    except ValueError:  # of the form, and larger than there can be one
+        raise Refused("No write has this token.", field="settled") from None
 
 
 TokenHeader = Annotated[TokenExchange, Depends(_token)]
@@ -312,13 +318,17 @@ def _no_json(why: str) -> RequestValidationError:
 # Deadlines and problem documents.
 
 
-def within(timeout_s: float) -> Any:
-    """A dependency that gives a route another deadline: `dependencies=[within(600)]`."""
+def within(timeout_s: float | None) -> Any:
+    """A dependency that gives a route another deadline: `dependencies=[within(600)]`.
+
+    None is for streams that end when their reader leaves; they bound what they hold for it.
+    """
 
     async def postpone(request: Request) -> None:
         deadline: asyncio.Timeout | None = request.scope.get("polyplane.deadline")
         if deadline is not None:
-            deadline.reschedule(asyncio.get_running_loop().time() + timeout_s)
+            now = asyncio.get_running_loop().time()
+            deadline.reschedule(None if timeout_s is None else now + timeout_s)
 
     return Depends(postpone)
 
@@ -357,10 +367,12 @@ _TITLES: Final = {
     410: "The file is lost or damaged",
     412: "If-Match names another version",
     413: "The body is larger than allowed",
+    414: "The URL is longer than is read",
     415: "This media type is not accepted",
     416: "Nothing of the file is in this range",
     422: "A field is wrong; nothing was stored",
     429: "More tries than are allowed for now",
+    431: "The headers are more than is read",
     500: "A defect of ours; the log has the request id",
     503: "An engine does not answer in time; try again",
     504: "A store has not caught up within the deadline",

@@ -17,7 +17,7 @@ from click.exceptions import Exit as ClickExit
 from httpx import AsyncClient
 
 import polyplane as pp
-from polyplane.errors import Misconfigured
+from polyplane.errors import Refused
 from polyplane.marks import Secret
 from polyplane.serve.cli.program import command_of
 from polyplane.serve.cli.remote import error_of
@@ -119,7 +119,7 @@ async def test_commands_do_what_routes_do(
     assert done["data"]["keys"] == 1
     assert "no data key" in await keys("destroy", "--person", "nobody", "--yes")
     bare = await plane_of(flows=False, settings=plane.settings)
-    with pytest.raises(Misconfigured, match="No model"):
+    with pytest.raises(Refused, match="No model"):
         await bare.keys.list()
 
 

@@ -74,11 +74,18 @@ def test_each_usual_name_fills_its_setting(variable: str) -> None:
     assert in_clear == (7 if is_number else "scheme://host/x")
 
 
+PATTERNED = {
+    "audit_public_keys": "ab" * 32,
+    "api_origins": "https://lab.example",
+    "api_proxies": "10.0.0.1",
+}
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_each_setting_has_its_prefixed_variable(name: str) -> None:
     field = Settings.model_fields[name]
     value = "scheme://host/x" if field.default is None else str(field.default)
-    value = value or ("ab" * 32 if name == "audit_public_keys" else "xyz")
+    value = value or PATTERNED.get(name, "xyz")
     settings = Settings.load(environ={PREFIX + name.upper(): value})
     assert name in settings.model_fields_set
 

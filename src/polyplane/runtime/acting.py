@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, overload
@@ -33,6 +34,10 @@ V = TypeVar("V", bound=Vectors[Any, Any])
 C = TypeVar("C", bound=Cached[Any])
 S = TypeVar("S", bound=Stream)
 
+_SUBJECT = re.compile(r"[^\s\x00-\x1f\x7f.*>]+(\.[^\s\x00-\x1f\x7f.*>]+)*")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What would end a header, and begin one of NATS's own."""
+
 
 @asynccontextmanager
 async def writing(opened: Open, caller: Caller) -> AsyncIterator[session.Write]:
@@ -45,7 +50,14 @@ async def writing(opened: Open, caller: Caller) -> AsyncIterator[session.Write]:
 async def publishing(
     opened: Open, subject: str, body: bytes, headers: Mapping[str, str] | None, before: str = ""
 ) -> Ack:
-    """Put a message on the inbound `subject`; `before` is what its id begins with."""
+    """Put a message on the inbound `subject`; `before` is what its id begins with.
+
+    Raises Refused for what is no subject, or one of several messages.
+    """
+    if not _SUBJECT.fullmatch(subject):
+        raise Refused(f"{subject!r:.200} is not a subject of one message.", field="subject")
+    if any(_CONTROL.search(f"{name}{value}") for name, value in (headers or {}).items()):
+        raise Refused("A header holds a control character.", field="headers")
     named = dict(headers or {})
     message_id = before + (named.pop("Nats-Msg-Id", "") or str(uuid4()))
     full = f"{opened.feed.subjects.namespace}.inbound.{subject}"

@@ -68,7 +68,7 @@ class Destroyed:
 
 
 class Keys:
-    """The keys of one plane. Every call raises Misconfigured when no model has secrets."""
+    """The keys of one plane. Every call raises Refused when no model has secrets."""
 
     def __init__(self, declared: Declared, opened: Open, settings: Settings) -> None:
         self._declared = declared
@@ -78,7 +78,7 @@ class Keys:
     @property
     def _ring(self) -> Keyring:
         if self._opened.stores.ring is None:
-            raise Misconfigured(
+            raise Refused(
                 "No model of this plane has secrets.", fix="Mark a column: marks.secret()."
             )
         return self._opened.stores.ring

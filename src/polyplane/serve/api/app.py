@@ -26,6 +26,7 @@ from polyplane.serve.api import (
     watch,
 )
 from polyplane.serve.api.body import storable
+from polyplane.serve.api.front import Front
 from polyplane.serve.api.gate import Gate
 from polyplane.serve.api.permitted import declared_routes
 from polyplane.web import Problem, problem_responses
@@ -44,10 +45,12 @@ class Api(FastAPI):
     """FastAPI behind the gate, with problem documents in its schema."""
 
     hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the gate outside of everything, so that it sees every response."""
-        return Gate(super().build_middleware_stack(), self.state.metrics, self.hosts)
+        front = Front(super().build_middleware_stack(), self.origins)
+        return Gate(front, self.state.metrics, self.hosts)
 
     def openapi(self) -> dict[str, Any]:
         """The schema, with the problem document that every operation may end in."""
@@ -56,25 +59,31 @@ class Api(FastAPI):
         if "Problem" not in known:
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             known |= {**problem.pop("$defs", {}), "Problem": problem}
-            for operation in _with_bodies(schema):
-                operation["responses"] = {
-                    **{str(k): v for k, v in problem_responses(400, 413, 415).items()},
-                    **operation["responses"],
-                }
+            for methods in schema["paths"].values():
+                for method, operation in methods.items():
+                    ended = problem_responses(*_of_all(method, operation))
+                    told = {str(status): it for status, it in ended.items()}
+                    operation["responses"] = {**told, **operation["responses"]}
         return schema
 
 
-def _with_bodies(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    operations = [o for path in schema["paths"].values() for o in path.values()]
-    return [operation for operation in operations if "requestBody" in operation]
+def _of_all(method: str, operation: dict[str, Any]) -> tuple[int, ...]:
+    """What every operation of its kind may end in before it is looked at: see `Front`."""
+    bodies = (400, 413, 415) if "requestBody" in operation else ()
+    return (*bodies, 414, 431) if method == "get" else (*bodies, 403, 414, 431)
 
 
 def create_app(
-    plane: Plane, applications: Sequence[Application], *, hosts: Sequence[str] = ()
+    plane: Plane,
+    applications: Sequence[Application],
+    *,
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """The API of an open `plane`: its applications' routes, health, metrics, operator's routes.
 
-    With `hosts` it answers only requests that name one of them as their host.
+    With `hosts` it answers only requests that name one of them as their host; pages of other sites
+    may call it if their origin is one of `origins`.
     """
     app = Api(
         title="polyplane",
@@ -88,6 +97,7 @@ def create_app(
         responses=problem_responses(422, 500, 503),
     )
     app.hosts = frozenset(host.lower() for host in hosts)
+    app.origins = frozenset(origins)
     app.state.plane = plane
     app.state.metrics = Metrics()
     problems.install(app)

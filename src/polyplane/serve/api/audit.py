@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from polyplane.serve.api.acts import Operator
@@ -22,8 +23,17 @@ Actor = Annotated[str | None, Query(max_length=200, description="Only what they 
 Action = Annotated[str | None, Query(max_length=200, description="Only this; `row.*`: all such.")]
 Kind = Annotated[str | None, Query(max_length=200, description="Only of this kind of thing.")]
 Id = Annotated[str | None, Query(max_length=1_000, description="Only of the thing with this id.")]
-Since = Annotated[datetime | None, Query(description="From then on.")]
-Until = Annotated[datetime | None, Query(description="Before then.")]
+
+
+def _no_number(given: object) -> object:
+    """Pydantic takes a bare number for seconds since 1970; nobody who sends one means that."""
+    if isinstance(given, str) and re.fullmatch(r"[-+]?[0-9]*\.?[0-9]*", given.strip()):
+        raise ValueError("Input should be a date and a time, as 2026-01-01T12:00:00Z")
+    return given
+
+
+Since = Annotated[datetime | None, BeforeValidator(_no_number), Query(description="From then on.")]
+Until = Annotated[datetime | None, BeforeValidator(_no_number), Query(description="Before then.")]
 
 
 class AuditLine(BaseModel):

@@ -31,6 +31,7 @@ from polyplane.web import Caller, PlaneOf, permission, problem_responses, within
 
 TRANSFER_TIMEOUT_S: Final = 12 * 3600.0
 BODY_MAX_BYTES: Final = 4 << 40
+GRACE_MAX_S: Final = 10 * 366 * 86_400.0
 
 router = APIRouter(
     tags=[FILES],
@@ -257,7 +258,9 @@ async def confirm(
 async def collect(
     plane: PlaneOf,
     by: Operator,
-    grace_s: Annotated[float, Query(ge=0, description="Not needed for so long.")] = 24 * 3600.0,
+    grace_s: Annotated[
+        float, Query(ge=0, le=GRACE_MAX_S, description="Not needed for so long.")
+    ] = 24 * 3600.0,
     dry: Annotated[bool, Query(description="Only count them.")] = False,
 ) -> Collected:
     """Of deleted blobs, of uploads that were given up, and of nobody."""

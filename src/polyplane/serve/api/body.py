@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from starlette.requests import HTTPConnection
 
 from polyplane.web import json_body
 
@@ -24,7 +25,7 @@ _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 Path = tuple[str | int, ...]
 
 
-async def storable(request: Request) -> None:
+async def storable(request: HTTPConnection) -> None:
     """Refuse NaN, infinity, NUL and lone surrogates anywhere in the request, by name.
 
     Python's JSON parser accepts all of them; PostgreSQL and the stores accept none.
@@ -39,7 +40,8 @@ async def storable(request: Request) -> None:
         for name, value in request.query_params.multi_items()
         if _UNSTORABLE.search(value)
     ]
-    offenders += [(("body", *path), why) for path, why in await _unstorable_in_body(request)]
+    if isinstance(request, Request):  # and no WebSocket
+        offenders += [(("body", *path), why) for path, why in await _unstorable_in_body(request)]
     if offenders:
         raise RequestValidationError(
             [{"type": "unstorable", "loc": loc, "msg": why} for loc, why in offenders]

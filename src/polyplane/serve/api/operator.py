@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 
 from polyplane.errors import NotFound, Refused, Unavailable
@@ -32,6 +32,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 T = TypeVar("T")
 
+Name = Annotated[str, Path(max_length=200, description="Of a projection.")]
 Projections = Annotated[Sequence[str], Query(description="Only these; none: all.")]
 Deep = Annotated[bool, Query(description="Compare contents too, and not only digests.")]
 
@@ -197,7 +198,7 @@ async def repair(
     dependencies=[within(LONG_TIMEOUT_S)],
     responses=problem_responses(404),
 )
-async def backfill(plane: PlaneOf, by: Operator, name: str) -> Backfilled:
+async def backfill(plane: PlaneOf, by: Operator, name: Name) -> Backfilled:
     """Beside the running flow; what is newer in the store stays."""
     async with plane.audit.act(by, "projection.backfill", "projection", name):
         return Backfilled(projection=name, items=await refill(plane, name))
@@ -209,7 +210,7 @@ async def backfill(plane: PlaneOf, by: Operator, name: str) -> Backfilled:
     dependencies=[within(LONG_TIMEOUT_S)],
     responses=problem_responses(404, 409),
 )
-async def rebuild(plane: PlaneOf, by: Operator, name: str) -> Rebuilt:
+async def rebuild(plane: PlaneOf, by: Operator, name: Name) -> Rebuilt:
     """Answers when readers read the new collection, which was equal to truth; or when it was not.
 
     A rebuild that is under way is joined, and goes on when the request ends before it.
@@ -224,7 +225,7 @@ async def rebuild(plane: PlaneOf, by: Operator, name: str) -> Rebuilt:
     dependencies=[within(LONG_TIMEOUT_S)],
     responses=problem_responses(404, 409),
 )
-async def rollback(plane: PlaneOf, by: Operator, name: str) -> Rebuilt:
+async def rollback(plane: PlaneOf, by: Operator, name: Name) -> Rebuilt:
     """Proves it first; answers when readers read it."""
     async with plane.audit.act(by, "projection.rollback", "projection", name):
         return await plane.rollback(named(plane, name))
@@ -236,7 +237,11 @@ class Pruned(BaseModel):
     dropped: list[str]
 
 
-@router.post("/projections/prune", summary="Drop the collections that were read before")
+@router.post(
+    "/projections/prune",
+    summary="Drop the collections that were read before",
+    responses=problem_responses(404),
+)
 async def prune(plane: PlaneOf, by: Operator, projection: Projections = ()) -> Pruned:
     """What was read within the last seconds stays, for readers in other processes."""
     wanted = [named(plane, name) for name in projection]
@@ -262,7 +267,7 @@ class Counted(BaseModel):
 )
 async def dead(
     plane: PlaneOf,
-    name: str,
+    name: Name,
     key: Keys = (),
     after: Annotated[str, Query(description="Only keys after this one.")] = "",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
@@ -277,7 +282,7 @@ async def dead(
     summary="Try dead letters again now",
     responses=problem_responses(404),
 )
-async def retry_dead(plane: PlaneOf, by: Operator, name: str, key: Keys = ()) -> Counted:
+async def retry_dead(plane: PlaneOf, by: Operator, name: Name, key: Keys = ()) -> Counted:
     """Truth is read anew. What works leaves the list within seconds."""
     where = collection_of(plane, name)
     async with plane.audit.act(by, "dead.retry", "projection", name, keys_told(key)):
@@ -291,7 +296,7 @@ async def retry_dead(plane: PlaneOf, by: Operator, name: str, key: Keys = ()) ->
     summary="Forget dead letters",
     responses=problem_responses(404),
 )
-async def drop_dead(plane: PlaneOf, by: Operator, name: str, key: Keys = ()) -> Counted:
+async def drop_dead(plane: PlaneOf, by: Operator, name: Name, key: Keys = ()) -> Counted:
     """The store stays as it is until the row changes again, or is repaired."""
     where = collection_of(plane, name)
     async with plane.audit.act(by, "dead.drop", "projection", name, keys_told(key)):

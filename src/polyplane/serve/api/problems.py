@@ -13,7 +13,9 @@ from typing import Any, Final
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from polyplane.errors import (
     Forbidden,
@@ -44,7 +46,7 @@ def install(app: FastAPI) -> None:
 
 
 def respond(
-    request: Request,
+    request: HTTPConnection,
     status: int,
     detail: str,
     *,
@@ -84,9 +86,11 @@ KINDS: Final = {
     405: ("method-not-allowed", "Another method is needed"),
     408: ("too-slow", "The request took too long to arrive"),
     413: ("too-large", "More than the stated bound"),
+    414: ("url-too-long", "The URL is longer than is read"),
     415: ("unsupported-media-type", "Another media type is needed"),
     421: ("misdirected", "Another host was meant"),
     422: ("refused", "The request is wrong and nothing was stored"),
+    431: ("head-too-large", "The headers are more than is read"),
     500: ("unexpected", "A defect of ours"),
     503: ("deadline", "The answer was not ready in time"),
 }
@@ -205,7 +209,7 @@ _DETAILS: Final = {
 _FIXES: Final = {413: "Send less at once: several requests, or smaller batches."}
 
 
-def too_large(request: Request) -> Response:
+def too_large(request: HTTPConnection) -> Response:
     """The problem of a body over the limit."""
     return respond(request, 413, _DETAILS[413], fix=_FIXES[413])
 
@@ -214,7 +218,17 @@ async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     detail = _DETAILS.get(status, error.detail)
-    return respond(request, status, detail, fix=_FIXES.get(status, ""), headers=error.headers)
+    headers = {"Allow": _allowed(request)} if status == 405 else error.headers
+    return respond(request, status, detail, fix=_FIXES.get(status, ""), headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of an address: the framework names those of its first route only."""
+    path, found = request.scope["path"], set[str]()
+    for route in iter_route_contexts(request.app.routes):
+        if route.methods and route.path_regex.match(path):
+            found |= route.methods
+    return ", ".join(sorted(found))
 
 
 _UNEXPECTED: Final = "Something failed that should not have; the log has it under the request id."

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from polyplane.errors import Misconfigured
 from polyplane.live.hub import Hub
+from polyplane.serve.api.connection import Connection
 
 CONNECTIONS_MAX: Final = 500
 BACKLOG: Final = 256
@@ -22,6 +23,8 @@ FAREWELL_S: Final = 2.0
 SOCKET_MESSAGE_BYTES: Final = 16 << 10
 UNREAD_S: Final = 60
 """A connection whose client takes nothing of what was sent to it for so long is given up."""
+HEAD_MAX_BYTES: Final = 64 * 2**10
+"""What is read of a head at all: of less, but too much, `Front` says so."""
 
 
 class Server(uvicorn.Server):
@@ -39,6 +42,8 @@ class Server(uvicorn.Server):
             ws="websockets-sansio",
             ws_max_size=SOCKET_MESSAGE_BYTES,
             ws_per_message_deflate=False,  # its memory, and secrets beside what a stranger chose
+            http=Connection,
+            h11_max_incomplete_event_size=HEAD_MAX_BYTES,
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies,
             log_config=None,

@@ -46,8 +46,8 @@ def adopt(
     database, and changes no row of it.
     """
     with Report("adopt", as_json) as report:
-        logs.configure()
         settings = settings_of(url, home)
+        report.redactor = logs.configure(settings=settings)
 
         def tell(line: str) -> None:
             report.show(Text(line, "dim"))

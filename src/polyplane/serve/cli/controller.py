@@ -39,7 +39,7 @@ def controller(
         program: Program = ctx.obj
         settings = Settings.load(home=home, nats_url=nats_url)
         url = nats_url_of(settings, find_running(settings), "laboratory", tenant, identity)
-        logs.configure()
+        report.redactor = logs.configure(settings=settings)
         report.show(f"Controller {identity} waits for work orders; Ctrl-C stops it.")
         run = load(program.controller)
         work = run(

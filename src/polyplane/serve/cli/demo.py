@@ -13,6 +13,7 @@ import typer
 from polyplane.errors import Unavailable
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.child import child_up
+from polyplane.serve.cli.exposed import mark_demo
 from polyplane.serve.cli.program import Program, load
 from polyplane.serve.cli.remote import Remote, find_running, nats_url_of
 from polyplane.serve.cli.report import Home, Json, Report
@@ -29,11 +30,12 @@ def demo(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
     with Report("demo", as_json) as report:
         program: Program = ctx.obj
         settings = Settings.load(home=home)
-        logs.configure()
+        report.redactor = logs.configure(settings=settings)
         with _plane_up(report, settings) as wait_for:
             # A second of imports, while the engines start.
             run_demo, render = load(f"{program.demo}:run_demo"), load(f"{program.demo}:render")
             remote = wait_for()
+            mark_demo(settings.home)
             report.show("The experiment runs ...")
             done = asyncio.run(
                 run_demo(

@@ -237,7 +237,7 @@ class OwnPlane:
         return self._on(on)
 
     def _on(self, work: Callable[[Plane], Awaitable[T]]) -> T:
-        logs.configure()
+        self._report.redactor = logs.configure(settings=self._settings)
 
         async def run() -> T:
             plane = Plane(applications=self._program.load_applications(), settings=self._settings)

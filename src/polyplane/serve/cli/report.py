@@ -17,6 +17,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from polyplane.errors import PolyplaneError
+from polyplane.security.redaction import Redactor
 
 INTERRUPTED: Final = 130
 
@@ -47,6 +48,7 @@ class Report:
         self.data: dict[str, Any] = {}
         self.next = ""
         self.if_interrupted = ""
+        self.redactor = Redactor()  # an error may quote what an engine said
         self._started = perf_counter()
         self._is_told = False
 
@@ -95,7 +97,8 @@ class Report:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, PolyplaneError):
-            self._fail(error.exit_code, type(error).__name__, error.message, error.fix)
+            message, fix = map(self.redactor.text, (error.message, error.fix))
+            self._fail(error.exit_code, type(error).__name__, message, fix)
         elif isinstance(error, KeyboardInterrupt):
             line = "Interrupted; nothing was left running."
             self._fail(INTERRUPTED, "Interrupted", line, self.if_interrupted)

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from ipaddress import ip_address
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ from polyplane.plane import Plane
 from polyplane.serve.api.app import create_app
 from polyplane.serve.api.server import BACKLOG, Server, bind
 from polyplane.serve.cli import logs
+from polyplane.serve.cli.exposed import check_address, check_people, names_of, origins_of
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
@@ -54,7 +54,8 @@ def up(
     """
     with Report("up", as_json) as report:
         settings = Settings.load(home=home, api_port=port)
-        logs.configure(logging.INFO)
+        check_address(settings)
+        report.redactor = logs.configure(logging.INFO, settings)
         uvloop.run(_Run(report, ctx.obj, settings).until_stopped(port is None, with_stdin))
         report.show("Stopped.")
 
@@ -83,9 +84,16 @@ class _Run:
                     await plane.open(lambda line: self._report.show(Text(line, "dim")))
                     stack.push_async_callback(plane.close)
                     url = _url(at.getsockname())
+                    self._report.redactor.learn(logs.known_secrets(self._settings))
                     await self._make_first(plane)
+                    await check_people(self._settings, plane.identity.people)
                     (await self._held_home(plane, stack)).publish_owner(url)
-                    app = create_app(plane, applications, hosts=self._hosts())
+                    app = create_app(
+                        plane,
+                        applications,
+                        hosts=names_of(self._settings),
+                        origins=origins_of(self._settings),
+                    )
                     proxies, hub = self._settings.api_proxies, plane.opened.live.hub
                     self._server = Server(app, proxies=proxies, hub=hub)
                     at.listen(BACKLOG)  # who reads the announcement may connect at once
@@ -135,13 +143,6 @@ class _Run:
         settings = self._settings
         return settings.init_admin_email, settings.url("init_admin_password") or ""
 
-    def _hosts(self) -> list[str]:
-        """On loopback, only our own names: see `Gate`. Elsewhere, whatever leads here."""
-        if not _is_loopback(self._settings.api_host):
-            return []
-        further = [host.strip() for host in self._settings.api_hosts.split(",") if host.strip()]
-        return ["127.0.0.1", "::1", "localhost", self._settings.api_host, *further]
-
     async def _held_home(self, plane: Plane, stack: AsyncExitStack) -> Engines:
         """The engines of the home; when every engine has a URL, none, but the home is ours."""
         if plane.opened.engines is not None:
@@ -174,13 +175,6 @@ def without_secrets(url: str) -> str:
     """`url` without its user, password and query."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _url(address: tuple[str, int]) -> str:

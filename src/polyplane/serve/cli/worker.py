@@ -40,7 +40,7 @@ def worker(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None
     """
     with Report("worker", as_json) as report:
         settings = _settings(home)
-        logs.configure(logging.INFO)
+        report.redactor = logs.configure(logging.INFO, settings)
         uvloop.run(_until_stopped(report, ctx.obj, settings))
         report.show("Stopped.")
 
