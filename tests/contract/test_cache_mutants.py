@@ -91,7 +91,7 @@ def _prefix_forgotten(patch: Patch) -> None:
 
 
 def _patterns_taken_at_their_word(patch: Patch) -> None:
-    patch.setattr(valkey, "_glob", lambda text: text)
+    patch.setattr(valkey, "glob", lambda text: text)
 
 
 def _positions_rounded(patch: Patch) -> None:
