@@ -12,7 +12,6 @@ from signal import SIGINT, SIGQUIT
 from time import monotonic
 from typing import Any, ClassVar, Final, LiteralString
 
-import psutil
 import psycopg
 from psycopg import sql
 from psycopg.pq import PGconn, Ping
@@ -199,7 +198,7 @@ class Postgres(Engine):
         """PostgreSQL 18 may turn everyone away for ever when the process that recovers dies."""
         until = monotonic() + _RECOVERS_S
         while monotonic() < until:
-            if await self.can_end_in_order(site) or _recovers(site):
+            if _works_or_recovers(site):
                 return ""
             await asyncio.sleep(0.2)
         return "it takes nobody, and nothing recovers it"
@@ -218,14 +217,18 @@ class Postgres(Engine):
         return {name: _url(site, f"{OWNER}_{name}", name) for name in NAMES}
 
 
-def _recovers(site: Site) -> bool:
-    """Whether its postmaster has the process that recovers."""
+def _works_or_recovers(site: Site) -> bool:
+    """Whether its postmaster has the process that writes WAL, or the one that recovers.
+
+    Asking it instead may take seconds, in which libpq's ping lets no other thread run.
+    """
     try:
-        pid = (site.folder / "data" / "postmaster.pid").read_text().split()[0]
-        mine = psutil.Process(int(pid)).children()
-        return any("postgres: startup" in " ".join(it.cmdline()) for it in mine)
-    except (OSError, ValueError, IndexError, psutil.Error):
+        pid = int((site.folder / "data" / "postmaster.pid").read_text().split()[0])
+        mine = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        titles = [Path(f"/proc/{it}/cmdline").read_bytes() for it in mine]
+    except (OSError, ValueError, IndexError):
         return True  # it comes, or goes
+    return any(b"walwriter" in it or b"startup" in it for it in titles)
 
 
 def _url(site: Site, role: str, secret: str) -> str:
