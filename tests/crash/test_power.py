@@ -49,6 +49,7 @@ async def test_what_is_acknowledged_outlives_a_power_cut(folder: Path) -> None:
     assert report["acknowledged"] > 20
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_damage_heals_or_is_refused_and_is_never_an_answer(folder: Path) -> None:
     """What is owned, and what is true."""

@@ -108,7 +108,8 @@ def test_a_merged_part_covers_what_it_was_merged_from() -> None:
     assert one and two and both and other
     assert missing([one, two], [both]) == []
     assert missing([one, two], [one, other]) == [two]
-    assert missing([both], [one, two]) == [both]
+    assert missing([both], [one, two]) == []  # it was broken, and went: see clickhouse_room
+    assert missing([both], [one]) == [both]
     assert part_of("heat", "202601_1_2_1_7", 1) == Part("heat", "202601", 1, 2, 1)
     assert part_of("heat", "broken-on-start_202601_1_1_0", 1) is None
 

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Final, NamedTuple, cast
 
 from fastapi import Request
+from fastapi.requests import HTTPConnection
 
 from polyplane.edge.routes import RouteMarks, marks_of
 from polyplane.errors import TooOften
@@ -29,8 +30,8 @@ class Counted(NamedTuple):
     verdict: Verdict
 
 
-async def count_address(request: Request) -> None:
-    """Count a request against what its address, and everybody, may. Raises TooOften.
+async def count_address(request: HTTPConnection) -> None:
+    """Count a request, or a WebSocket, for its address and for everybody. Raises TooOften.
 
     Who comes from this machine is bounded by limits of routes alone: behind a proxy that the
     settings do not name, that is everybody.
@@ -65,7 +66,7 @@ def _of_route(marks: RouteMarks, by: str, before: str) -> list[tuple[str, Asked]
     ]
 
 
-async def _count(request: Request, plane: Plane, asked: Sequence[tuple[str, Asked]]) -> None:
+async def _count(request: HTTPConnection, plane: Plane, asked: Sequence[tuple[str, Asked]]) -> None:
     if not asked:
         return
     verdicts = await plane.limits.check_all([it for _, it in asked])

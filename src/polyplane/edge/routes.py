@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI
+from fastapi.requests import HTTPConnection
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from polyplane.errors import Misconfigured
@@ -63,7 +64,7 @@ def repeatable_by(call: Any) -> Any:
     return Depends(call)
 
 
-def marks_of(request: Request) -> RouteMarks:
+def marks_of(request: HTTPConnection) -> RouteMarks:
     """What the route of `request` declares."""
     state = request.app.state
     if not hasattr(state, "route_marks"):

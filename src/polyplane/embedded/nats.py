@@ -28,6 +28,8 @@ max_payload: 8MB
 jetstream {{
   store_dir: {store}
   sync_interval: always  # an acknowledged message survives a power cut
+  # A stream reserves its bound; the default, a part of what is free, ends at a few dozen of them.
+  max_file_store: 16TB
 }}
 {accounts}
 """
