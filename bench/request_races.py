@@ -71,7 +71,8 @@ class Course:
         self.seen["stale where it is only set"] += held is not None and int(held) < told
 
     async def _changes(self, row: int) -> None:
-        await self._dawdles()
+        # Loads take a round trip or two to begin: a change at once would be before all of them.
+        await asyncio.sleep(self.dice.choice((0, 0.001, 0.002, 0.004)))
         self.truth[row] += 1
         self.order += 1
         version, order = self.truth[row], self.order
