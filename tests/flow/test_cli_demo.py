@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -82,7 +82,9 @@ def on_controllers(home: Path) -> list[psutil.Process]:
     demos = [p for p in on_home(home) if "demo" in p.info["cmdline"]]
     children = [child for demo in demos for child in demo.children()]
     for child in children:
-        child.info = {"cmdline": child.cmdline()}
+        child.info = {"cmdline": ()}
+        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):  # it has ended just now
+            child.info = {"cmdline": child.cmdline()}
     return children
 
 
