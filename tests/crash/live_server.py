@@ -10,7 +10,7 @@ import sys
 
 import polyplane as pp
 from polyplane.serve.api.app import create_app
-from polyplane.serve.api.server import BACKLOG, Server, bind
+from polyplane.serve.api.server import Server, bind
 from tests.flow.live_things import application
 
 
@@ -19,7 +19,6 @@ async def serve(port: int) -> None:
     plane = pp.Plane(applications=[application])
     with bind("127.0.0.1", port, or_any=False) as at:
         async with plane:
-            at.listen(BACKLOG)
             app = create_app(plane, plane.declared.applications)
             await Server(app, hub=plane.opened.live.hub).serve(sockets=[at])
 

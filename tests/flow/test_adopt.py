@@ -11,9 +11,11 @@ import pytest
 from mypy import api
 
 import polyplane as pp
+from polyplane.embedded import Engines
 from polyplane.errors import NotFound
 from polyplane.feed.jetstream import connect
 from polyplane.serve.adoption import AdoptReport, module_name, run_adopt, run_remove
+from tests.conftest import settings_in
 
 HERE = Path(__file__).parent
 
@@ -70,6 +72,12 @@ def everything(settings: pp.Settings) -> dict[str, tuple[str, str, str]]:
 def has_plane(settings: pp.Settings) -> bool:
     """Whether anything of ours is in the database."""
     return any("polyplane" in f"{name} {held[2]}" for name, held in everything(settings).items())
+
+
+@pytest.fixture
+async def own_settings(engines: Engines, tmp_path: Path, chdb_url: str) -> pp.Settings:
+    """Here the database must hold nothing of ours."""
+    return await settings_in(tmp_path, engines, chdb_url, is_empty=True)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from httpx import AsyncClient
 
 import polyplane as pp
 from polyplane.serve.api.app import create_app
-from polyplane.serve.api.server import BACKLOG, Server, bind
+from polyplane.serve.api.server import Server, bind
 from polyplane.serve.token import ops_token
 from tests.attack.ground import Side, fill
 from tests.flow.things import becomes
@@ -40,7 +40,6 @@ async def served(plane: pp.Plane, **given: Any) -> AsyncIterator[tuple[str, Any]
     """The URL of the plane's API on a free port of loopback, and the app."""
     app = create_app(plane, plane.declared.applications, **given)
     with closing(bind("127.0.0.1", 0, or_any=False)) as socket:
-        socket.listen(BACKLOG)
         server = Server(app)
         task = asyncio.create_task(server.serve(sockets=[socket]))
         try:

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from polyplane.errors import Misconfigured
 from polyplane.serve.api import connection
-from polyplane.serve.api.server import BACKLOG, Server, bind
+from polyplane.serve.api.server import Server, bind
 
 WITHIN_S = 30.0
 PIECE = bytes(1 << 20)
@@ -24,7 +25,6 @@ PIECE = bytes(1 << 20)
 async def serving(app: ASGIApp, **given: Any) -> AsyncIterator[int]:
     """The port that `app` is served on."""
     with closing(bind("127.0.0.1", 0, or_any=False)) as socket:
-        socket.listen(BACKLOG)
         server = Server(app, **given)
         task = asyncio.create_task(server.serve(sockets=[socket]))
         yield socket.getsockname()[1]
@@ -116,3 +116,12 @@ async def test_a_head_that_is_too_large_is_not_read() -> None:
         answer = await asyncio.wait_for(reader.readline(), WITHIN_S)
         assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
         writer.close()
+
+
+def test_two_that_come_for_one_port_have_two() -> None:
+    with closing(bind("127.0.0.1", 0, or_any=False)) as first:
+        port = first.getsockname()[1]
+        with closing(bind("127.0.0.1", port, or_any=True)) as second:
+            assert second.getsockname()[1] != port
+        with pytest.raises(Misconfigured, match="--port"):
+            bind("127.0.0.1", port, or_any=False)

@@ -73,7 +73,9 @@ class Server(uvicorn.Server):
 
 
 def bind(host: str, port: int, *, or_any: bool) -> socket.socket:
-    """A socket bound to `port`, or, with `or_any` when it is taken, to a free one.
+    """A socket that listens on `port`, or, with `or_any` when it is taken, on a free one. Two that
+    are only bound may have the same port, and the second finds out when it is too late. Who
+    connects before it is served waits.
 
     Raises Misconfigured when there is no such address or the port cannot be had.
     """
@@ -98,6 +100,7 @@ def _bound(host: str, port: int) -> socket.socket:
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by what it accepts
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1_000)
         bound.bind(address)
+        bound.listen(BACKLOG)
     except OSError:
         bound.close()
         raise

@@ -21,7 +21,7 @@ from polyplane.access.first import check_first, make_first
 from polyplane.embedded import Engines
 from polyplane.plane import Plane
 from polyplane.serve.api.app import create_app
-from polyplane.serve.api.server import BACKLOG, Server, bind
+from polyplane.serve.api.server import Server, bind
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.exposed import check_address, check_people, names_of, origins_of
 from polyplane.serve.cli.program import Program
@@ -96,7 +96,6 @@ class _Run:
                     )
                     proxies, hub = self._settings.api_proxies, plane.opened.live.hub
                     self._server = Server(app, proxies=proxies, hub=hub)
-                    at.listen(BACKLOG)  # who reads the announcement may connect at once
                     self._announce(plane, url)
                     await self._server.serve(sockets=[at])
             except asyncio.CancelledError:

@@ -149,9 +149,12 @@ class Custody:
             _log.warning("parts.not_noted", path=str(self._path), error=str(error))
 
     async def miss(self, lane: Lane) -> None:
-        """Look again whether parts that were there are not."""
+        """Look again whether parts that were there are not; what was set aside goes, unless its
+        table misses something.
+        """
         if self.is_taken:
             self._lost = await lane.run(self._missing)
+            await lane.run(self._set_aside)
 
     def leave(self) -> None:
         """The next barrier is the last."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -40,6 +39,19 @@ _WRITTEN: Final = (
     " AND modification_time >= {since:DateTime}"
 )
 _MERGES: Final = "SELECT count() FROM system.merges WHERE database = {database:String}"
+_BROKEN: Final = {
+    "BAD_SIZE_OF_FILE_IN_DATA_PART",
+    "CANNOT_READ_ALL_DATA",
+    "CHECKSUM_DOESNT_MATCH",
+    "CORRUPTED_DATA",
+    "FILE_DOESNT_EXIST",
+    "NO_FILE_IN_DATA_PART",
+    "UNEXPECTED_END_OF_FILE",
+    "ATTEMPT_TO_READ_AFTER_EOF",
+    "CANNOT_DECOMPRESS",
+    "CANNOT_READ_FROM_FILE_DESCRIPTOR",
+}
+"""Errors that are a part's own; any other, as for want of memory or time, says nothing of it."""
 _ONE: Final = {"check_query_single_value_result": 1}
 
 
@@ -125,19 +137,24 @@ class Room:
             try:
                 if int(client.query(check, settings=_ONE).result_rows[0][0]) == 1:
                     continue
-            except ClickHouseError:
+            except ClickHouseError as error:
                 client.ping()  # see Lane
+                if getattr(error, "name", None) not in _BROKEN:
+                    raise  # not the part's fault: nothing is known of it
             _log.warning("part.broken", table=table, part=name, why="its disk was full")
             found.append((table, Path(path)))
         return found
 
     def _without(self, table: str, paths: list[Path], client: Client) -> None:
-        """Have the table loaded again, without these parts. They are no use to anybody."""
+        """Have the table loaded again, with these parts set aside: if any point is missed without
+        them, they stay there (see `Custody.miss`).
+        """
         name = f"`{self._database}`.`{table}`"
         client.command(f"DETACH TABLE {name} SYNC")
         try:
             for path in paths:
-                shutil.rmtree(path)
+                (path.parent / "detached").mkdir(exist_ok=True)
+                path.rename(path.parent / "detached" / f"broken_{path.name}")
         finally:
             client.command(f"ATTACH TABLE {name}")
             client.command(f"SYSTEM STOP MERGES {name}")
