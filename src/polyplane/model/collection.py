@@ -16,8 +16,10 @@ class Collection:
 
     `tag_types` maps each declared tag to str, int, float, bool or datetime (empty: untyped, any
     tag may come); `indexes` are the tags to index; `dimensions` is the length of the vectors;
-    `text_name` the stored name of the text. `key_prefix` and `ttl_s` are for caches. `marks` are
-    the reserved names under which every item says whose it is (see `model.scope`).
+    `text_name` the stored name of the text. `key_prefix` and `ttl_s` are for caches. `label`
+    is that of a graph's nodes, or the type of its edges; `ends` are the labels, generation
+    included, of what edges are from and to. `marks` are the reserved names under which every item
+    says whose it is (see `model.scope`).
     """
 
     name: str
@@ -30,6 +32,13 @@ class Collection:
     key_prefix: str = ""
     ttl_s: int = 300
     marks: tuple[str, ...] = ()
+    label: str = ""
+    ends: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> str:
+        """The label or type in the graph: the plain one at first, then with its generation."""
+        return self.label if self.generation == 1 else f"{self.label}_g{self.generation}"
 
     @property
     def target(self) -> str:
@@ -47,6 +56,7 @@ class Collection:
             "key_prefix": self.key_prefix,
             "ttl_s": self.ttl_s,
             **({"marks": list(self.marks)} if self.marks else {}),
+            **({"label": self.label, "ends": list(self.ends)} if self.label else {}),
         }
 
     @classmethod
@@ -54,5 +64,5 @@ class Collection:
         """The collection of which `shape` was taken."""
         tag_types = {tag: _TYPES[kind] for tag, kind in shape["tag_types"].items()}
         given = {**shape, "tag_types": tag_types, "indexes": tuple(shape["indexes"])}
-        given["marks"] = tuple(shape.get("marks", ()))
+        given["marks"], given["ends"] = tuple(shape.get("marks", ())), tuple(shape.get("ends", ()))
         return cls(name, generation, **given)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from typing_extensions import TypeVar
 
 from polyplane.errors import Misconfigured
+from polyplane.model.graph import Edge, Node
 from polyplane.model.items import Entry, T, Vector
 from polyplane.model.table import Model
 
@@ -24,7 +25,8 @@ def snake(name: str) -> str:
 
 
 class Projection(Generic[M]):
-    """What follows from a model, by a pure function. Subclass a kind: `Vectors` or `Cached`.
+    """What follows from a model, by a pure function. Subclass a kind: `Vectors`, `Nodes`, `Edges`
+    or `Cached`.
 
     `name` is the projection's and its collection's name (default: the class name in snake case).
     Raise `version` when `derive` changes its meaning.
@@ -83,11 +85,47 @@ class Vectors(Projection[M], Generic[M, T]):
     @classmethod
     def tag_types(cls) -> dict[str, type]:
         """Tag name -> Python type, from the TypedDict; empty when tags are untyped."""
-        for base in getattr(cls, "__orig_bases__", ()):
-            arguments = get_args(base)
-            if len(arguments) == 2 and hasattr(arguments[1], "__required_keys__"):
-                return {n: _scalar(cls, n, h) for n, h in get_type_hints(arguments[1]).items()}
-        return {}
+        return _typed(cls)
+
+
+class Nodes(Projection[M], Generic[M, T]):
+    """Nodes of a graph, one for each row. `T` is a TypedDict of their properties, none without.
+
+    `label` is their label, which no other projection has (default: the model's name). `indexes`
+    are the properties to index where the engine can.
+    """
+
+    kind: ClassVar[str] = "graph"
+    label: ClassVar[str] = ""
+    indexes: ClassVar[tuple[str, ...]] = ()
+
+    def derive(self, row: M, /) -> Node[T] | None:
+        raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
+
+    @classmethod
+    def property_types(cls) -> dict[str, type]:
+        """Property -> Python type, from the TypedDict."""
+        return _typed(cls)
+
+
+class Edges(Projection[M], Generic[M, T]):
+    """Edges of a graph, one for each row, from a node of `source` to one of `target`.
+
+    `label` is their type, which no other projection has. `T` is a TypedDict of their properties.
+    """
+
+    kind: ClassVar[str] = "graph"
+    label: ClassVar[str] = ""
+    source: ClassVar[type[Nodes[Any, Any]]]
+    target: ClassVar[type[Nodes[Any, Any]]]
+
+    def derive(self, row: M, /) -> Edge[T] | None:
+        raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
+
+    @classmethod
+    def property_types(cls) -> dict[str, type]:
+        """Property -> Python type, from the TypedDict."""
+        return _typed(cls)
 
 
 class Cached(Projection[M]):
@@ -102,6 +140,15 @@ class Cached(Projection[M]):
 
     def derive(self, row: M, /) -> Entry | None:
         raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
+
+
+def _typed(cls: Any) -> dict[str, Any]:
+    """Name -> Python type, from the TypedDict that a projection was subscripted with."""
+    for base in getattr(cls, "__orig_bases__", ()):
+        arguments = get_args(base)
+        if len(arguments) == 2 and hasattr(arguments[1], "__required_keys__"):
+            return {n: _scalar(cls, n, h) for n, h in get_type_hints(arguments[1]).items()}
+    return {}
 
 
 def _scalar(cls: type, name: str, hint: Any) -> type:

@@ -16,6 +16,13 @@ ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "http": ("polyplane.stores.vector.qdrant", "qdrant"),
         "https": ("polyplane.stores.vector.qdrant", "qdrant"),
     },
+    "graph": {
+        "ladybug": ("polyplane.stores.graph.ladybug_graph", "ladybug"),
+        "bolt": ("polyplane.stores.graph.neo4j_graph", "neo4j"),
+        "bolt+s": ("polyplane.stores.graph.neo4j_graph", "neo4j"),
+        "neo4j": ("polyplane.stores.graph.neo4j_graph", "neo4j"),
+        "neo4j+s": ("polyplane.stores.graph.neo4j_graph", "neo4j"),
+    },
     "series": {
         "chdb": ("polyplane.stores.series.clickhouse", "clickhouse"),
         "clickhouse": ("polyplane.stores.series.clickhouse", "clickhouse"),
@@ -40,7 +47,7 @@ ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
 }
 
 
-ONE_PROCESS: Final = ("chdb:", "qdrant://local/", "qdrant://:memory:")
+ONE_PROCESS: Final = ("chdb:", "ladybug:", "qdrant://local/", "qdrant://:memory:")
 """How the URLs of engines begin that belong to one process; the others are `multi_process`."""
 
 
