@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from polyplane.model.collection import Collection
+from polyplane.model.graph import ID
 from polyplane.model.items import Held, Stamp
 from polyplane.stores.graph.neo4j_names import (
     DIGEST,
-    ID,
     KEY,
     POSITION,
     STRANGE,

@@ -9,8 +9,9 @@ from neo4j.exceptions import ClientError
 
 from polyplane.errors import Refused
 from polyplane.model.collection import Collection
+from polyplane.model.graph import ID
 from polyplane.stores.graph.asking import check_declared
-from polyplane.stores.graph.neo4j_names import ID, KEY, POSITION, Names, quoted, shape_of
+from polyplane.stores.graph.neo4j_names import KEY, POSITION, Names, quoted, shape_of
 from polyplane.stores.graph.neo4j_server import Server, done, rows
 from polyplane.stores.graph.neo4j_writing import lock
 

@@ -15,9 +15,9 @@ from neo4j import AsyncManagedTransaction
 
 from polyplane.errors import NotFound
 from polyplane.model.collection import Collection
+from polyplane.model.graph import ID
 from polyplane.model.items import Item
 from polyplane.stores.graph.neo4j_names import (
-    ID,
     KEY,
     POSITION,
     STRANGE,
