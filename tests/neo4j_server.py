@@ -122,6 +122,7 @@ class Neo4j:
         """`warm`: compile what runs often, for measurements; else starting is what counts."""
         self.home = home
         self.port = choose(["neo4j"], {}, [])["neo4j"]
+        self.address = f"bolt://127.0.0.1:{self.port}"
         self.url = f"bolt://neo4j:{quote(PASSWORD)}@127.0.0.1:{self.port}"
         self._java = [
             "-Xms128m",
@@ -162,7 +163,7 @@ class Neo4j:
             with suppress(DriverError, Neo4jError, OSError):
                 with socket.create_connection(("127.0.0.1", self.port), 1):
                     pass
-                _greet(f"bolt://127.0.0.1:{self.port}")
+                _greet(self.address)
                 return
             time.sleep(0.05)
 

@@ -74,18 +74,30 @@ def shape_of(collection: Collection) -> str:
     return f"{collection.kind} {'>'.join(collection.ends)} {types}"
 
 
-def properties_of(collection: Collection, item: Item, position: int) -> dict[str, Any]:
-    """What is held of a living item, the ends of an edge aside."""
-    types = collection.tag_types
-    held = {
-        name: encoded(value, types.get(name))
-        for name, value in item.content.properties.items()
-        if value is not None
-    }
-    held |= {ID: item.key, POSITION: position, DIGEST: item.digest}
+def row_of(collection: Collection, item: Item) -> list[Any]:
+    """What is sent of a living item: its ends when it is an edge, key, digest and values.
+
+    Lists and not maps: names in each row would cost as much as all the rest.
+    """
+    content, types = item.content, collection.tag_types
+    ends = [content.source, content.target] if collection.ends else []
+    values = [encoded(content.properties.get(name), kind) for name, kind in types.items()]
+    return [*ends, item.key, item.digest, *values]
+
+
+def key_of(collection: Collection, row: list[Any]) -> str:
+    """The key in what `row_of` made."""
+    return str(row[2 if collection.ends else 0])
+
+
+def held_of(collection: Collection) -> str:
+    """The properties of an element, as Cypher makes them of `row` and `$position`."""
+    first = 2 if collection.ends else 0
+    told = {ID: f"row[{first}]", POSITION: "$position", DIGEST: f"row[{first + 1}]"}
     if not collection.ends:
-        held[KEY] = item.key
-    return held
+        told[KEY] = "row[0]"
+    told |= {name: f"row[{at}]" for at, name in enumerate(collection.tag_types, first + 2)}
+    return "{" + ", ".join(f"{quoted(name)}: {value}" for name, value in told.items()) + "}"
 
 
 def encoded(value: Any, kind: type | None) -> Any:

@@ -38,6 +38,8 @@ _AGAIN_S: Final = 2.0
 """For so long a transaction is tried again: after a deadlock with others, or when a connection
 from before a restart of the server turns out to be none.
 """
+_IDLE_S: Final = 10.0
+"""A connection that nobody used for so long is asked first whether it still is one."""
 _FETCH: Final = 1_000
 
 
@@ -55,14 +57,15 @@ class Server:
         given = unquote(parts.username or ""), unquote(parts.password or "")
         login = (user or given[0] or "neo4j", password or given[1])
         try:
-            if parts.query:
-                raise ValueError("it has a query")
+            if parts.query or not parts.hostname:
+                raise ValueError("it has a query, or no host")
             self._driver = AsyncGraphDatabase.driver(
                 f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
                 auth=login if login[1] else None,
                 connection_timeout=timeout_s,
                 connection_acquisition_timeout=timeout_s,
                 initial_retry_delay=0.05,
+                liveness_check_timeout=_IDLE_S,
                 max_connection_pool_size=_CONNECTIONS,
                 max_transaction_retry_time=_AGAIN_S,
                 notifications_min_severity=NotificationMinimumSeverity.OFF,

@@ -22,13 +22,15 @@ from polyplane.stores.graph.neo4j_names import (
     POSITION,
     STRANGE,
     Names,
-    properties_of,
+    held_of,
+    key_of,
     quoted,
+    row_of,
 )
 from polyplane.stores.graph.neo4j_server import Server, done, rows
 
 T = TypeVar("T")
-Row = dict[str, Any]
+Row = list[Any]
 
 BATCH: Final = 5_000
 """Items of one transaction."""
@@ -63,8 +65,8 @@ class Nodes:
         )
         gate = f"WHERE n.{POSITION} IS NULL OR n.{POSITION} < $position"
         self._put = (
-            f"UNWIND $rows AS row MERGE (n:{any_of} {{{KEY}: row.{KEY}}}) "
-            f"WITH n, row {gate} SET n = row SET n:{live}"
+            f"UNWIND $rows AS row MERGE (n:{any_of} {{{KEY}: row[0]}}) "
+            f"WITH n, row {gate} SET n = {held_of(collection)} SET n:{live}"
         )
         self._drop = (
             f"UNWIND $keys AS key MERGE (n:{any_of} {{{KEY}: key}}) "
@@ -86,9 +88,9 @@ class Nodes:
 
     async def apply(self, puts: Sequence[Item], drops: Sequence[str], position: int) -> None:
         """Each item by its gate, `BATCH` in a transaction."""
-        held = [properties_of(self._collection, item, position) for item in puts]
+        made = [row_of(self._collection, item) for item in puts]
         what = f"apply to {self._collection.labelled}"
-        for some, keys in _batches(held, drops):
+        for some, keys in _batches(made, drops):
             await self._server.writing(what, self._apply, some, keys, position)
 
     async def _apply(
@@ -134,21 +136,22 @@ class Edges:
             f"a.{KEY} AS source, b.{KEY} AS target, a:{source} AND b:{target} AS fits"
         )
         self._create = (
-            f"UNWIND $rows AS row MATCH (a:{source} {{{KEY}: row.source}}) "
-            f"MATCH (b:{target} {{{KEY}: row.target}}) "
-            f"CREATE (a)-[r:{kind}]->(b) SET r = row.held RETURN count(r) AS made"
+            f"UNWIND $rows AS row MATCH (a:{source} {{{KEY}: row[0]}}) "
+            f"MATCH (b:{target} {{{KEY}: row[1]}}) "
+            f"CREATE (a)-[r:{kind} {held_of(collection)}]->(b) RETURN count(r) AS made"
         )
         self._missing = (
-            f"UNWIND $rows AS row OPTIONAL MATCH (a:{source} {{{KEY}: row.source}}) "
-            f"OPTIONAL MATCH (b:{target} {{{KEY}: row.target}}) "
-            f"WITH row, a, b WHERE a IS NULL OR b IS NULL RETURN row.held.{ID} AS key"
+            f"UNWIND $rows AS row OPTIONAL MATCH (a:{source} {{{KEY}: row[0]}}) "
+            f"OPTIONAL MATCH (b:{target} {{{KEY}: row[1]}}) "
+            f"WITH row, a, b WHERE a IS NULL OR b IS NULL RETURN row[2] AS key"
         )
         self._stubs = [
             f"UNWIND $keys AS key MERGE (n:{end} {{{KEY}: key}}) ON CREATE SET n.{POSITION} = 0"
             for end in (source, target)
         ]
         self._update = (
-            f"UNWIND $rows AS row MATCH ()-[r:{kind} {{{ID}: row.held.{ID}}}]->() SET r = row.held"
+            f"UNWIND $rows AS row MATCH ()-[r:{kind} {{{ID}: row[2]}}]->() "
+            f"SET r = {held_of(collection)}"
         )
         self._delete = f"UNWIND $keys AS key MATCH ()-[r:{kind} {{{ID}: key}}]->() DELETE r"
         self._forgive = f"UNWIND $keys AS key MATCH (g:{gone} {{{KEY}: key}}) DELETE g"
@@ -166,50 +169,44 @@ class Edges:
 
     async def apply(self, puts: Sequence[Item], drops: Sequence[str], position: int) -> None:
         """Each item by its gate, `BATCH` in a transaction."""
-        held = [
-            {
-                "source": item.content.source,
-                "target": item.content.target,
-                "held": properties_of(self._collection, item, position),
-            }
-            for item in puts
-        ]
+        made = [row_of(self._collection, item) for item in puts]
         what = f"apply to {self._collection.labelled}"
-        for some, keys in _batches(held, drops):
+        for some, keys in _batches(made, drops):
             await self._server.writing(what, self._apply, some, keys, position)
 
     async def _apply(
         self, tx: AsyncManagedTransaction, puts: Sequence[Row], drops: Sequence[str], position: int
     ) -> None:
         await lock(tx, self._names, self._collection, position)
-        asked = [*(row["held"][ID] for row in puts), *drops]
+        rows_of = {key_of(self._collection, row): row for row in puts}
+        asked = [*rows_of, *drops]
         known = {it["key"]: it for it in await rows(tx, self._known, {"keys": asked})}
         passed = {key for key in asked if _passes(known.get(key), position)}
-        puts = [row for row in puts if row["held"][ID] in passed]
-        stays = {row["held"][ID] for row in puts if _stays(known.get(row["held"][ID]), row)}
+        puts_of = {key: row for key, row in rows_of.items() if key in passed}
+        stays = {key for key, row in puts_of.items() if _stays(known.get(key), row)}
         there = {key for key in passed if key in known and known[key]["lives"]}
         if away := sorted(there - stays):
             await done(tx, self._delete, {"keys": away})
         tombs = {key for key in known if known[key]["gone"] is not None}
-        if risen := sorted(tombs & {row["held"][ID] for row in puts}):
+        if risen := sorted(tombs & puts_of.keys()):
             await done(tx, self._forgive, {"keys": risen})
-        if changed := [row for row in puts if row["held"][ID] in stays]:
-            await done(tx, self._update, {"rows": changed})
-        if new := [row for row in puts if row["held"][ID] not in stays]:
-            await self._make(tx, new)
+        if changed := [row for key, row in puts_of.items() if key in stays]:
+            await done(tx, self._update, {"rows": changed, "position": position})
+        if new := [row for key, row in puts_of.items() if key not in stays]:
+            await self._make(tx, new, position)
         if dropped := [key for key in drops if key in passed]:
             await done(tx, self._tomb, {"keys": dropped, "position": position})
 
-    async def _make(self, tx: AsyncManagedTransaction, new: Sequence[Row]) -> None:
+    async def _make(self, tx: AsyncManagedTransaction, new: Sequence[Row], position: int) -> None:
         """New relations; where an end is missing, a stub first."""
-        made = await rows(tx, self._create, {"rows": new})
+        made = await rows(tx, self._create, {"rows": new, "position": position})
         if made[0]["made"] == len(new):
             return
         missing = {record["key"] for record in await rows(tx, self._missing, {"rows": new})}
-        left = [row for row in new if row["held"][ID] in missing]
-        for statement, end in zip(self._stubs, ("source", "target"), strict=True):
+        left = [row for row in new if key_of(self._collection, row) in missing]
+        for end, statement in enumerate(self._stubs):
             await done(tx, statement, {"keys": sorted({row[end] for row in left})})
-        await done(tx, self._create, {"rows": left})
+        await done(tx, self._create, {"rows": left, "position": position})
 
     async def bury(self, keys: Sequence[str], position: int) -> None:
         """A tombstone for each key in the place of whatever is there."""
@@ -243,7 +240,7 @@ def _stays(known: Any, row: Row) -> bool:
     """Whether the relation that is there has the ends of the new one already."""
     if known is None or not known["lives"] or not known["fits"]:
         return False
-    return bool((known["source"], known["target"]) == (row["source"], row["target"]))
+    return bool((known["source"], known["target"]) == (row[0], row[1]))
 
 
 def _named(keys: Sequence[str]) -> tuple[list[str], list[str]]:
