@@ -33,6 +33,11 @@ _OPENED = [
     f"--add-opens=java.base/{name}=ALL-UNNAMED"
     for name in ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
 ]
+_HASTY = [
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-BytecodeVerificationRemote",
+]
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>polyplane</groupId><artifactId>neo4j-for-tests</artifactId><version>1</version>
@@ -130,7 +135,7 @@ class Neo4j:
             "-XX:+UseSerialGC",
             "-Dlog4j2.disable.jmx=true",
         ]
-        self._java += [] if warm else ["-XX:TieredStopAtLevel=1"]
+        self._java += [] if warm else _HASTY
         self._process: subprocess.Popen[bytes] | None = None
         (home / "conf").mkdir(parents=True)
         (home / "conf" / "neo4j.conf").write_text(_CONF.format(port=self.port))

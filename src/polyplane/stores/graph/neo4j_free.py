@@ -74,12 +74,13 @@ def check_reads(text: str) -> None:
     for at, token in enumerate(found):
         word = token.text.upper() if token.kind == "word" else ""
         following = found[at + 1].text if at + 1 < len(found) else ""
-        is_name = following == ":" or (at > 0 and found[at - 1].text in (".", ":"))
+        before = found[at - 1].text.upper() if at else ""
+        is_name = following == ":" or before in (".", ":")
         if word == "CALL" and not is_name and following not in ("{", "("):
             raise Refused("A query cannot call procedures.", field="text")
         if word == "LOAD" and following.upper() == "CSV":
             raise Refused("A query cannot load files.", field="text")
-        if word == "USE" and not is_name:
+        if word == "USE" and not is_name and before in ("{", "UNION", "ALL"):
             raise Refused("A query cannot use other databases.", field="text")
 
 
