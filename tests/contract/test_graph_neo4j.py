@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from neo4j import AsyncDriver, AsyncGraphDatabase
+from neo4j.exceptions import ConstraintError
+from neo4j.time import DateTime
 
 from polyplane.errors import Misconfigured, Refused, StoreDown
 from polyplane.model.collection import Collection
@@ -18,7 +21,9 @@ from polyplane.model.graph import Edge, GraphNode, GraphView, Node
 from polyplane.model.items import Item, Stamp
 from polyplane.model.scope import Scope
 from polyplane.stores.graph.neo4j_graph import Neo4jStore, connect
-from polyplane.stores.graph.neo4j_names import AHEAD, ALTERED, STRANGE
+from polyplane.stores.graph.neo4j_names import AHEAD, ALTERED, OWN, STRANGE
+from polyplane.stores.graph_protocol import GraphStore
+from polyplane.testing.graph import GraphStoreContract, RawItem
 from tests.neo4j_server import PASSWORD, Neo4j, neo4j
 
 ALL: Final = Scope.everything
@@ -69,6 +74,78 @@ async def store(server: Neo4j, raw: AsyncDriver) -> AsyncIterator[Neo4jStore]:
 
 async def stamps(store: Neo4jStore, collection: Collection, **given: Any) -> list[Stamp]:
     return [stamp async for some in store.scan(collection, **given) for stamp in some]
+
+
+class TestNeo4j(GraphStoreContract):
+    """The contract, on a database that is emptied for each test."""
+
+    @pytest.fixture(autouse=True)
+    def opened(self, server: Neo4j, raw: AsyncDriver) -> None:
+        self.server, self.raw = server, raw
+
+    async def open(self, folder: Path) -> GraphStore:
+        return await connect(self.server.url)
+
+    async def raw_items(self, store: GraphStore, collection: Collection) -> list[RawItem]:
+        raw = await (self._edges if collection.ends else self._nodes)(collection.labelled)
+        return [
+            RawItem(
+                key,
+                held["_position"],
+                held.get("_digest"),
+                {name: plain(value) for name, value in held.items() if name not in OWN},
+                ends,
+            )
+            for key, held, ends in raw
+        ]
+
+    async def _nodes(self, name: str) -> list[Any]:
+        found = await self.raw.execute_query(
+            f"MATCH (n) WHERE n:`{name}` OR n:`{name}/any` RETURN properties(n), labels(n)"
+        )
+        raw = [record for record in found.records if record[0]["_position"] != 0]
+        assert all((name in labels) is ("id" in held) for held, labels in raw)
+        assert all(f"{name}/any" in labels for _, labels in raw)
+        assert all(held.get("id") in (None, held["_key"]) for held, _ in raw)
+        return [(held["_key"], held, None) for held, _ in raw]
+
+    async def _edges(self, name: str) -> list[Any]:
+        edges = await self.raw.execute_query(
+            f"MATCH (a)-[r:`{name}`]->(b) RETURN properties(r), a._key, b._key"
+        )
+        gone = await self.raw.execute_query(f"MATCH (n:`{name}/gone`) RETURN properties(n)")
+        return [
+            *((held["id"], held, (source, target)) for held, source, target in edges.records),
+            *((record[0]["_key"], record[0], None) for record in gone.records),
+        ]
+
+    async def raw_edge(
+        self, store: GraphStore, collection: Collection, like: str, key: str | None
+    ) -> None:
+        """Two under one key are not to be had before their constraint is dropped, by somebody who
+        may: after that the collection is made anew for the next test.
+        """
+        name = collection.labelled
+        if key == like:
+            with pytest.raises(ConstraintError):
+                await self._another(name, like, key)
+            await self.raw.execute_query(f"DROP CONSTRAINT `{name}/id`")
+            await self.raw.execute_query(
+                "MATCH (c:`polyplane/collection` {name: $name}) SET c.shape = ''", name=name
+            )
+        await self._another(name, like, key)
+
+    async def _another(self, name: str, like: str, key: str | None) -> None:
+        await self.raw.execute_query(
+            f"MATCH (a)-[r:`{name}` {{id: $like}}]->(b) CREATE (a)-[s:`{name}`]->(b) "
+            "SET s = properties(r), s.id = $key",
+            like=like,
+            key=key,
+        )
+
+
+def plain(value: Any) -> Any:
+    return value.to_native() if isinstance(value, DateTime) else value
 
 
 # What free queries may do

@@ -33,6 +33,7 @@ from polyplane.stores.graph.asking import (
     check_pattern,
     check_properties,
     check_weight,
+    collection_of,
     edges_of,
     ends_of,
     nodes_of,
@@ -76,6 +77,7 @@ class Neo4jStore(GraphStore):
 
     def __init__(self, server: Server, names: Names) -> None:
         self._server, self._names = server, names
+        self._seen: set[str] = set()
 
     async def ping(self) -> None:
         await self._server.read("answer", "RETURN 1")
@@ -94,6 +96,7 @@ class Neo4jStore(GraphStore):
         await neo4j_schema.prepare(self._server, self._names, collection)
 
     async def forget(self, collection: Collection) -> None:
+        self._seen.discard(collection.labelled)
         await neo4j_schema.forget(self._server, self._names, collection)
 
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:
@@ -109,6 +112,12 @@ class Neo4jStore(GraphStore):
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
         """What somebody put there without a key goes, too, and leaves no tombstone."""
         await self._writer(collection).bury(keys, position)
+
+    async def _check(self, *collections: Collection) -> None:
+        """NotFound when one is not prepared; asked once of each, since that does not pass."""
+        for name in {it.labelled for it in collections} - self._seen:
+            await neo4j_schema.check_prepared(self._server, self._names, name)
+            self._seen.add(name)
 
     def _writer(self, collection: Collection) -> Nodes | Edges:
         writes = Edges if collection.ends else Nodes
@@ -131,6 +140,7 @@ class Neo4jStore(GraphStore):
         self, view: GraphView, scope: Scope, label: str, keys: Sequence[str]
     ) -> list[GraphNode]:
         collection = nodes_of(view, label)
+        await self._check(collection)
         return await neo4j_reading.nodes(self._server, self._names, scope, collection, keys)
 
     async def find(
@@ -138,6 +148,7 @@ class Neo4jStore(GraphStore):
     ) -> list[GraphNode]:
         check_limit(limit)
         collection = nodes_of(view, label)
+        await self._check(collection)
         return await neo4j_reading.find(self._server, self._names, scope, collection, where, limit)
 
     async def neighbours(
@@ -160,6 +171,7 @@ class Neo4jStore(GraphStore):
         if direction == "both":
             check_both(kind)
         source, target = ends_of(view, kind)
+        await self._check(kind, source, target)
         begin, end = (target, source) if direction == "in" else (source, target)
         return await neo4j_reading.neighbours(
             self._server,
@@ -191,7 +203,7 @@ class Neo4jStore(GraphStore):
     ) -> list[Reached]:
         check_limit(limit)
         check_hops(hops)
-        nodes_of(view, label)
+        await self._check(nodes_of(view, label), *(edges_of(view, edge) for edge in edges))
         walker = Walker(self._server, self._names, view, scope)
         return await walker.within((label, key), edges, hops, direction, limit)
 
@@ -208,9 +220,10 @@ class Neo4jStore(GraphStore):
         hops: int = 6,
     ) -> Path | None:
         check_hops(hops)
-        for label, _ in (source, target):
-            nodes_of(view, label)
-        check_weight([edges_of(view, edge) for edge in edges], weight)
+        ends = [nodes_of(view, label) for label, _ in (source, target)]
+        kinds = [edges_of(view, edge) for edge in edges]
+        check_weight(kinds, weight)
+        await self._check(*ends, *kinds)
         walker = Walker(self._server, self._names, view, scope)
         return await walker.path(source, target, edges, direction, weight, hops)
 
@@ -219,6 +232,7 @@ class Neo4jStore(GraphStore):
     ) -> list[tuple[Any, ...]]:
         check_limit(limit)
         check_pattern(view, pattern)
+        await self._check(*(collection_of(view, step) for step in pattern.steps))
         return await neo4j_reading.match(self._server, self._names, view, scope, pattern, limit)
 
     async def subgraph(
@@ -234,7 +248,7 @@ class Neo4jStore(GraphStore):
         check_limit(limit)
         check_hops(hops)
         for label in keys:
-            nodes_of(view, label)
+            await self._check(nodes_of(view, label), *(edges_of(view, edge) for edge in edges))
         walker = Walker(self._server, self._names, view, scope)
         return await walker.subgraph(keys, edges, hops, limit)
 

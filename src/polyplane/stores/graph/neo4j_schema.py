@@ -7,7 +7,7 @@ from typing import Final
 from neo4j import AsyncManagedTransaction
 from neo4j.exceptions import ClientError
 
-from polyplane.errors import Refused
+from polyplane.errors import NotFound, Refused
 from polyplane.model.collection import Collection
 from polyplane.model.graph import ID
 from polyplane.stores.graph.asking import check_declared
@@ -43,6 +43,18 @@ async def prepare(server: Server, names: Names, collection: Collection) -> None:
         f"MERGE (c:{known} {{name: $name}}) SET c.shape = $shape",
         {"name": own, "shape": shape},
     )
+
+
+async def check_prepared(server: Server, names: Names, labelled: str) -> None:
+    """NotFound when the collection is not there, or about to go."""
+    own = names.of(labelled)
+    found = await server.read(
+        f"look for {own}",
+        f"MATCH (c:{quoted(names.collections)} {{name: $name}}) WHERE c.going IS NULL RETURN 1",
+        {"name": own},
+    )
+    if not found:
+        raise NotFound(f"{own} is not in the graph.", fix="Prepare it first.")
 
 
 async def forget(server: Server, names: Names, collection: Collection) -> None:

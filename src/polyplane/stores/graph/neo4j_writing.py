@@ -44,10 +44,11 @@ async def lock(
     Raises NotFound when it is not prepared.
     """
     own = names.of(collection.labelled)
+    # Whether it is about to go is asked behind the lock, for which we may have waited.
     taken = await rows(
         tx,
         f"UNWIND $names AS name MATCH (c:{quoted(names.collections)} {{name: name}}) "
-        "SET c.turn = $position RETURN c.name AS name",
+        "SET c.turn = $position WITH c WHERE c.going IS NULL RETURN c.name AS name",
         {"names": sorted({own, *map(names.of, collection.ends)}), "position": position},
     )
     if own not in {record["name"] for record in taken}:
