@@ -1,0 +1,140 @@
+"""People as they were and as they are to be, and the transformations between them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+import polyplane as pp
+from polyplane import marks, transform
+
+
+class Base(pp.Model):
+    """A catalogue of its own."""
+
+    __abstract__ = True
+    metadata = pp.metadata()
+
+
+class Later(pp.Model):
+    """The same tables in their later form."""
+
+    __abstract__ = True
+    metadata = pp.metadata()
+
+
+class Old(Base):
+    """As they were."""
+
+    __tablename__ = "old_person"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    age: Mapped[int] = mapped_column(server_default="0")
+    notes: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(), nullable=True)
+
+
+class Person(Base):
+    """As they are to be."""
+
+    __tablename__ = "person"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    first: Mapped[str]
+    last: Mapped[str]
+    age: Mapped[int] = mapped_column(sa.CheckConstraint("age < 1000", name="age"))
+    notes: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(), nullable=True)
+
+
+class ToPerson(transform.Transformation[Old, Person]):
+    """Names are split; who has none comes to nothing."""
+
+    def apply(self, row: Old, /) -> Person | None:
+        """The first word and the rest."""
+        if not row.name:
+            return None
+        first, last = row.name.split(" ", 1)
+        return Person(first=first, last=last, age=row.age, notes=row.notes)
+
+
+class ByColumn(transform.Transformation[Old, Person]):
+    """The same kind of thing, one column by the other, as the seed's DataTransformer has it."""
+
+    columns = (
+        transform.column(Person.first, Old.name),
+        transform.column(Person.last, Old.name, str.upper),
+        transform.column(Person.age, Old.age),
+        transform.column(Person.notes, Old.notes),
+    )
+
+
+class LaterOld(Later):
+    """The table of `Old` with a column more."""
+
+    __tablename__ = "old_person"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    age: Mapped[int] = mapped_column(server_default="0")
+
+
+class Older(transform.Transformation[Old, LaterOld]):
+    """In place, and not the same when done twice."""
+
+    def apply(self, row: Old, /) -> LaterOld | None:
+        """A year more; babies stay as they are."""
+        if row.age < 0:
+            raise ValueError("Nobody is that young.")
+        return LaterOld(age=row.age + 1) if row.age else None
+
+
+class Badge(Base):
+    """What tenants' people have."""
+
+    __tablename__ = "badge"
+    key: Mapped[UUID] = pp.key()
+    tenant_id: Mapped[str] = marks.tenant()
+    person: Mapped[str]
+
+
+class Card(Base):
+    """What they are to have."""
+
+    __tablename__ = "card"
+    tenant_id: Mapped[str] = marks.tenant()
+    number: Mapped[str] = mapped_column(primary_key=True)
+    person: Mapped[str]
+
+
+class ToCard(transform.Transformation[Badge, Card]):
+    """A key of its own."""
+
+    same_key = False
+
+    def apply(self, row: Badge, /) -> Card | None:
+        """Numbered by the person."""
+        tenant = {"thief": "a"}.get(row.person)
+        card = Card(number=row.person.removesuffix("!"), person=row.person)
+        if tenant:
+            card.tenant_id = tenant
+        return card
+
+
+class Renamed(transform.Transformation[Badge, Badge]):
+    """In place, for each tenant."""
+
+    columns = (transform.column(Badge.person, Badge.person, str.upper),)
+
+
+class CardSearch(pp.Cached[Person]):
+    """What follows from the target, as from any table."""
+
+    def derive(self, person: Person, /) -> pp.Entry | None:
+        """Its name."""
+        return pp.Entry(f"{person.first} {person.last}")
+
+
+def application(*transformations: Any, **more: Any) -> pp.Application:
+    """One with all the models."""
+    models = [Old, Person, LaterOld, Badge, Card]
+    return pp.Application(name="people", models=models, transformations=transformations, **more)
