@@ -69,14 +69,6 @@ class InCents(transform.Transformation[Before, Before]):
         return Before(amount=row.amount * 100)
 
 
-class Follows(pp.Cached[After]):
-    """So that the target is captured."""
-
-    def derive(self, row: After, /) -> pp.Entry | None:
-        """Nothing: the cache is not measured here."""
-        return None
-
-
 _FILL: Final = (
     "INSERT INTO before SELECT n, 'Ada Lovelace ' || n, n %% 1000, md5(n::text)"
     " FROM generate_series(1, {}) AS n"
@@ -98,7 +90,7 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     application = pp.Application(
         name="bench",
         models=[Before, After],
-        projections=[Follows],
+        follows=[After],
         transformations=[Split, InCents],
     )
     async with ground.plane(url, applications=[application]) as plane:

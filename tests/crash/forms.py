@@ -81,8 +81,9 @@ APPLICATION: Final = pp.Application(
 
 def hurried() -> None:
     """Short leases and small pages, so that much can happen in a short time."""
-    transforms.LEASE_S = transform_runner.LEASE_S = LEASE_S  # type: ignore[misc]
-    transforming.FIRST_ROWS = transforming.MOST_ROWS = PAGE_ROWS  # type: ignore[misc]
+    for module in (transforms, transform_runner):
+        vars(module)["LEASE_S"] = LEASE_S
+    vars(transforming).update(FIRST_ROWS=PAGE_ROWS, MOST_ROWS=PAGE_ROWS)
 
 
 async def fill(url: str, rows: int) -> None:

@@ -14,8 +14,8 @@ from tests.conftest import settings_in
 from tests.crash import forms
 from tests.crash.transforms import run
 
-ROWS = 300
-KILLS = 4
+ROWS = 200
+KILLS = 3
 
 
 @pytest.mark.timeout(300)

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import pytest
 from hypothesis import given, strategies as st
+from psycopg.adapt import Transformer
+from psycopg.pq import Format
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
@@ -15,7 +17,11 @@ from polyplane.errors import Misconfigured, Refused
 from polyplane.marks import Secret
 from polyplane.model.transformation import form_of
 from polyplane.runtime.declared import Declared
+from polyplane.truth.arrays import array_of, how_written
 from polyplane.truth.transforms import begins
+
+TEXTS = 1009
+"""PostgreSQL's number of text[]."""
 
 
 class Base(pp.Model):
@@ -149,3 +155,15 @@ def test_how_one_goes_on(state: str, version: int, anew: bool, knows: bool) -> N
         assert how != "on" or (version == 1 and (state != "done" or knows))
         is_new = version != 1 or (state == "done" and not knows)
         assert (how == "new") == (state != "running" and is_new)
+
+
+@given(st.lists(st.none() | st.text(st.characters(exclude_characters="\0", codec="utf-8"))))
+def test_texts_are_written_as_postgresql_reads_them(values: list[str | None]) -> None:
+    """By psycopg's own reading of an array."""
+    written = how_written(Page.__table__.columns["written"])
+    assert written is not None
+    array = array_of(values, written)
+    assert array is not None
+    read = Transformer()
+    assert read.get_loader(TEXTS, Format.TEXT).load(array.encode()) == values
+    assert array_of([1], written) is None and how_written(Page.__table__.columns["token"]) is None

@@ -16,11 +16,9 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Final
 
-import psycopg
-
 from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.flow.sifting import FAILURES_MAX, TURN_S, Failures, told
-from polyplane.flow.transform_writes import Item, Writes
+from polyplane.flow.transform_writes import Item, Writes, driver_of
 from polyplane.model.table import table_name, table_of
 from polyplane.model.transformation import DryRun, Form
 from polyplane.steps import step
@@ -231,7 +229,7 @@ class Transforming:
                 batch.bad[key] = error
         for tenant, keys in sorted(whose.items()):
             await page.writes.act_for(tenant)
-            locked |= await locked_by_key(await _driver_of(page.session), self._source, keys)
+            locked |= await locked_by_key(await driver_of(page.session), self._source, keys)
         if gone := [key for keys in whose.values() for key in keys if key not in locked]:
             async with self._projector.connection() as connection:
                 if await rows_by_key(connection, self._source, gone):
@@ -310,11 +308,3 @@ class Transforming:
 
 def _told(bad: Mapping[str, Exception]) -> list[tuple[str, str]]:
     return [(key, told(error)) for key, error in bad.items()]
-
-
-async def _driver_of(session: Any) -> psycopg.AsyncConnection[Any]:
-    """The connection of a session, for what psycopg does better."""
-    raw = await (await session.connection()).get_raw_connection()
-    driver = raw.driver_connection
-    assert isinstance(driver, psycopg.AsyncConnection)
-    return driver

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from polyplane.model.transformation import DryRun, TransformationLetter, TransformationRecord
 from polyplane.runtime.transformations import LETTERS_PAGE_MAX
 from polyplane.serve.api.acts import Operator
+from polyplane.transform import DryRun, TransformationLetter, TransformationRecord
 from polyplane.web import PlaneOf, problem_responses
 
 router = APIRouter(tags=["operator"], prefix="/transformations", responses=problem_responses(404))
