@@ -15,6 +15,7 @@ import polyplane as pp
 from polyplane import marks, transform
 from polyplane.errors import Misconfigured, Refused
 from polyplane.marks import Secret
+from polyplane.model.table import table_of
 from polyplane.model.transformation import form_of
 from polyplane.runtime.declared import Declared
 from polyplane.truth.arrays import array_of, how_written
@@ -160,10 +161,10 @@ def test_how_one_goes_on(state: str, version: int, anew: bool, knows: bool) -> N
 @given(st.lists(st.none() | st.text(st.characters(exclude_characters="\0", codec="utf-8"))))
 def test_texts_are_written_as_postgresql_reads_them(values: list[str | None]) -> None:
     """By psycopg's own reading of an array."""
-    written = how_written(Page.__table__.columns["written"])
+    written = how_written(table_of(Page).columns["written"])
     assert written is not None
     array = array_of(values, written)
     assert array is not None
     read = Transformer()
     assert read.get_loader(TEXTS, Format.TEXT).load(array.encode()) == values
-    assert array_of([1], written) is None and how_written(Page.__table__.columns["token"]) is None
+    assert array_of([1], written) is None and how_written(table_of(Page).columns["token"]) is None

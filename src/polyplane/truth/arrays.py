@@ -65,7 +65,7 @@ def insert_sql(
     """
     changed = [name for name in columns if name not in key] or list(key)
     names = {column.key: sql.Identifier(column.name) for column in table.columns}
-    condition = sql.SQL("")
+    condition: sql.Composable = sql.SQL("")
     if same:
         condition = sql.SQL(" WHERE t.{0} = excluded.{0}").format(names[same])
     return sql.SQL(
