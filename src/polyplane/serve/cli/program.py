@@ -38,6 +38,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
+    "transform": (
+        "polyplane.serve.cli.transform:app",
+        "Make rows of one model into rows of another.",
+    ),
     "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
     "keys": (
         "polyplane.serve.cli.keys:app",
