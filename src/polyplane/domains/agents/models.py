@@ -147,6 +147,7 @@ class Concept(Base):
     __tablename__ = "concepts"
     __table_args__ = (
         _owned(),
+        sa.CheckConstraint("mentions >= 0", name="mentions"),
         sa.Index("ix_concepts_name", "tenant_id", "name"),
         sa.Index("ix_concepts_source", "tenant_id", "source"),
         _listed("concepts"),
@@ -157,37 +158,49 @@ class Concept(Base):
     category: Mapped[str] = mapped_column(sa.String(100))
     summary: Mapped[str | None] = mapped_column(sa.Text)
     source: Mapped[str | None] = mapped_column(sa.String(1024))
+    mentions: Mapped[int] = mapped_column(server_default="0")
 
 
 class ConceptRelation(Base):
-    """That a concept relates to another in one way (`type`), and how strongly: above 0, to 1."""
+    """That a concept relates to another in one way (`type`), and how strongly: above 0, to 1.
+
+    `mentions` is how often that was seen; 0 when nobody counted.
+    """
 
     __tablename__ = "concept_relations"
     __table_args__ = (
-        _refers("concept_id", "concepts", ondelete="CASCADE"),
-        _refers("related_id", "concepts", ondelete="CASCADE"),
+        _refers("source_id", "concepts", ondelete="CASCADE"),
+        _refers("target_id", "concepts", ondelete="CASCADE"),
+        sa.UniqueConstraint("source_id", "target_id", "type"),
         sa.CheckConstraint("strength > 0 AND strength <= 1", name="strength"),
-        sa.Index("ix_concept_relations_related", "related_id"),
+        sa.CheckConstraint("mentions >= 0", name="mentions"),
+        sa.Index("ix_concept_relations_target", "target_id"),
     )
 
-    concept_id: Mapped[UUID] = mapped_column(primary_key=True)
-    related_id: Mapped[UUID] = mapped_column(primary_key=True)
-    type: Mapped[str] = mapped_column(sa.String(50), primary_key=True)
+    id: Mapped[UUID] = pp.key()
+    source_id: Mapped[UUID]
+    target_id: Mapped[UUID]
+    type: Mapped[str] = mapped_column(sa.String(50))
     strength: Mapped[float] = mapped_column(sa.Double)
+    mentions: Mapped[int] = mapped_column(server_default="0")
 
 
 class ConceptAppearance(Base):
-    """That a concept appears in a discussion."""
+    """That a concept appears in a discussion, how often, and as what: by that discussion alone."""
 
     __tablename__ = "concept_appearances"
     __table_args__ = (
         _refers("concept_id", "concepts", ondelete="CASCADE"),
         _refers("discussion_id", "discussions", ondelete="CASCADE"),
+        sa.CheckConstraint("mentions >= 0", name="mentions"),
         sa.Index("ix_concept_appearances_discussion", "discussion_id"),
     )
 
     concept_id: Mapped[UUID] = mapped_column(primary_key=True)
     discussion_id: Mapped[UUID] = mapped_column(primary_key=True)
+    mentions: Mapped[int] = mapped_column(server_default="1")
+    category: Mapped[str | None] = mapped_column(sa.String(100))
+    summary: Mapped[str | None] = mapped_column(sa.Text)
 
 
 class Operation(Base):
@@ -208,7 +221,7 @@ class Operation(Base):
             name="steps_done",
         ),
         sa.CheckConstraint(
-            "(started_at IS NOT NULL OR status IN ('queued', 'cancelling', 'cancelled'))"
+            "(started_at IS NOT NULL OR status IN ('queued', 'cancelled'))"
             " AND (started_at IS NULL OR status <> 'queued')",
             name="started_at",
         ),

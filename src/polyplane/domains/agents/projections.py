@@ -123,8 +123,8 @@ class RelatesTo(Edges[ConceptRelation, RelationProperties]):
 
     def derive(self, relation: ConceptRelation, /) -> Edge[RelationProperties]:
         return Edge(
-            str(relation.concept_id),
-            str(relation.related_id),
+            str(relation.source_id),
+            str(relation.target_id),
             RelationProperties(strength=relation.strength, type=relation.type),
         )
 

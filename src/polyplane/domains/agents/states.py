@@ -10,12 +10,12 @@ from typing import Final, Literal
 
 OperationStatus = Literal["queued", "running", "cancelling", "completed", "failed", "cancelled"]
 StepStatus = Literal["pending", "running", "retrying", "completed", "failed", "undone", "skipped"]
-DiscussionStatus = Literal["active", "paused", "closed"]
+DiscussionStatus = Literal["active", "paused", "closed", "archived"]
 
 Moves = Mapping[str, tuple[str, ...]]
 
 OPERATION_MOVES: Final[Moves] = {
-    "queued": ("running", "cancelling"),
+    "queued": ("running", "cancelled"),
     "running": ("completed", "failed", "cancelling"),
     "cancelling": ("cancelled",),
     "completed": (),
@@ -32,9 +32,10 @@ STEP_MOVES: Final[Moves] = {
     "skipped": (),
 }
 DISCUSSION_MOVES: Final[Moves] = {
-    "active": ("paused", "closed"),
-    "paused": ("active", "closed"),
-    "closed": ("active",),
+    "active": ("paused", "closed", "archived"),
+    "paused": ("active", "closed", "archived"),
+    "closed": ("active", "archived"),
+    "archived": (),
 }
 
 
