@@ -15,7 +15,7 @@ from polyplane.domains.agents.models import (
     DiscussionParticipant,
     Tool,
 )
-from polyplane.graph import Edge, Edges, Node, Nodes
+from polyplane.graph import Edge, Node
 
 
 class AgentProperties(TypedDict):
@@ -25,7 +25,7 @@ class AgentProperties(TypedDict):
     type: str
 
 
-class AgentNodes(Nodes[Agent, AgentProperties]):
+class AgentNodes(pp.Nodes[Agent, AgentProperties]):
     """Agents."""
 
     label = "Agent"
@@ -41,7 +41,7 @@ class ToolProperties(TypedDict):
     capability: str
 
 
-class ToolNodes(Nodes[Tool, ToolProperties]):
+class ToolNodes(pp.Nodes[Tool, ToolProperties]):
     """Tools."""
 
     label = "Tool"
@@ -58,7 +58,7 @@ class DiscussionProperties(TypedDict):
     status: str
 
 
-class DiscussionNodes(Nodes[Discussion, DiscussionProperties]):
+class DiscussionNodes(pp.Nodes[Discussion, DiscussionProperties]):
     """Discussions."""
 
     label = "Discussion"
@@ -75,7 +75,7 @@ class ConceptProperties(TypedDict):
     category: str
 
 
-class ConceptNodes(Nodes[Concept, ConceptProperties]):
+class ConceptNodes(pp.Nodes[Concept, ConceptProperties]):
     """Concepts."""
 
     label = "Concept"
@@ -85,7 +85,7 @@ class ConceptNodes(Nodes[Concept, ConceptProperties]):
         return Node(ConceptProperties(name=concept.name, category=concept.category))
 
 
-class CanUse(Edges[AgentTool]):
+class CanUse(pp.Edges[AgentTool]):
     """Which agent can use which tool."""
 
     label = "CAN_USE"
@@ -96,7 +96,7 @@ class CanUse(Edges[AgentTool]):
         return Edge(str(use.agent_id), str(use.tool_id))
 
 
-class ParticipatesIn(Edges[DiscussionParticipant]):
+class ParticipatesIn(pp.Edges[DiscussionParticipant]):
     """Which agent takes part in which discussion."""
 
     label = "PARTICIPATES_IN"
@@ -114,7 +114,7 @@ class RelationProperties(TypedDict):
     type: str
 
 
-class RelatesTo(Edges[ConceptRelation, RelationProperties]):
+class RelatesTo(pp.Edges[ConceptRelation, RelationProperties]):
     """Which concept relates to which other, in which way and how strongly."""
 
     label = "RELATES_TO"
@@ -129,7 +129,7 @@ class RelatesTo(Edges[ConceptRelation, RelationProperties]):
         )
 
 
-class AppearsIn(Edges[ConceptAppearance]):
+class AppearsIn(pp.Edges[ConceptAppearance]):
     """Which concept appears in which discussion."""
 
     label = "APPEARS_IN"

@@ -241,8 +241,7 @@ def _operations() -> None:
         _check(
             table,
             "status",
-            "status IN"
-            " ('queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')",
+            "status IN ('queued', 'running', 'cancelling', 'completed', 'failed', 'cancelled')",
         ),
         _check(
             table,
@@ -308,9 +307,7 @@ def _steps() -> None:
             "attempts",
             "attempts >= 0 AND (attempts = 0) = (status IN ('pending', 'skipped'))",
         ),
-        _check(
-            table, "started_at", "(started_at IS NULL) = (status IN ('pending', 'skipped'))"
-        ),
+        _check(table, "started_at", "(started_at IS NULL) = (status IN ('pending', 'skipped'))"),
         _check(
             table,
             "completed_at",
