@@ -35,13 +35,14 @@ from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.generations import Rebuilt
+from polyplane.runtime.graph import Graph
 from polyplane.runtime.keeping import prune
 from polyplane.runtime.keys import Keys
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import chosen, mend, mendable
-from polyplane.runtime.readers import reader_of
+from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
@@ -53,6 +54,8 @@ from polyplane.truth import session
 V = TypeVar("V", bound=Vectors[Any, Any])
 C = TypeVar("C", bound=Cached[Any])
 S = TypeVar("S", bound=Stream)
+
+Telling = Callable[[str, int], None]
 
 VERIFY_TIMEOUT_S: Final = 60.0
 REBUILD_TIMEOUT_S: Final = 3600.0
@@ -216,6 +219,11 @@ class Plane:
         """
         return reader_of(self.declared, self.opened, declared, None)
 
+    @property
+    def graph(self) -> Graph:
+        """The graph, where it belongs to nobody; `acting` for what belongs to tenants."""
+        return graph_of(self.declared, self.opened, None)
+
     def acting(self, caller: Caller) -> Acting:
         """The plane as `caller` may see and change it: what belongs to tenants is read so."""
         return Acting(caller, self.declared, self.opened)
@@ -350,40 +358,41 @@ class Plane:
         projection: type[Projection[Any]],
         *,
         timeout_s: float = REBUILD_TIMEOUT_S,
-        progress: Callable[[str, int], None] | None = None,
+        progress: Telling | None = None,
     ) -> Rebuilt:
         """Build a projection's collection anew beside the one that is read, prove it, switch.
 
-        Joins a rebuild that is under way. What was read is kept for `rollback`. `progress` hears
-        (phase, rows filled). Raises Conflict when the new one was given up, saying why; NotSettled
-        after `timeout_s` seconds, and then it goes on.
+        Edges between nodes follow them. Joins a rebuild that is under way. What was read is kept
+        for `rollback`. `progress` hears (phase, rows filled). Raises Conflict when the new one was
+        given up, saying why; NotSettled after `timeout_s` seconds, and then it goes on.
         """
-        generations = self.opened.generations
-        name = await generations.begin(projection.name)
-        tell = partial(self._telling, name, progress)
-        return await generations.switched(projection.name, name, timeout_s=timeout_s, tell=tell)
+        name = await self.opened.generations.begin(projection.name)
+        return await self._switched(projection.name, name, timeout_s, progress)
 
     async def rollback(
         self,
         projection: type[Projection[Any]],
         *,
         timeout_s: float = REBUILD_TIMEOUT_S,
-        progress: Callable[[str, int], None] | None = None,
+        progress: Telling | None = None,
     ) -> Rebuilt:
         """Prove the collection that was read before, and let readers read it again.
 
         Raises Conflict when there is none that this code derives; else as `rebuild`.
         """
-        generations = self.opened.generations
-        name = await generations.begin_back(projection.name)
-        tell = partial(self._telling, name, progress)
-        return await generations.switched(projection.name, name, timeout_s=timeout_s, tell=tell)
+        name = await self.opened.generations.begin_back(projection.name)
+        return await self._switched(projection.name, name, timeout_s, progress)
 
-    def _telling(self, name: str, progress: Callable[[str, int], None] | None) -> None:
-        """Tell how far this process is with building the collection `name`, if it does."""
-        rebuild = self.opened.rebuilds.get(name)
-        if progress is not None and rebuild is not None:
-            progress(rebuild.phase, rebuild.rows)
+    async def _switched(
+        self, projection: str, name: str, timeout_s: float, progress: Telling | None
+    ) -> Rebuilt:
+        def tell() -> None:  # how far this process is with it, if it does it
+            rebuild = self.opened.rebuilds.get(name)
+            if progress is not None and rebuild is not None:
+                progress(rebuild.phase, rebuild.rows)
+
+        generations = self.opened.generations
+        return await generations.switched(projection, name, timeout_s=timeout_s, tell=tell)
 
     async def prune(self, *projections: type[Projection[Any]]) -> list[str]:
         """Drop the collections that were read before, of `projections` or of all; their names.

@@ -13,6 +13,11 @@ from polyplane.model.caller import ALL_ROWS
 OPERATE: Final = "plane.operate"
 """To operate the whole plane, for all tenants: only its administrators."""
 
+GRAPH_READ: Final = "graph.read"
+"""To ask the graph over HTTP for what one may see."""
+GRAPH_CYPHER: Final = "graph.cypher"
+"""To ask it freely, where nothing in it belongs to tenants or owners."""
+
 ROLES: Final = ("viewer", "auditor", "editor", "operator", "admin", "owner")
 """What a member of an organization may be."""
 
@@ -39,6 +44,8 @@ OWN: Final[dict[str, str]] = {
     "keys.manage": "admin",
     "organization.manage": "owner",
     "audit.read": "auditor",
+    GRAPH_READ: "viewer",
+    GRAPH_CYPHER: "operator",
     ALL_ROWS: "admin",
 }
 """The plane's own permissions, and the least role that has each."""
