@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from polyplane import web
 from polyplane.errors import NotFound
 from polyplane.model.graph import EdgeStep, NodeStep
+from polyplane.model.items import Where
 from polyplane.model.projection import Edges, Nodes
 from polyplane.plane import Plane
 from polyplane.runtime.graph import Graph
@@ -257,7 +258,7 @@ def _types(projection: type[Nodes[Any, Any]] | type[Edges[Any, Any]]) -> dict[st
     return {name: kind.__name__ for name, kind in projection.property_types().items()}
 
 
-def _where(plane: Plane, name: str, asked: wire.Conditions) -> dict[str, Any]:
+def _where(plane: Plane, name: str, asked: wire.Conditions) -> Where:
     """Conditions in the types of the properties they are asked of."""
     shapes = Shapes(plane.declared)
     projection = shapes.nodes.get(name) or shapes.edges.get(name)

@@ -207,10 +207,11 @@ def match(
 ) -> None:
     """Show what fits a chain of nodes and edges."""
     with Report("graph match", as_json) as report:
-        asked = {"steps": _steps(pattern), "limit": limit}
+        steps = _steps(pattern)
+        asked = {"steps": steps, "limit": limit}
         found = _asked(ctx, report, home, tenant, "POST", "graph/match", json=asked)["items"]
         report.data = {"matches": found}
-        table = Table(*(it.get("label") or it["type"] for it in asked["steps"]), box=None)
+        table = Table(*(it.get("label") or it["type"] for it in steps), box=None)
         for row in found:
             table.add_row(*(f"{it['key']} {_shown(it)}" for it in row))
         report.show(table if found else "Nothing fits.")
