@@ -122,6 +122,26 @@ async def _learn_one(knowledge: Knowledge, walk: Walk, report: LearnReport, tell
     if not known and not walk.root.exists():
         raise pp.NotFound(f"There is nothing at {walk.root}.", field="path")
     pack = _Pack(knowledge, report)
+    try:
+        await _read(walk, known, pack, report, tell)
+        for path in known:
+            if not walk.is_kept(path):
+                await pack.add(LearnedFile(path))
+                report.removed += 1
+        await pack.end()
+    finally:
+        await pack.cancel()
+    report.files += len(walk.seen)
+    report.skipped += len(walk.skipped)
+    report.skipped_files += walk.skipped[: SKIPPED_MAX - len(report.skipped_files)]
+    for skipped in walk.skipped[:SKIPPED_MAX]:
+        tell(f"Not learned: {skipped.path}: {skipped.why}.")
+
+
+async def _read(
+    walk: Walk, known: Mapping[str, str], pack: _Pack, report: LearnReport, tell: Tell
+) -> None:
+    """Read what is there, and take along what has changed."""
     told_s, files = time.monotonic(), walk.files()
     while (read := await asyncio.to_thread(next, files, None)) is not None:
         if known.get(read.path) != read.digest:
@@ -132,16 +152,6 @@ async def _learn_one(knowledge: Knowledge, walk: Walk, report: LearnReport, tell
         if time.monotonic() - told_s > TELL_S:
             told_s = time.monotonic()
             tell(f"{len(walk.seen):,} files seen, {report.changed:,} learned ...")
-    for path in known:
-        if not walk.is_kept(path):
-            await pack.add(LearnedFile(path))
-            report.removed += 1
-    await pack.send()
-    report.files += len(walk.seen)
-    report.skipped += len(walk.skipped)
-    report.skipped_files += walk.skipped[: SKIPPED_MAX - len(report.skipped_files)]
-    for skipped in walk.skipped[:SKIPPED_MAX]:
-        tell(f"Not learned: {skipped.path}: {skipped.why}.")
 
 
 def _found(read: Read, walk: Walk) -> Findings | None:
@@ -153,22 +163,44 @@ def _found(read: Read, walk: Walk) -> Findings | None:
 
 
 class _Pack:
-    """Files on their way, sent when they are many."""
+    """Files on their way: one pack is filled while the one before is written."""
 
     def __init__(self, knowledge: Knowledge, report: LearnReport) -> None:
         self._knowledge = knowledge
         self._report = report
         self._files: list[LearnedFile] = []
         self._rows = 0
+        self._sending: asyncio.Task[Kept] | None = None
 
     async def add(self, file: LearnedFile) -> None:
+        """Take a file along. Raises what became of the pack before."""
         self._files.append(file)
         if file.found is not None:
             self._rows += len(file.found.views) + len(file.found.relations)
         if self._rows >= PACK_ROWS or len(self._files) >= PACK_FILES:
-            await self.send()
+            await self._send()
 
-    async def send(self) -> None:
+    async def end(self) -> None:
+        """Return when all is written."""
+        await self._send()
+        await self._sent()
+
+    async def cancel(self) -> None:
+        """Write nothing more."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+
+    async def _send(self) -> None:
+        await self._sent()
         if self._files:
-            self._report.add(await self._knowledge.take(self._files))
+            self._sending = asyncio.create_task(self._taken(self._files))
             self._files, self._rows = [], 0
+
+    async def _sent(self) -> None:
+        if self._sending is not None:
+            sending, self._sending = self._sending, None
+            self._report.add(await sending)
+
+    async def _taken(self, files: Sequence[LearnedFile]) -> Kept:
+        return await self._knowledge.take(files)

@@ -60,8 +60,9 @@ class Spread:
 
     def go(self, ways: Iterable[Way]) -> None:
         """Go along these ways, all at once: none of them begins where another one ends first."""
-        near = {way.source: self.nearness(way.source) for way in (ways := list(ways))}
-        for way in ways:
+        gone = list(ways)
+        near = {way.source: self.nearness(way.source) for way in gone}
+        for way in gone:
             if way.source != way.target:
                 gain = near[way.source] * DECAY * min(max(way.strength, 0.0), 1.0)
                 self.ways.setdefault(way.target, []).append((gain, way))
@@ -90,8 +91,8 @@ class Spread:
         reasons = [f"means what is asked ({meaning:.2f})"] if key in self.seeds else []
         for _, way in self._best(key)[: REASONS_MAX - len(reasons)]:
             reasons.append(self._told(way))
-        scores = (round(it, 6) for it in (_joined([meaning, graph]), meaning, graph))
-        return Ranked(key, self.known[key], *scores, tuple(reasons))
+        score, meaning, graph = (round(it, 6) for it in (self.nearness(key), meaning, graph))
+        return Ranked(key, self.known[key], score, meaning, graph, tuple(reasons))
 
     def _told(self, way: Way) -> str:
         other = self.known[way.source].name

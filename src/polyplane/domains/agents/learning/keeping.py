@@ -146,7 +146,7 @@ async def _around(
     columns = (it.id, it.name, it.category, it.summary, it.source, it.mentions)
     for ids in _chunks(concept_ids):
         for row in await session.execute(sa.select(*columns).where(it.id == _any_of(ids))):
-            concepts[row.id] = Concept(*row)
+            concepts[row.id] = Concept(*row[:4], row.source or "", row.mentions)
         elsewhere = sa.select(seen.concept_id, seen.discussion_id, seen.category, seen.summary)
         elsewhere = elsewhere.where(
             seen.concept_id == _any_of(ids),
@@ -222,7 +222,7 @@ async def _put(
     for part in _chunks(list(rows)):
         given = _given(model, columns, part)
         source = sa.select(*given.c, sa.bindparam("tenant", tx.tenant, sa.String))
-        made = insert(model.__table__).from_select([*columns, "tenant_id"], source)
+        made = insert(_table(model)).from_select([*columns, "tenant_id"], source)
         changes: dict[str, Any] = {it: made.excluded[it] for it in columns if it not in key}
         changes.pop("id", None)
         await tx.execute(
@@ -236,7 +236,7 @@ async def _drop(
     tx: pp.Write, model: type[Base], key: Sequence[str], rows: Sequence[Sequence[UUID]]
 ) -> None:
     """Delete the rows under these keys, many with each statement."""
-    table = model.__table__
+    table = _table(model)
     for part in _chunks(rows):
         given = _given(model, key, part)
         same = [table.c[name] == given.c[name] for name in key]
@@ -245,13 +245,19 @@ async def _drop(
 
 def _given(model: type[Base], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     """The rows as a table of a statement: one array for each column."""
-    kinds = [model.__table__.c[name].type for name in columns]
+    kinds = [_table(model).c[name].type for name in columns]
     arrays = [
         sa.bindparam(None, list(values), type_=ARRAY(kind))
         for kind, values in zip(kinds, zip(*rows, strict=True), strict=True)
     ]
     named = [sa.column(name, kind) for name, kind in zip(columns, kinds, strict=True)]
     return sa.func.unnest(*arrays).table_valued(*named, name="given").render_derived()
+
+
+def _table(model: type[Base]) -> sa.Table:
+    table = model.__table__
+    assert isinstance(table, sa.Table)
+    return table
 
 
 def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:

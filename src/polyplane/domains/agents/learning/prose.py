@@ -112,8 +112,8 @@ def _found(title: str, sections: list[Section]) -> Findings:
             for term in there:
                 found.define(term, "term")
                 found.relate(heading, term, "covers")
-            for pair in combinations(there[:UNIT_TERMS_MAX], 2):
-                found.relate(*sorted(pair), "occurs with")
+            for one, other in combinations(sorted(there[:UNIT_TERMS_MAX]), 2):
+                found.relate(one, other, "occurs with")
     return found
 
 

@@ -17,6 +17,12 @@ from polyplane.domains.agents.learning.findings import Findings, shortened
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
+_SIGNS: Final = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+_SILENT: Final = frozenset(
+    {ast.Name, ast.Constant, ast.arg, ast.alias, ast.Pass, ast.Global, ast.Nonlocal}
+    | {it for sign in _SIGNS for it in sign.__subclasses__()}
+)
+"""Nodes in which nothing is imported, defined or called."""
 _WORDS_MAX: Final = 120
 """Characters of a signature."""
 
@@ -114,7 +120,7 @@ class _Reader:
         waiting: list[tuple[ast.AST, _Place]] = [(tree, _Place(module, module))]
         while waiting:
             node, place = waiting.pop()
-            children = list(ast.iter_child_nodes(node))
+            children = _children(node)
             children.reverse()  # the first is taken first
             if isinstance(node, ast.ClassDef | Function):
                 inner = self._defined(node, place)
@@ -203,6 +209,18 @@ class _Reader:
         target = self._scope.visible(dotted)
         if target != owner and self.found.mention(target):
             self.found.relate(owner, target, kind)
+
+
+def _children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below that may say something, as they stand: most are names and signs."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if type(value) is list:
+            found += [it for it in value if isinstance(it, ast.AST) and type(it) not in _SILENT]
+        elif isinstance(value, ast.AST) and type(value) not in _SILENT:
+            found.append(value)
+    return found
 
 
 def _docstring(node: ast.Module | ast.ClassDef | Function) -> str | None:
