@@ -134,9 +134,12 @@ def is_like(derived: Vector[Any] | Entry | Node[Any] | Edge[Any], held: Any) -> 
 
 def _is_like_in_graph(derived: Node[Any] | Edge[Any], held: Any) -> bool:
     """An edge is also what it is between."""
-    if type(held) is not type(derived):
-        return False
-    if isinstance(derived, Edge) and (held.source, held.target) != (derived.source, derived.target):
+    if isinstance(derived, Edge):
+        if not isinstance(held, Edge):
+            return False
+        if (held.source, held.target) != (derived.source, derived.target):
+            return False
+    elif not isinstance(held, Node):
         return False
     one, other = derived.properties, held.properties
     return _plain(one, other) == _plain(other, one)

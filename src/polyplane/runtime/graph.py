@@ -198,7 +198,6 @@ class Graph:
         `order_by` is (index of a step, property); without it they are in the order of the keys.
         """
         _check(limit, "limit", LIMIT_MAX)
-        _check_chain(steps)
         _check_where(*(it.where for it in steps))
         labels = [self._shapes.label(it.label) for it in steps if isinstance(it, NodeStep)]
         types = [self._shapes.type(it.type) for it in steps if isinstance(it, EdgeStep)]
@@ -335,13 +334,3 @@ def _check_where(*conditions: Where | None) -> None:
     for where in conditions:
         if where:
             check_unreserved(where, "The property")
-
-
-def _check_chain(steps: Sequence[NodeStep | EdgeStep]) -> None:
-    kinds = [NodeStep, EdgeStep]
-    right = all(isinstance(it, kinds[n % 2]) for n, it in enumerate(steps))
-    if not right or len(steps) % 2 == 0 or len(steps) > 2 * HOPS_MAX + 1:
-        raise Refused(
-            f"A pattern is a chain of nodes with an edge between each two, {HOPS_MAX} at most.",
-            field="steps",
-        )

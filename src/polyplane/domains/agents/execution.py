@@ -281,7 +281,7 @@ async def _note_failure(task: Task, error: Exception, *, is_last: bool) -> None:
 
 
 @asynccontextmanager
-async def _written(
+async def written(
     plane: pp.Plane, caller: pp.Caller, operation_id: UUID, number: int, attempt: int
 ) -> AsyncIterator[pp.Write]:
     """A transaction of one attempt: whoever was overtaken meanwhile changes nothing."""
@@ -311,7 +311,7 @@ def _task(
         attempt=attempt,
         arguments=arguments,
         results=results,
-        write=partial(_written, context.plane, caller, operation.id, number, attempt),
+        write=partial(written, context.plane, caller, operation.id, number, attempt),
     )
 
 
@@ -324,7 +324,7 @@ async def _locked_step(
     return operation, (await tx.scalars(query)).one()
 
 
-def _one_step(operation_id: UUID, number: int, tenant: str) -> sa.Select[tuple[ExecutionStep]]:
+def _one_step(operation_id: UUID, number: int, tenant: str) -> sa.Select[ExecutionStep]:
     step = ExecutionStep
     return sa.select(step).where(
         step.operation_id == operation_id, step.step_number == number, step.tenant_id == tenant

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 import polyplane as pp
 from polyplane.domains.agents import states
-from polyplane.domains.agents.execution import cancel_unbegun, operating
+from polyplane.domains.agents.execution import Given, cancel_unbegun, operating
 from polyplane.domains.agents.models import Agent, AgentTool, ExecutionStep, Operation, Tool
 from polyplane.domains.agents.rows import check_refers, locked
 
@@ -82,7 +82,7 @@ async def start_operation(
     await tx.flush()
     key = str(operation.id)
     sagas = plane.acting(tx.caller).sagas
-    operation.saga_id = await sagas.start(saga, {"operation_id": key}, key=key, tx=tx)
+    operation.saga_id = await sagas.start(saga, Given(operation_id=key), key=key, tx=tx)
     tx.audit("operation.asked", "agents.operations", key, {"type": type, "steps": len(steps)})
     await tx.flush()
     return operation

@@ -7,7 +7,7 @@ truth, unless one waits for the write (`plane.settled`) first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import polyplane as pp
@@ -222,7 +222,7 @@ async def search_concepts(
 
 
 async def check_there(
-    plane: pp.Plane, caller: pp.Caller, nodes: type[pp.Nodes[object, object]], key: UUID
+    plane: pp.Plane, caller: pp.Caller, nodes: type[pp.Nodes[Any, Any]], key: UUID
 ) -> None:
     """NotFound unless the graph shows the caller this node."""
     if not await plane.acting(caller).graph.nodes(nodes, [key]):

@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Build a projection anew beside the one that is read.",
     ),
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
+    "graph": ("polyplane.serve.cli.graph:app", "Ask the graph: neighbours, ways, patterns."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
     "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
     "keys": (

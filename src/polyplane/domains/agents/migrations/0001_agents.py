@@ -331,6 +331,11 @@ def _moves() -> None:
             " WHEN (NEW.status <> OLD.status)"
             f" EXECUTE FUNCTION {SCHEMA}.check_move('{moves}', '{first}')"
         )
+    for event, when in (("INSERT", ""), ("UPDATE", " WHEN (NEW.status <> OLD.status)")):
+        op.execute(
+            f"CREATE TRIGGER {event.lower()}s_in_time BEFORE {event} ON {SCHEMA}.execution_steps"
+            f" FOR EACH ROW{when} EXECUTE FUNCTION {SCHEMA}.check_step()"
+        )
     op.execute(
         f"CREATE TRIGGER ends BEFORE UPDATE ON {SCHEMA}.operations FOR EACH ROW"
         " WHEN (NEW.status <> OLD.status AND NEW.status IN ('completed', 'failed', 'cancelled'))"
@@ -352,4 +357,4 @@ def downgrade() -> None:
         "agents",
     ):
         op.drop_table(table, schema=SCHEMA)
-    op.execute(f"DROP FUNCTION {SCHEMA}.check_move, {SCHEMA}.check_ended")
+    op.execute(f"DROP FUNCTION {SCHEMA}.check_move, {SCHEMA}.check_ended, {SCHEMA}.check_step")

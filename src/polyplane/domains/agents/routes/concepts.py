@@ -258,7 +258,7 @@ async def let_disappear(concept_id: UUID, discussion_id: UUID, desk: AtDesk) -> 
     await desk.untie(ConceptAppearance, key)
 
 
-def _relation(source_id: UUID, target_id: UUID, type: str) -> sa.Select[tuple[ConceptRelation]]:
+def _relation(source_id: UUID, target_id: UUID, type: str) -> sa.Select[ConceptRelation]:
     relation = ConceptRelation
     return (
         sa.select(relation)

@@ -112,7 +112,7 @@ class Desk:
         async with self.plane.acting(self.caller).write() as tx:
             for end, key in ends.items():
                 await row_of(tx.session, end, key, tenant=self.tenant)
-            columns = [column.key for column in sa.inspect(model).primary_key]
+            columns = [column.name for column in sa.inspect(model).primary_key]
             found = await tx.get(model, {key: getattr(row, key) for key in columns})
             if found is None:
                 tx.add(found := row)
