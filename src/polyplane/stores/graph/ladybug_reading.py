@@ -200,7 +200,8 @@ class LadybugReading:
             index, prop = pattern.order_by
             order = f"{_order(f's{index}', prop, pattern.descending)}, {order}"
         rows = await self._rows(
-            f"MATCH {chain} WHERE {' AND '.join(wanted)} RETURN DISTINCT {', '.join([*given, *turned])}"
+            f"MATCH {chain} WHERE {' AND '.join(wanted)}"
+            f" RETURN DISTINCT {', '.join([*given, *turned])}"
             f" ORDER BY {order} LIMIT {limit:d}",
             bound.parameters,
         )
