@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "polyplane.serve.cli.controller:controller",
         "Carry out the laboratory's work orders on this machine.",
     ),
+    "agents": ("polyplane.serve.cli.agents:app", "What agents can do, are at, and know."),
     "users": ("polyplane.serve.cli.users:app", "Add, list, disable people; give them roles."),
     "api-keys": ("polyplane.serve.cli.api_keys:app", "Make, list and revoke API keys."),
     "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
@@ -58,10 +59,12 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the command line runs: application packages by name, and `module:function`s."""
+    """What the command line runs: application packages by name, the modules of their demos by
+    name, and a `module:function`.
+    """
 
     applications: Mapping[str, str]
-    demo: str
+    demo: Mapping[str, str]
     controller: str
 
     def load_applications(self) -> list[Application]:
