@@ -224,11 +224,12 @@ async def _put(
         source = sa.select(*given.c, sa.bindparam("tenant", tx.tenant, sa.String))
         made = insert(_table(model)).from_select([*columns, "tenant_id"], source)
         changes: dict[str, Any] = {it: made.excluded[it] for it in columns if it not in key}
-        changes.pop("id", None)
+        own = None
+        if "id" in changes:  # a row of another id is somebody's own, and stays as it is
+            own = _table(model).c["id"] == changes.pop("id")
+        changes["updated_at"] = sa.func.now()
         await tx.execute(
-            made.on_conflict_do_update(
-                index_elements=list(key), set_={**changes, "updated_at": sa.func.now()}
-            )
+            made.on_conflict_do_update(index_elements=list(key), set_=changes, where=own)
         )
 
 

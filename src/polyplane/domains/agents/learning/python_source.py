@@ -73,11 +73,15 @@ class _Scope:
     module: str
     package: str
     bound: dict[str, str] = field(default_factory=dict)
+    own: set[str] = field(default_factory=set)
+    """What is defined at the top of the file; a package has modules below it besides."""
     defined: set[str] = field(default_factory=set)
+    """Concepts among all that is defined."""
 
     def visible(self, dotted: str) -> str:
         """The concept that stands for `dotted`: itself, or what holds it."""
-        if dotted.startswith(f"{self.module}."):
+        inside = dotted.removeprefix(f"{self.module}.")
+        if inside != dotted and inside.partition(".")[0] in self.own:
             while dotted not in self.defined and dotted != self.module:
                 dotted = dotted.rpartition(".")[0]
             return dotted
@@ -144,6 +148,7 @@ class _Reader:
         path = f"{place.path}.{node.name}"
         if place.path == self._scope.module:
             self._scope.bound.setdefault(node.name, path)
+            self._scope.own.add(node.name)
         owner, category = place.owner, "class" if is_class else "function"
         told = _docstring(node) or _signature(node)
         if (

@@ -18,8 +18,8 @@ from typing import Final
 WORDS_MAX: Final = 4
 TERM_MAX: Final = 80
 """Characters of a term."""
-VALUE_MIN: Final = 2.0
-"""What a term is worth at least: a single word seen twice, or two words seen so."""
+VALUE_MIN: Final = 3.0
+"""What a term is worth at least: a single word seen three times, two words together seen twice."""
 TERMS_MAX: Final = 60
 """Of one file."""
 
