@@ -14,6 +14,7 @@ PROGRAM = Program(
         "agents": "polyplane.domains.agents.demo",
     },
     controller="polyplane.domains.laboratory.controller:run_controller",
+    learn="polyplane.domains.agents.learning.over_routes:learn_over",
 )
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from polyplane.errors import Refused
 from polyplane.serve.cli.acting import as_operator
+from polyplane.serve.cli.learn import learn
 from polyplane.serve.cli.remote import Call
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
@@ -19,6 +20,7 @@ from polyplane.settings import Settings
 app = typer.Typer(
     help="What agents can do, are at, and know.", no_args_is_help=True, add_completion=False
 )
+app.command()(learn)
 
 Tenant = Annotated[str, typer.Option(help="Whose: an organization's short name.")]
 Limit = Annotated[int, typer.Option(min=1, max=200, help="At most so many.")]

@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Build a projection anew beside the one that is read.",
     ),
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
+    "search": ("polyplane.serve.cli.search:search", "Find concepts by meaning and connection."),
     "graph": ("polyplane.serve.cli.graph:app", "Ask the graph: neighbours, ways, patterns."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
     "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
@@ -66,6 +67,7 @@ class Program:
     applications: Mapping[str, str]
     demo: Mapping[str, str]
     controller: str
+    learn: str = ""
 
     def load_applications(self) -> list[Application]:
         """The applications themselves: what each package exports as `application`."""
