@@ -16,13 +16,23 @@ from httpx import AsyncClient
 import polyplane as pp
 from polyplane.domains.laboratory import application
 from polyplane.live import OPERATION
-from tests.flow.deeds import Deed, DeedCard, DeedSearch, Meter, Remark, caller, points
+from tests.flow.deeds import (
+    Deed,
+    DeedCard,
+    DeedNodes,
+    DeedSearch,
+    Leads,
+    Meter,
+    Remark,
+    caller,
+    points,
+)
 
 LABORATORY: Final = "/api/v1/laboratory"
 DECLARED: Final[dict[str, Any]] = {
     "applications": [application],
     "models": [Deed, Remark],
-    "projections": [DeedSearch, DeedCard],
+    "projections": [DeedSearch, DeedCard, DeedNodes, Leads],
     "streams": [Meter],
 }
 WITHIN_S: Final = 30.0
@@ -80,6 +90,8 @@ class Ground:
             found[rest] = await self._get(f"/experiments/{experiment}/{rest}", self.theirs)
         acting = self.plane.acting(self.theirs.caller)
         found["deeds"] = sorted(hit.key for hit in await acting[DeedSearch].search([1.0] * 4))
+        graph = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
+        found["graph"] = sorted(it.key for it in (*graph.nodes, *graph.edges))
         found["meter"] = await acting[Meter].count()
         found["blobs"] = [str(blob.id) for blob in await acting.blobs.list()]
         return found
@@ -164,6 +176,9 @@ async def _beside(plane: pp.Plane, side: Side, number: int) -> None:
         for key in range(10 * number, 10 * number + 10):
             tx.add(Deed(id=key, whose=side.tenant, body=f"a deed {side.canary}"))
             side.deeds.append(key)
+        for key in range(30):  # of deeds of others, too, and of some that are not there
+            told = {"tenant_id": side.tenant, "body": side.canary}
+            tx.add(Remark(id=100 * number + key, deed_id=key, **told))
     named = {"status": side.canary, "progress": 0.5}
     await acting.state.set(OPERATION, side.canary, **named)
     await acting.state.set(OPERATION, "same", **named)

@@ -148,6 +148,21 @@ async def test_170_differences_are_found_and_mended_and_nothing_else(plane: pp.P
     assert await beside(plane, 1) == ["2"] and await beside(plane, 40) == ["41"]
 
 
+async def test_what_is_applied_late_changes_nothing(plane: pp.Plane) -> None:
+    """An older state of a node and of an edge, and of what is gone by now."""
+    nodes, edges = target_of(plane, TownNodes), target_of(plane, Roads)
+    await by_hand(plane, "DELETE FROM town WHERE id = 9; DELETE FROM road WHERE id = 11")
+    await by_hand(plane, "UPDATE road SET goal = 5 WHERE id = 3")
+    await plane.caught_up()
+    before = [await held(it) for it in (nodes, edges)]
+    await nodes.store.apply(nodes.collection, [town("2", "late"), town("9", "late")], ["4"], 1)
+    late = [road("3", "3", "4"), road("11", "11", "12")]
+    await edges.store.apply(edges.collection, late, ["5"], 1)
+    assert [await held(it) for it in (nodes, edges)] == before
+    assert (await beside(plane, 3), await beside(plane, 11)) == (["5"], [])
+    assert (await plane.verify(deep=True)).clean
+
+
 async def test_what_only_a_deep_look_finds(plane: pp.Plane) -> None:
     """The right digest over a wrong name, and over another end."""
     nodes, edges = target_of(plane, TownNodes), target_of(plane, Roads)

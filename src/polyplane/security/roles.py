@@ -36,7 +36,9 @@ PROGRAM_ROLES: Final = {
     "service_writer": "editor",
     "service_operator": "operator",
 }
-"""What a program may be, and whose permissions in applications it has. None of the plane's own."""
+"""What a program may be, and whose permissions in applications it has. Of the plane's own it has
+those to ask the graph.
+"""
 
 OWN: Final[dict[str, str]] = {
     "members.read": "viewer",
@@ -79,7 +81,8 @@ class Permissions:
                 declared[name] = least
         every = {**OWN, **declared}
         table = {role: _held(every, _HAS[role]) for role in ROLES}
-        table |= {role: _held(declared, _HAS[as_]) for role, as_ in PROGRAM_ROLES.items()}
+        theirs = declared | {name: OWN[name] for name in (GRAPH_READ, GRAPH_CYPHER)}
+        table |= {role: _held(theirs, _HAS[as_]) for role, as_ in PROGRAM_ROLES.items()}
         return cls(table, frozenset({*every, OPERATE}))
 
     def check_scopes(self, scopes: Iterable[str]) -> None:

@@ -203,8 +203,9 @@ async def match(
     """A chain of nodes with an edge between each two; for each step what was found."""
     graph = await _graph(plane, caller, token)
     steps = [_step(plane, it) for it in asked.steps]
+    order = (asked.order_by.step, asked.order_by.property) if asked.order_by else None
     found = await graph.match(
-        *steps, order_by=asked.order_by, descending=asked.descending, limit=asked.limit
+        *steps, order_by=order, descending=asked.descending, limit=asked.limit
     )
     return Found(items=[[wire.either(it) for it in row] for row in found])
 

@@ -132,13 +132,18 @@ class EdgeAsked(_Asked):
 Step = NodeAsked | EdgeAsked
 
 
+class Order(_Asked):
+    """What a pattern's answers are in the order of."""
+
+    step: Annotated[int, Field(ge=0, le=14, description="Its index.")]
+    property: Name
+
+
 class Match(_Asked):
     """A chain of nodes with an edge between each two."""
 
     steps: Annotated[list[Step], Field(min_length=1, max_length=15)]
-    order_by: tuple[Annotated[int, Field(ge=0, le=14)], Name] | None = Field(
-        default=None, description="The index of a step, and a property of it."
-    )
+    order_by: Order | None = None
     descending: bool = False
     limit: Limit = 100
 
