@@ -35,8 +35,8 @@ KEY_S: Final = 3_600
 TENANT: Final = "default"
 
 QUESTION: Final = "wait for several things at the same time"
-CONCEPT: Final = "asyncio"
-FAR: Final = "selectors"
+CONCEPT: Final = "asyncio.base_events"
+FAR: Final = "email.message"
 QUESTIONS: Final = (
     "read a compressed archive",
     "send a message over a socket",
@@ -292,7 +292,7 @@ async def _counted(
         if numbers != [*range(1, it["steps_total"] + 1)]:
             wrong.append(f"{it['id']} has the steps {numbers}.")
     return Operated(
-        Counter(it["status"] for it in over),
+        dict(Counter(it["status"] for it in over)),
         len(steps),
         sum(step["attempts"] for step in steps),
         sum(len(step["details"].get("failures", ())) for step in steps),

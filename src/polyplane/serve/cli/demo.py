@@ -32,7 +32,8 @@ def demo(
 ) -> None:
     """Run a real experiment through every store.
 
-    That of the laboratory; `agents` learns Python's standard library and works with it. Starts `up` on the home unless it runs already, and stops what it started. Ctrl-C at any moment
+    That of the laboratory; `agents` learns Python's standard library and works with it. Starts
+    `up` on the home unless it runs already, and stops what it started. Ctrl-C at any moment
     leaves nothing running.
     """
     with Report("demo", as_json) as report:

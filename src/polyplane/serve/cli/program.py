@@ -38,7 +38,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Build a projection anew beside the one that is read.",
     ),
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
-    "search": ("polyplane.serve.cli.search:search", "Find concepts by meaning and connection."),
+    "search": (
+        "polyplane.serve.cli.search:search",
+        "Find concepts by meaning; with --hybrid by meaning and connection.",
+    ),
     "graph": ("polyplane.serve.cli.graph:app", "Ask the graph: neighbours, ways, patterns."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
     "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
@@ -60,8 +63,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the command line runs: application packages by name, the modules of their demos by
-    name, and a `module:function`.
+    """What the command line runs: application packages and the modules of their demos, by name,
+    and `module:function`s.
     """
 
     applications: Mapping[str, str]
