@@ -22,7 +22,6 @@ app = typer.Typer(
 )
 app.command()(learn)
 
-app.command("learn")(learn)
 
 Tenant = Annotated[str, typer.Option(help="Whose: an organization's short name.")]
 Limit = Annotated[int, typer.Option(min=1, max=200, help="At most so many.")]

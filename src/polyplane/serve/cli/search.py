@@ -26,10 +26,7 @@ def search(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Find concepts by meaning and connection.
-
-    By meaning alone without --hybrid.
-    """
+    """Find concepts by meaning; with --hybrid by meaning and connection."""
     with Report("search", as_json) as report:
         asked: dict[str, Any] = {"question": question, "category": category, "limit": limit}
         asked |= {"hops": hops} if hybrid else {}
