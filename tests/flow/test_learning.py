@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from httpx import AsyncClient
 
 import polyplane as pp
+from polyplane.domains.agents import application
 from polyplane.domains.agents.learning import learn
 from polyplane.domains.agents.learning.findings import concept_id
 from polyplane.domains.agents.learning.models import LearnedFileRow
+from polyplane.domains.agents.learning.over_routes import learn_over
+from polyplane.domains.agents.learning.searching import hybrid_search
 from polyplane.domains.agents.models import (
     MODELS,
     SCHEMA,
@@ -22,7 +27,10 @@ from polyplane.domains.agents.models import (
     ConceptRelation,
     Discussion,
 )
-from polyplane.domains.agents.projections import ConceptSearch
+from polyplane.domains.agents.projections import PROJECTIONS, ConceptSearch
+from polyplane.serve.picture.choice import drawing_of
+from polyplane.serve.picture.svg import svg_of
+from polyplane.serve.token import ops_token
 from tests.conftest import PlaneOf
 
 ADA = pp.Caller("ada", "acme")
@@ -197,3 +205,64 @@ async def test_what_people_said_stays(plane: pp.Plane, folder: Path) -> None:
             found = await session.get(ConceptRelation, said.id)
             assert found is not None and (found.strength, found.mentions) == (0.9, 0)
         lid.unlink(missing_ok=True)
+
+
+async def test_the_routes_learn_and_answer(
+    plane_of: PlaneOf, client_of: Callable[[pp.Plane], AsyncClient], folder: Path
+) -> None:
+    """By the API, as the command does; with the graph, until the hybrid question is answered."""
+    plane = await plane_of(applications=[application])
+    client = client_of(plane)
+    client.headers["Authorization"] = f"Bearer {ops_token(plane.settings.home)}"
+
+    async def call(method: str, path: str, **given: Any) -> Any:
+        parameters = given.pop("parameters", None)
+        answer = await client.request(method, f"/api/v1/{path}", params=parameters, **given)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    report = await learn_over(call, "default", [folder])
+    assert (report.changed, report.skipped) == (4, 8)
+    again = await learn_over(call, "default", [folder])
+    assert (again.changed, again.touched) == (0, {})
+    operator = pp.Caller("ada")
+    same = await learn(plane, operator, [folder])
+    assert (same.touched, same.concepts) == ({}, report.concepts)
+
+    answer = await call(
+        "POST",
+        "agents/concepts/hybrid",
+        json={"question": "heat water", "limit": 5},
+        params={"settled": str(report.token)},
+    )
+    best, *rest = answer["hits"]
+    assert best["name"] == "kitchen.kettle.boil" and answer["degraded"] == ""
+    assert best["reasons"][0].startswith("means what is asked (")
+    reasons = {it["name"]: " ".join(it["reasons"]) for it in rest}
+    assert "kitchen.kettle.boil calls it (0.50)" in reasons["kitchen.lid.shut"]
+    assert await _drawn(call, best["id"])
+    (folder / "kitchen" / "kettle.py").unlink()
+    gone = await learn_over(call, "default", [folder])
+    assert gone.removed == 1
+    await plane.settled(gone.token, timeout_s=30)
+    assert (await plane.verify(*PROJECTIONS)).clean
+
+
+async def _drawn(call: Callable[..., Awaitable[Any]], key: str) -> bool:
+    """What `graph draw` makes of it has the names of what is near."""
+    schema = await call("GET", "graph")
+    ends = {it["type"]: (it["source"], it["target"]) for it in schema["edges"]}
+    answer = await call("POST", "graph/subgraph", json={"keys": {"Concept": [key]}, "hops": 1})
+    drawing = drawing_of(answer, ends, ("Concept", key), limit=20)
+    assert {"kitchen.lid.shut", "kitchen.kettle"} < {it.caption for it in drawing.dots}
+    return "kitchen.lid.shut" in svg_of(drawing, "boil")
+
+
+async def test_without_the_graph_the_answer_is_poorer_and_says_so(
+    plane: pp.Plane, folder: Path
+) -> None:
+    report = await learn(plane, ADA, [folder])
+    await plane.settled(report.token)
+    answer = await hybrid_search(plane, ADA, "heat water")
+    assert answer.hits[0].known.name == "kitchen.kettle.boil"
+    assert answer.degraded

@@ -20,8 +20,8 @@ from polyplane.settings import Settings
 app = typer.Typer(
     help="What agents can do, are at, and know.", no_args_is_help=True, add_completion=False
 )
+app.command()(learn)
 
-app.command("learn")(learn)
 
 Tenant = Annotated[str, typer.Option(help="Whose: an organization's short name.")]
 Limit = Annotated[int, typer.Option(min=1, max=200, help="At most so many.")]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from polyplane.errors import Refused
 from polyplane.serve.cli.acting import as_operator
 from polyplane.serve.cli.program import Program, load
 from polyplane.serve.cli.remote import Call
@@ -33,6 +34,8 @@ def learn(
     """
     with Report("agents learn", as_json) as report:
         program: Program = ctx.obj
+        if not program.learn:
+            raise Refused("No application of this program learns.")
         run = load(program.learn)
 
         async def work(call: Call) -> Any:
