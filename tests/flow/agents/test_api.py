@@ -34,7 +34,8 @@ async def staffed(client: AsyncClient) -> tuple[str, str, str]:
 async def test_an_agent_its_tools_and_who_can_do_what(client: AsyncClient) -> None:
     agent, tool, token = await staffed(client)
     wanted = [{"id": tool, "name": "Drill", "capability": "drill"}]
-    for asked in ({"settled": token}, {"settled": token, "cached": True}):
+    for cached in (False, True):
+        asked: dict[str, Any] = {"settled": token, "cached": cached}
         found = await client.get(f"agents/{agent}/tools", params=asked)
         assert found.json() == wanted
     able = (await client.get("capabilities/drill/agents")).json()

@@ -29,7 +29,8 @@ async def test_an_operation_is_done_step_by_step_and_told_of(
 ) -> None:
     """Failures are tried again; results, live state, events and audit say what happened."""
     agent, tools = await crew(plane, caller)
-    id, told = uuid4(), []
+    id = uuid4()
+    told: list[Any] = []
     async with plane.acting(caller).events.follow(States(OPERATION, str(id))) as news:
         async with plane.acting(caller).write() as tx:
             operation = await start_operation(
@@ -126,8 +127,14 @@ async def test_a_cancelled_operation_is_undone_wherever_it_is(
     plane: pp.Plane, caller: pp.Caller
 ) -> None:
     agent, tools = await crew(plane, caller)
-    steps = [("concepts.note", {"name": "gone"}), ("drill", {"failures": 100})]
-    operation = await started(plane, caller, agent, tools, *steps)
+    operation = await started(
+        plane,
+        caller,
+        agent,
+        tools,
+        ("concepts.note", {"name": "gone"}),
+        ("drill", {"failures": 100}),
+    )
 
     async def tries() -> bool:
         rows = await steps_of(plane, caller, operation)
