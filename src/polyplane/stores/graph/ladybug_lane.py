@@ -123,7 +123,7 @@ class Session:
 
     def some(
         self, statement: str, parameters: dict[str, Any], limit: int
-    ) -> tuple[list[str], list[list[Any]]]:
+    ) -> tuple[list[str], list[Any]]:
         """The columns, and at most `limit` rows."""
         with self._result(statement, parameters) as result:
             return result.get_column_names(), result.get_n(limit)

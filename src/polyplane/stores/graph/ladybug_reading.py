@@ -271,7 +271,8 @@ class LadybugReading:
             bound = Bound()
             weighed = "1.0" if weight is None else f"r.{quoted(weight)}"
             rest = (
-                f"{_along(leg)}(b:{quoted(end.labelled)}) WHERE {_visible(bound, 'a', start, scope)}"
+                f"{_along(leg)}(b:{quoted(end.labelled)})"
+                f" WHERE {_visible(bound, 'a', start, scope)}"
                 f" AND {_visible(bound, 'b', end, scope)} AND {weighed} IS NOT NULL"
                 f" AND {_visible(bound, 'r', leg.edges, scope)}"
                 f" RETURN a.`_key`, r.`id`, b.`_key`, {weighed}"

@@ -129,18 +129,14 @@ def assigned(variable: str, rows: pa.Table, first: int, sign: str = "") -> str:
 
     With the `sign` $ they are parameters, one row at a time.
     """
-    named = [(i, name, kind) for i, (name, kind) in enumerate(_typed(rows)) if i >= first]
-    return ", ".join(
-        f"{variable}.{quoted(name)} = {_cell(i, kind, sign)}" for i, name, kind in named
-    )
+    cells = _cells(rows, first, sign)
+    return ", ".join(f"{variable}.{quoted(name)} = {cell}" for name, cell in cells)
 
 
 def literal_map(rows: pa.Table, first: int, sign: str = "") -> str:
     """`{name: c0, ...}` of all columns of `aliased(rows)` from the index `first` on."""
-    named = [(i, name, kind) for i, (name, kind) in enumerate(_typed(rows)) if i >= first]
-    return (
-        "{" + ", ".join(f"{quoted(name)}: {_cell(i, kind, sign)}" for i, name, kind in named) + "}"
-    )
+    cells = _cells(rows, first, sign)
+    return "{" + ", ".join(f"{quoted(name)}: {cell}" for name, cell in cells) + "}"
 
 
 def _cells(rows: pa.Table, first: int, sign: str) -> list[tuple[str, str]]:
