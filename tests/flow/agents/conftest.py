@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from httpx import ASGITransport, AsyncClient
 
 import polyplane as pp
-from polyplane.domains.agents import application
+from polyplane.domains.agents.capabilities import CAPABILITIES, Arguments, Capability, Task
+from polyplane.domains.agents.contents import agents
 from polyplane.embedded import Engines
 from polyplane.serve.api.app import create_app
 from polyplane.serve.token import ops_token
@@ -18,12 +20,24 @@ from tests.conftest import settings_in
 BASE = "http://127.0.0.1/api/v1/agents/"
 
 
+class Greeting(Arguments):
+    """Whom to greet."""
+
+    name: str
+
+
+async def greet(task: Task) -> dict[str, Any]:
+    """What an application's own tool does."""
+    return {"said": f"Hello, {task.arguments.name}!"}
+
+
 @pytest.fixture(scope="session")
 async def plane(
     engines: Engines, chdb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[pp.Plane]:
-    """A plane with the agents, in a database and a namespace of its own."""
+    """A plane with the agents, who can greet besides, in a database and a namespace of its own."""
     settings = await settings_in(tmp_path_factory.mktemp("agents"), engines, chdb_url)
+    application = agents([*CAPABILITIES, Capability("greet", Greeting, greet)])
     async with pp.Plane(applications=[application], settings=settings) as plane:
         await plane.caught_up()  # what is being filled is not read
         yield plane

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from httpx import AsyncClient
 
 import polyplane as pp
+from polyplane.domains.agents.capabilities import CAPABILITIES
 from polyplane.domains.agents.models import Agent, AgentTool, ExecutionStep, Operation, Tool
 from polyplane.domains.agents.operations import StepWanted, start_operation
 
-ALL = ("concepts.search", "concepts.navigate", "concepts.note", "discussions.open")
-ALL += ("text.measure", "drill")
+ALL = tuple(it.name for it in CAPABILITIES)
 
 
 async def made(client: AsyncClient, path: str, **fields: Any) -> dict[str, Any]:

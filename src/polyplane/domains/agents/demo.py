@@ -172,11 +172,11 @@ async def _crew(api: Api) -> dict[str, str]:
         await api("POST", "agents/tools", json=tool, also=(409,))
     talk = {"id": ids["discussion"], "title": "What does the standard library know?"}
     await api("POST", "agents/discussions", json=talk, also=(409,))
-    for name, tools in agents.items():
+    for name, usable in agents.items():
         agent = {"id": ids[name], "name": name, "type": "researcher"}
         await api("POST", "agents/agents", json=agent, also=(409,))
-        for tool in tools:
-            await api("PUT", f"agents/agents/{ids[name]}/tools/{ids[tool]}")
+        for it in usable:
+            await api("PUT", f"agents/agents/{ids[name]}/tools/{ids[it]}")
         await api("PUT", f"agents/discussions/{ids['discussion']}/agents/{ids[name]}")
     return {capability: ids[name] for name, capability in TOOLS.items()}
 
@@ -218,7 +218,7 @@ async def _start(api: Api, tools: Mapping[str, str], number: int) -> tuple[str, 
     """Start one operation of 3 to 8 steps; its id, and how it is to end. Each fifth refuses."""
     refuses = number % 5 == 4
     question = QUESTIONS[number % len(QUESTIONS)]
-    steps: list[tuple[str, dict[str, Any]]] = [
+    every: list[tuple[str, dict[str, Any]]] = [
         ("concepts.search", {"question": question, "limit": 3}),
         ("concepts.navigate", {"from_step": 1}),
         ("text.measure", {"text": question}),
@@ -227,7 +227,8 @@ async def _start(api: Api, tools: Mapping[str, str], number: int) -> tuple[str, 
         ("discussions.open", {"title": question}),
         ("concepts.search", {"question": f"{question}, safely"}),
         ("text.measure", {"text": f"{number}"}),
-    ][: 3 + number % 6]
+    ]
+    steps = every[: 3 + number % 6]
     if refuses:
         steps[-1] = ("drill", {"refuses": True})
     given = {
@@ -312,6 +313,7 @@ async def _look(
     started_s: float,
 ) -> AgentsReport:
     """All there is to see, and the proof."""
+    drift = await api("POST", "ops/verify", headers=operator)  # stores have caught up then
     researcher = _fixed("Researcher")
     [concept] = (await api.get("concepts", name=CONCEPT, category="module"))["items"][:1]
     related = await api.get(f"concepts/{concept['id']}/related")
@@ -323,7 +325,6 @@ async def _look(
         way = [it["name"] for it in found.get("concepts", ())]
     asked = {"question": QUESTION, "limit": 8}
     hits = (await api("POST", "agents/concepts/hybrid", json=asked))["hits"]
-    drift = await api("POST", "ops/verify", headers=operator)
     return AgentsReport(
         learned=learned,
         settled_s=settled_s,
