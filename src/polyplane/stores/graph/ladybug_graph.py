@@ -57,8 +57,11 @@ class LadybugStore(LadybugReading, GraphStore):
         await self._lane.read(lambda session: session.rows("RETURN 1"), what="answer")
 
     async def barrier(self) -> None:
-        """A commit syncs its log; what is new in the folder may not be durable yet."""
+        """A commit has synced its log. What was loaded in bulk is folded in, and the folder synced,
+        whose names may not be durable yet.
+        """
         if self.durable:
+            await self._lane.checkpoint(only_loose=True, timeout_s=MAINTAIN_TIMEOUT_S)
             try:
                 await asyncio.to_thread(disk.sync, self.folder)
             except OSError as error:
@@ -79,7 +82,6 @@ class LadybugStore(LadybugReading, GraphStore):
         await self._lane.write(
             lambda session: ladybug_writing.prepare(session, collection),
             what=f"create {collection.labelled}",
-            alone=True,
         )
 
     async def apply(
@@ -92,7 +94,6 @@ class LadybugStore(LadybugReading, GraphStore):
         await self._lane.write(
             lambda session: ladybug_writing.apply(session, collection, puts, drops, position),
             what=f"apply to {collection.labelled}",
-            alone=len(puts) + len(drops) >= ladybug_writing.COPY_ROWS,
         )
 
     async def scan(
@@ -134,7 +135,6 @@ class LadybugStore(LadybugReading, GraphStore):
             await self._lane.write(
                 lambda session: ladybug_writing.bury(session, collection, some, position),  # noqa: B023
                 what=f"bury in {collection.labelled}",
-                alone=len(some) >= ladybug_writing.COPY_ROWS,
             )
 
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:
@@ -146,7 +146,6 @@ class LadybugStore(LadybugReading, GraphStore):
         await self._lane.write(
             lambda session: ladybug_writing.forget(session, collection),
             what=f"delete {collection.labelled}",
-            alone=True,
         )
 
     async def cypher(

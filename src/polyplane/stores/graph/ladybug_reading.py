@@ -24,11 +24,13 @@ from polyplane.model.scope import Scope
 from polyplane.stores.graph import asking, walks
 from polyplane.stores.graph.asking import Leg
 from polyplane.stores.graph.cypher_text import quoted
-from polyplane.stores.graph.ladybug_lane import Lane
+from polyplane.stores.graph.ladybug_lane import Lane, Session
 from polyplane.stores.graph.ladybug_tables import Bound, properties, returned
 
 KEYS_MAX: Final = 10_000
 """Keys in one statement."""
+SINGLES_MAX: Final = 400
+"""From so many nodes one statement each is quicker than one that looks at all edges."""
 EDGES_MAX: Final = 100_000
 """The most edges that a part of a graph is given out with."""
 
@@ -268,18 +270,15 @@ class LadybugReading:
             start, end = (asking.nodes_of(view, label) for label in (leg.start, leg.end))
             bound = Bound()
             weighed = "1.0" if weight is None else f"r.{quoted(weight)}"
-            statement = (
-                f"UNWIND $keys AS k MATCH (a:{quoted(start.labelled)} {{`_key`: k}}){_along(leg)}"
-                f"(b:{quoted(end.labelled)}) WHERE {_visible(bound, 'a', start, scope)}"
+            rest = (
+                f"{_along(leg)}(b:{quoted(end.labelled)})"
+                f" WHERE {_visible(bound, 'a', start, scope)}"
                 f" AND {_visible(bound, 'b', end, scope)} AND {weighed} IS NOT NULL"
                 f" AND {_visible(bound, 'r', leg.edges, scope)}"
                 f" RETURN a.`_key`, r.`id`, b.`_key`, {weighed}"
             )
-            found: list[walks.Step] = []
-            for some in _pieces(keys):
-                rows = await self._rows(statement, {**bound.parameters, "keys": some})
-                found += map(walks.Step._make, rows)
-            return found
+            rows = await self._from_each(start, rest, bound, keys)
+            return map(walks.Step._make, rows)
 
         return expanded
 
@@ -307,19 +306,34 @@ class LadybugReading:
         source, target = asking.ends_of(view, edges)
         bound = Bound()
         among = "" if ids is None else f" AND r.`id` IN {bound.value(list(ids))}"
-        statement = (
-            f"UNWIND $keys AS k MATCH (a:{quoted(source.labelled)} {{`_key`: k}})"
+        rest = (
             f"-[r:{quoted(edges.labelled)}]->(b:{quoted(target.labelled)})"
             f" WHERE {_visible(bound, 'a', source, scope)}"
             f" AND {_visible(bound, 'b', target, scope)}"
             f" AND {_visible(bound, 'r', edges, scope)}{among}"
             f" RETURN a.`_key`, b.`_key`, {returned('r', edges)}"
         )
-        found: dict[str, GraphEdge] = {}
-        for some in _pieces(list(dict.fromkeys(sources))):
-            for row in await self._rows(statement, {**bound.parameters, "keys": some}):
-                found[row[2]] = _edge(edges, row[2:], row[0], row[1])
-        return list(found.values())
+        rows = await self._from_each(source, rest, bound, list(dict.fromkeys(sources)))
+        return list({row[2]: _edge(edges, row[2:], row[0], row[1]) for row in rows}.values())
+
+    async def _from_each(
+        self, start: Collection, rest: str, bound: Bound, keys: Sequence[str]
+    ) -> list[list[Any]]:
+        """What `rest` finds from the nodes `a` under `keys`: from a few one by one, from many by
+        looking at all edges.
+        """
+
+        def asked(session: Session) -> list[list[Any]]:
+            label = quoted(start.labelled)
+            if len(keys) <= SINGLES_MAX:
+                one = f"MATCH (a:{label} {{`_key`: $key}}){rest}"
+                each = (session.rows(one, key=key, **bound.parameters) for key in keys)
+                return [row for rows in each for row in rows]
+            many = f"UNWIND $keys AS k MATCH (a:{label} {{`_key`: k}}){rest}"
+            some = (session.rows(many, keys=it, **bound.parameters) for it in _pieces(keys))
+            return [row for rows in some for row in rows]
+
+        return await self._lane.read(asked)
 
     async def _rows(self, statement: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
         return await self._lane.read(lambda session: session.rows(statement, **parameters))

@@ -60,11 +60,6 @@ def created(collection: Collection) -> list[str]:
 # What is written
 
 
-def keyed(keys: Iterable[str], **more: pa.Array) -> pa.Table:
-    """Rows with a column `key`, and others."""
-    return pa.table({"key": pa.array(keys, pa.string()), **more})
-
-
 def texts(values: Iterable[str | None]) -> pa.Array:
     """A column of texts."""
     return pa.array(values, pa.string())
@@ -97,6 +92,11 @@ def edge_rows(collection: Collection, puts: Sequence[Item], position: int) -> pa
     return pa.table(made | _properties(collection, puts, []))
 
 
+def stub_rows(keys: Sequence[str]) -> pa.Table:
+    """Rows of a node table that stand for nodes that are not there yet."""
+    return pa.table({KEY: texts(keys), POSITION: pa.array([0] * len(keys), pa.int64())})
+
+
 def ledger_rows(puts: Sequence[Item], drops: Sequence[str], position: int) -> pa.Table:
     """Rows of the table beside a relation."""
     none = [None] * len(drops)
@@ -124,25 +124,31 @@ def aliased(rows: pa.Table) -> pa.Table:
     return rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
 
 
-def assigned(variable: str, rows: pa.Table, first: int) -> str:
-    """`SET` of all columns of `aliased(rows)` from the index `first` on."""
-    named = [(i, name, kind) for i, (name, kind) in enumerate(_typed(rows)) if i >= first]
-    return ", ".join(f"{variable}.{quoted(name)} = {_cell(i, kind)}" for i, name, kind in named)
+def assigned(variable: str, rows: pa.Table, first: int, sign: str = "") -> str:
+    """`SET` of all columns of `aliased(rows)` from the index `first` on.
+
+    With the `sign` $ they are parameters, one row at a time.
+    """
+    cells = _cells(rows, first, sign)
+    return ", ".join(f"{variable}.{quoted(name)} = {cell}" for name, cell in cells)
 
 
-def literal_map(rows: pa.Table, first: int) -> str:
+def literal_map(rows: pa.Table, first: int, sign: str = "") -> str:
     """`{name: c0, ...}` of all columns of `aliased(rows)` from the index `first` on."""
-    named = [(i, name, kind) for i, (name, kind) in enumerate(_typed(rows)) if i >= first]
-    return "{" + ", ".join(f"{quoted(name)}: {_cell(i, kind)}" for i, name, kind in named) + "}"
+    cells = _cells(rows, first, sign)
+    return "{" + ", ".join(f"{quoted(name)}: {cell}" for name, cell in cells) + "}"
 
 
-def _typed(rows: pa.Table) -> Iterable[tuple[str, pa.DataType]]:
-    return zip(rows.column_names, rows.schema.types, strict=True)
+def _cells(rows: pa.Table, first: int, sign: str) -> list[tuple[str, str]]:
+    """(column, its value as Cypher has it) from the index `first` on."""
+    typed = zip(rows.column_names, rows.schema.types, strict=True)
+    return [(n, _cell(i, kind, sign)) for i, (n, kind) in enumerate(typed) if i >= first]
 
 
-def _cell(index: int, kind: pa.DataType) -> str:
-    """A column of rows that are scanned, where the zone of a moment is not seen."""
-    return f"CAST(c{index} AS TIMESTAMP_TZ)" if pa.types.is_timestamp(kind) else f"c{index}"
+def _cell(index: int, kind: pa.DataType, sign: str) -> str:
+    """A value of a row, of whose moments the engine does not see the zone."""
+    cell = f"{sign}c{index}"
+    return f"CAST({cell} AS TIMESTAMP_TZ)" if pa.types.is_timestamp(kind) else cell
 
 
 # What is read
@@ -171,7 +177,7 @@ class Bound:
     def value(self, value: Any) -> str:
         """`value` as a parameter."""
         name = f"p{len(self.parameters)}"
-        self.parameters[name] = value
+        self.parameters[name] = value.astimezone(UTC) if isinstance(value, datetime) else value
         return f"${name}"
 
     def all(self, variable: str, conditions: Sequence[Condition]) -> list[str]:
