@@ -163,13 +163,12 @@ class Plane:
     ) -> None:
         """Return when `projections` (default: all) show the write that gave `token`.
 
-        Raises NotSettled when they do not within `timeout_s` seconds. A token of an older epoch,
-        or None (nothing was written), is settled.
+        Raises NotSettled when they do not within `timeout_s` s. None, or an old epoch's, is settled.
         """
         opened = self.opened
         if token is None or token.epoch != opened.epoch:
             return
-        names = [projection.name for projection in projections]
+        names = [it.name for it in projections]
         left_s = await self._current(names, timeout_s)
         reads = partial(opened.generations.reads, names)
         await settled(opened.journal, token, reads, timeout_s=left_s)
@@ -387,17 +386,16 @@ class Plane:
         self, projection: str, name: str, timeout_s: float, progress: Telling | None
     ) -> Rebuilt:
         def tell() -> None:  # how far this process is with it, if it does it
-            rebuild = self.opened.rebuilds.get(name)
-            if progress is not None and rebuild is not None:
+            if progress is not None and (rebuild := self.opened.rebuilds.get(name)) is not None:
                 progress(rebuild.phase, rebuild.rows)
 
-        generations = self.opened.generations
-        return await generations.switched(projection, name, timeout_s=timeout_s, tell=tell)
+        switched = self.opened.generations.switched
+        return await switched(projection, name, timeout_s=timeout_s, tell=tell)
 
     async def prune(self, *projections: type[Projection[Any]]) -> list[str]:
         """Drop the collections that were read before, of `projections` or of all; their names.
 
         What was read within the last seconds stays, for readers in other processes.
         """
-        names = [it.name for it in projections] or list(self.opened.generations.own)
-        return await prune(self.opened, names)
+        every = list(self.opened.generations.own)
+        return await prune(self.opened, [it.name for it in projections] or every)

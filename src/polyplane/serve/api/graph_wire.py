@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from math import isfinite
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -241,15 +241,19 @@ def conditions(asked: Mapping[str, Any], types: Mapping[str, type]) -> Where:
 def _condition(name: str, value: Any, kind: type | None) -> Any:
     if isinstance(value, Between):
         given = {bound: getattr(value, bound) for bound in ("ge", "gt", "le", "lt")}
-        return Range(**{bound: it for bound, it in given.items() if it is not None})
+        return Range(**{bound: _utc(it) for bound, it in given.items() if it is not None})
     if isinstance(value, list):
         return [_condition(name, it, kind) for it in value]
     if kind is datetime and isinstance(value, str):
         try:
-            return _MOMENT.validate_python(value)
+            return _utc(_MOMENT.validate_python(value))
         except Wrong:
             raise Refused(f"{name} is a moment with its zone.", field=name) from None
     return value
+
+
+def _utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def node(found: GraphNode) -> NodeShown:
