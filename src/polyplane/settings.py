@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +31,18 @@ PREFIX: Final = "POLYPLANE_"
 
 RATE: Final = r"^$|^[1-9][0-9]{0,8}/[1-9][0-9]{0,5}(/[1-9][0-9]{0,8})?$"
 """A rate: requests/seconds, or requests/seconds/at once; '' is none."""
+
+
+def _possible(rate: str) -> str:
+    """`rate`, if it can be kept."""
+    if rate:
+        limit, period_s, *_ = map(int, rate.split("/"))
+        if not 1e-6 <= period_s / limit <= 86_400:
+            raise ValueError("A rate is from one request in a day to a million in a second.")
+    return rate
+
+
+RateText = Annotated[str, Field(pattern=RATE), AfterValidator(_possible)]
 
 USUAL_NAMES: Final[dict[str, str]] = {
     "DATABASE_URL": "database_url",
@@ -219,14 +232,12 @@ class Settings(BaseModel):
         pattern=r"^[0-9A-Fa-f.:/, ]*$",
         description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
     )
-    limit_address: str = Field(
+    limit_address: RateText = Field(
         default="12000/60",
-        pattern=RATE,
         description="Requests/seconds from one address beyond this machine, or empty for any.",
     )
-    limit_caller: str = Field(
+    limit_caller: RateText = Field(
         default="6000/60",
-        pattern=RATE,
         description="Requests/seconds of one user or API key, or empty for any.",
     )
     limit_processes: int = Field(
