@@ -52,6 +52,9 @@ USUAL_NAMES: Final[dict[str, str]] = {
     "REDIS_URL": "cache_url",
     "LANCEDB_URI": "vector_url",
     "QDRANT_URL": "vector_url",
+    "NEO4J_URI": "graph_url",
+    "NEO4J_USERNAME": "graph_username",
+    "NEO4J_PASSWORD": "graph_password",
     "CLICKHOUSE_URL": "series_url",
     "S3_ENDPOINT_URL": "objects_url",
     "AWS_ENDPOINT_URL_S3": "objects_url",
@@ -153,6 +156,13 @@ class Settings(BaseModel):
         default=None, description="lancedb:// or qdrant:// or http(s)://."
     )
     vector_api_key: SecretStr | None = Field(default=None, description="Key of a Qdrant server.")
+    graph_url: SecretStr | None = Field(
+        default=None, description="ladybug:// or bolt(+s):// or neo4j(+s)://."
+    )
+    graph_username: str = Field(
+        default="", description="User of a Neo4j server, if not in the URL."
+    )
+    graph_password: SecretStr | None = Field(default=None, description="Its password.")
     series_url: SecretStr | None = Field(default=None, description="chdb:// or clickhouse(s)://.")
     objects_url: SecretStr | None = Field(
         default=None, description="S3 endpoint, with or without key:secret@."

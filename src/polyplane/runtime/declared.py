@@ -10,6 +10,7 @@ from typing import Any
 from polyplane.errors import Misconfigured
 from polyplane.model.application import Application
 from polyplane.model.blob import refers_to_blobs
+from polyplane.model.graph_names import check_graph
 from polyplane.model.live import Rows, Topic
 from polyplane.model.projection import Cached, Projection
 from polyplane.model.saga import Saga
@@ -111,6 +112,7 @@ class Declared:
                     )
         for it in transformed:
             _check_models(it, every.models)
+        check_graph(every.projections)
         for application in applications:
             _check_topics(application)
         return every

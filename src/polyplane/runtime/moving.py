@@ -155,7 +155,7 @@ async def _lost(opened: Open) -> list[Target]:
     for target in opened.generations.targets.values():
         if target.collection.target in filled:
             with suppress(StoreDown, TimeoutError):
-                await target.store.prepare(target.collection)
+                await opened.generations.prepare(target)
                 if await went_back(target, opened.journal):
                     lost.append(target)
     return lost
