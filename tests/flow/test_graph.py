@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from shutil import rmtree
+
 import pytest
 
 import polyplane as pp
 from polyplane import graph
 from polyplane.runtime import moving
 from tests.conftest import PlaneOf
-from tests.flow.things import by_hand
+from tests.flow.things import becomes, by_hand
 from tests.flow.towns import (
     DECLARED,
     FAR,
@@ -185,3 +187,25 @@ async def test_what_is_applied_late_changes_nothing(plane: pp.Plane) -> None:
     assert [await held(it) for it in (nodes, edges)] == before
     assert (await beside(plane, 3), await beside(plane, 11)) == (["5"], [])
     assert (await plane.verify(deep=True)).clean
+
+
+async def test_a_graph_that_is_gone_is_filled_again(
+    plane_of: PlaneOf, own_settings: pp.Settings
+) -> None:
+    """Its files are deleted between two openings; nodes and edges come back, edges last."""
+    plane = await plane_of(**DECLARED)
+    await fill(plane)
+    await plane.close()
+    for path in own_settings.home.glob("graph*"):
+        rmtree(path) if path.is_dir() else path.unlink()
+    again = await plane_of(**DECLARED)
+
+    async def is_whole() -> bool:
+        try:
+            return await beside(again, 1) == ["2"]
+        except pp.Unavailable:
+            return False
+
+    await becomes(is_whole, True, within_s=60)
+    drift = await again.verify(deep=True)
+    assert drift.clean and sum(it.items for it in drift.parts) == 4 * TOWNS
