@@ -1,0 +1,404 @@
+"""What is asked of Ladybug, one statement or a walk of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from polyplane.model.collection import Collection
+from polyplane.model.graph import (
+    Direction,
+    EdgeStep,
+    GraphEdge,
+    GraphNode,
+    GraphView,
+    Neighbour,
+    NodeStep,
+    Path,
+    Pattern,
+    Reached,
+    Subgraph,
+)
+from polyplane.model.items import Where
+from polyplane.model.scope import Scope
+from polyplane.stores.graph import asking, walks
+from polyplane.stores.graph.asking import Leg
+from polyplane.stores.graph.cypher_text import quoted
+from polyplane.stores.graph.ladybug_lane import Lane, Session
+from polyplane.stores.graph.ladybug_tables import Bound, properties, returned
+
+KEYS_MAX: Final = 10_000
+"""Keys in one statement."""
+SINGLES_MAX: Final = 400
+"""From so many nodes one statement each is quicker than one that looks at all edges."""
+EDGES_MAX: Final = 100_000
+"""The most edges that a part of a graph is given out with."""
+
+
+class LadybugReading:
+    """The reading verbs of `LadybugStore` but for free Cypher."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def nodes(
+        self, view: GraphView, scope: Scope, label: str, keys: Sequence[str]
+    ) -> list[GraphNode]:
+        collection = asking.nodes_of(view, label)
+        bound = Bound()
+        wanted = _visible(bound, "n", collection, scope)
+        statement = (
+            f"UNWIND $keys AS k MATCH (n:{quoted(collection.labelled)} {{`_key`: k}})"
+            f" WHERE {wanted} RETURN {returned('n', collection)}"
+        )
+        found: dict[str, GraphNode] = {}
+        for some in _pieces(keys):
+            for row in await self._rows(statement, {**bound.parameters, "keys": some}):
+                found[row[0]] = _node(collection, row)
+        return [found[key] for key in keys if key in found]
+
+    async def find(
+        self, view: GraphView, scope: Scope, label: str, *, where: Where | None, limit: int
+    ) -> list[GraphNode]:
+        collection = asking.nodes_of(view, label)
+        asking.check_limit(limit)
+        bound = Bound()
+        rows = await self._rows(
+            f"MATCH (n:{quoted(collection.labelled)})"
+            f" WHERE {_visible(bound, 'n', collection, scope, where)}"
+            f" RETURN {returned('n', collection)} ORDER BY n.`_key` LIMIT {limit:d}",
+            bound.parameters,
+        )
+        return [_node(collection, row) for row in rows]
+
+    async def neighbours(
+        self,
+        view: GraphView,
+        scope: Scope,
+        edge: str,
+        key: str,
+        *,
+        direction: Direction = "out",
+        where: Where | None = None,
+        of: Where | None = None,
+        order_by: str | None = None,
+        descending: bool = False,
+        limit: int = 100,
+    ) -> list[Neighbour]:
+        edges = asking.edges_of(view, edge)
+        asking.check_limit(limit)
+        asking.check_order(edges, order_by)
+        if direction == "both":
+            asking.check_both(edges)
+        found: dict[str, Neighbour] = {}
+        for leg in asking.legs_of(view, [edge], direction):
+            start, end = (asking.nodes_of(view, label) for label in (leg.start, leg.end))
+            bound = Bound()
+            rows = await self._rows(
+                f"MATCH (a:{quoted(start.labelled)} {{`_key`: {bound.value(key)}}}){_along(leg)}"
+                f"(b:{quoted(end.labelled)}) WHERE {_visible(bound, 'a', start, scope)}"
+                f" AND {_visible(bound, 'b', end, scope, of)}"
+                f" AND {_visible(bound, 'r', edges, scope, where)}"
+                f" RETURN {returned('r', edges)}, {returned('b', end)}"
+                f" ORDER BY {_order('r', order_by, descending)} LIMIT {limit:d}",
+                bound.parameters,
+            )
+            width = 1 + len(edges.tag_types)
+            for row in rows:
+                node = _node(end, row[width:])
+                ends = (key, node.key) if leg.forward else (node.key, key)
+                found.setdefault(row[0], Neighbour(_edge(edges, row[:width], *ends), node))
+        if direction != "both":
+            return list(found.values())
+        return _sorted(found.values(), order_by, descending)[:limit]
+
+    async def within(
+        self,
+        view: GraphView,
+        scope: Scope,
+        label: str,
+        key: str,
+        *,
+        edges: Sequence[str],
+        hops: int,
+        direction: Direction = "both",
+        limit: int = 1_000,
+    ) -> list[Reached]:
+        asking.check_hops(hops)
+        asking.check_limit(limit)
+        legs = asking.legs_of(view, edges, direction)
+        if not await self.nodes(view, scope, label, [key]):
+            return []
+        near = await self._near(view, scope, [(label, key)], legs, hops, limit)
+        nodes = await self._at(view, scope, [place for _, place in near])
+        return [Reached(hop, nodes[place]) for hop, place in near if place in nodes]
+
+    async def paths(
+        self,
+        view: GraphView,
+        scope: Scope,
+        source: tuple[str, str],
+        target: tuple[str, str],
+        *,
+        edges: Sequence[str],
+        direction: Direction = "both",
+        weight: str | None = None,
+        hops: int = 6,
+    ) -> Path | None:
+        asking.check_hops(hops)
+        legs = asking.legs_of(view, edges, direction)
+        asking.check_weight([leg.edges for leg in legs], weight)
+        if len(await self._at(view, scope, [source, target])) < len({source, target}):
+            return None
+        find = walks.shortest if weight is None else walks.cheapest
+        way = await find(source, target, legs, self._expand(view, scope, weight), hops)
+        if way is None:
+            return None
+        places = [source, *(came.end for came in way.gone)]
+        nodes = await self._at(view, scope, places)
+        gone: dict[tuple[str, str], GraphEdge] = {}
+        for leg in legs:
+            mine = [came for came in way.gone if came.leg.edges == leg.edges]
+            if mine:
+                sources = [came.ends[0] for came in mine]
+                ids = [came.edge for came in mine]
+                for edge in await self._edges(view, scope, leg.edges, sources, ids):
+                    gone[edge.type, edge.key] = edge
+        named = [(came.leg.edges.label, came.edge) for came in way.gone]
+        if not all(place in nodes for place in places) or not all(it in gone for it in named):
+            return None  # changed meanwhile
+        return Path(
+            way.cost,
+            tuple(nodes[place] for place in places),
+            tuple(gone[name] for name in named),
+        )
+
+    async def match(
+        self, view: GraphView, scope: Scope, pattern: Pattern, *, limit: int = 100
+    ) -> list[tuple[Any, ...]]:
+        asking.check_limit(limit)
+        asking.check_pattern(view, pattern)
+        bound = Bound()
+        chain, wanted, given, keys, turned = "", [], [], [], []
+        edges: dict[str, list[str]] = {}
+        for index, step in enumerate(pattern.steps):
+            name, held = f"s{index}", asking.collection_of(view, step)
+            if isinstance(step, EdgeStep):
+                one, other = {"out": ("-", "->"), "in": ("<-", "-"), "both": ("-", "-")}[
+                    step.direction
+                ]
+                chain += f"{one}[{name}:{quoted(held.labelled)}]{other}"
+                wanted += [f"{name}.`id` <> {it}.`id`" for it in edges.get(step.type, ())]
+                edges.setdefault(step.type, []).append(name)
+            else:
+                chain += f"({name}:{quoted(held.labelled)})"
+            wanted.append(_visible(bound, name, held, scope, step.where))
+            given.append(returned(name, held))
+            if isinstance(step, EdgeStep) and step.direction == "both":
+                turned.append(f"start_node({name}).`_key`")
+            keys.append(f"{name}.`id`")
+        order = ", ".join(keys)
+        if pattern.order_by is not None:
+            index, prop = pattern.order_by
+            order = f"{_order(f's{index}', prop, pattern.descending)}, {order}"
+        rows = await self._rows(
+            f"MATCH {chain} WHERE {' AND '.join(wanted)}"
+            f" RETURN DISTINCT {', '.join([*given, *turned])}"
+            f" ORDER BY {order} LIMIT {limit:d}",
+            bound.parameters,
+        )
+        return [_matched(view, pattern, row) for row in rows]
+
+    async def subgraph(
+        self,
+        view: GraphView,
+        scope: Scope,
+        keys: Mapping[str, Sequence[str]],
+        *,
+        edges: Sequence[str],
+        hops: int,
+        limit: int = 1_000,
+    ) -> Subgraph:
+        asking.check_hops(hops)
+        asking.check_limit(limit)
+        legs = asking.legs_of(view, edges, "both")
+        wanted = [(label, key) for label, some in keys.items() for key in some]
+        first = sorted(await self._at(view, scope, wanted))
+        near = await self._near(view, scope, first, legs, hops, limit + 1)
+        places = [*first, *(place for _, place in near)]
+        nodes = await self._at(view, scope, places[:limit])
+        found: list[GraphEdge] = []
+        for collection in dict.fromkeys(leg.edges.label for leg in legs):
+            held = asking.edges_of(view, collection)
+            source, target = (end.label for end in asking.ends_of(view, held))
+            sources = [key for label, key in nodes if label == source]
+            given = await self._edges(view, scope, held, sources)
+            found += [edge for edge in given if (target, edge.target) in nodes]
+        found.sort(key=lambda edge: (edge.type, edge.key))
+        return Subgraph(
+            tuple(nodes[place] for place in places[:limit] if place in nodes),
+            tuple(found[:EDGES_MAX]),
+            len(places) > limit or len(found) > EDGES_MAX,
+        )
+
+    # What walks are made of
+
+    async def _near(
+        self,
+        view: GraphView,
+        scope: Scope,
+        starts: Sequence[walks.Place],
+        legs: Sequence[Leg],
+        hops: int,
+        limit: int,
+    ) -> list[tuple[int, walks.Place]]:
+        """At most `limit` places around: how many edges away, and which, in that order."""
+        near: list[tuple[int, walks.Place]] = []
+        if not starts:
+            return near
+        async for found in walks.levels(starts, legs, self._expand(view, scope), hops):
+            hop = near[-1][0] + 1 if near else 1
+            near += [(hop, place) for place in sorted(found)]
+            if len(near) >= limit:
+                break
+        return near[:limit]
+
+    def _expand(self, view: GraphView, scope: Scope, weight: str | None = None) -> walks.Expand:
+        """The edges that `scope` sees, of some nodes; with `weight` only those that have it."""
+
+        async def expanded(leg: Leg, keys: Sequence[str]) -> Iterable[walks.Step]:
+            start, end = (asking.nodes_of(view, label) for label in (leg.start, leg.end))
+            bound = Bound()
+            weighed = "1.0" if weight is None else f"r.{quoted(weight)}"
+            rest = (
+                f"{_along(leg)}(b:{quoted(end.labelled)})"
+                f" WHERE {_visible(bound, 'a', start, scope)}"
+                f" AND {_visible(bound, 'b', end, scope)} AND {weighed} IS NOT NULL"
+                f" AND {_visible(bound, 'r', leg.edges, scope)}"
+                f" RETURN a.`_key`, r.`id`, b.`_key`, {weighed}"
+            )
+            rows = await self._from_each(start, rest, bound, keys)
+            return map(walks.Step._make, rows)
+
+        return expanded
+
+    async def _at(
+        self, view: GraphView, scope: Scope, places: Iterable[walks.Place]
+    ) -> dict[walks.Place, GraphNode]:
+        """What is there of these, in their order."""
+        wanted = list(dict.fromkeys(places))
+        found: dict[walks.Place, GraphNode] = {}
+        for label in dict.fromkeys(label for label, _ in wanted):
+            keys = [key for it, key in wanted if it == label]
+            for node in await self.nodes(view, scope, label, keys):
+                found[label, node.key] = node
+        return {place: found[place] for place in wanted if place in found}
+
+    async def _edges(
+        self,
+        view: GraphView,
+        scope: Scope,
+        edges: Collection,
+        sources: Sequence[str],
+        ids: Sequence[str] | None = None,
+    ) -> list[GraphEdge]:
+        """The edges from these keys, or those of them with these keys of their own."""
+        source, target = asking.ends_of(view, edges)
+        bound = Bound()
+        among = "" if ids is None else f" AND r.`id` IN {bound.value(list(ids))}"
+        rest = (
+            f"-[r:{quoted(edges.labelled)}]->(b:{quoted(target.labelled)})"
+            f" WHERE {_visible(bound, 'a', source, scope)}"
+            f" AND {_visible(bound, 'b', target, scope)}"
+            f" AND {_visible(bound, 'r', edges, scope)}{among}"
+            f" RETURN a.`_key`, b.`_key`, {returned('r', edges)}"
+        )
+        rows = await self._from_each(source, rest, bound, list(dict.fromkeys(sources)))
+        return list({row[2]: _edge(edges, row[2:], row[0], row[1]) for row in rows}.values())
+
+    async def _from_each(
+        self, start: Collection, rest: str, bound: Bound, keys: Sequence[str]
+    ) -> list[list[Any]]:
+        """What `rest` finds from the nodes `a` under `keys`: from a few one by one, from many by
+        looking at all edges.
+        """
+
+        def asked(session: Session) -> list[list[Any]]:
+            label = quoted(start.labelled)
+            if len(keys) <= SINGLES_MAX:
+                one = f"MATCH (a:{label} {{`_key`: $key}}){rest}"
+                each = (session.rows(one, key=key, **bound.parameters) for key in keys)
+                return [row for rows in each for row in rows]
+            many = f"UNWIND $keys AS k MATCH (a:{label} {{`_key`: k}}){rest}"
+            some = (session.rows(many, keys=it, **bound.parameters) for it in _pieces(keys))
+            return [row for rows in some for row in rows]
+
+        return await self._lane.read(asked)
+
+    async def _rows(self, statement: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
+        return await self._lane.read(lambda session: session.rows(statement, **parameters))
+
+
+def _visible(
+    bound: Bound, name: str, collection: Collection, scope: Scope, where: Where | None = None
+) -> str:
+    """That something is no tombstone and no stub, that the scope sees it, and `where`."""
+    held = bound.all(name, asking.seen(collection, scope, where))
+    return " AND ".join([f"{name}.`id` IS NOT NULL", *held])
+
+
+def _along(leg: Leg) -> str:
+    name = quoted(leg.edges.labelled)
+    return f"-[r:{name}]->" if leg.forward else f"<-[r:{name}]-"
+
+
+def _order(name: str, order_by: str | None, descending: bool) -> str:
+    if order_by is None:
+        return f"{name}.`id`"
+    value = f"{name}.{quoted(order_by)}"
+    return f"{value} IS NULL, {value}{' DESC' if descending else ''}, {name}.`id`"
+
+
+def _sorted(found: Iterable[Neighbour], order_by: str | None, descending: bool) -> list[Neighbour]:
+    """As `_order`; what has no value comes last, both ways."""
+    rising = sorted(found, key=lambda it: it.edge.key)
+    if order_by is None or order_by == "id":
+        return rising[::-1] if descending and order_by else rising
+    valued = [it for it in rising if it.edge.properties[order_by] is not None]
+    valued.sort(key=lambda it: it.edge.properties[order_by], reverse=descending)
+    return [*valued, *(it for it in rising if it.edge.properties[order_by] is None)]
+
+
+def _pieces(keys: Sequence[str]) -> Iterable[list[str]]:
+    for start in range(0, len(keys), KEYS_MAX):
+        yield list(keys[start : start + KEYS_MAX])
+
+
+def _node(collection: Collection, row: Sequence[Any]) -> GraphNode:
+    return GraphNode(collection.label, row[0], properties(collection, row))
+
+
+def _edge(collection: Collection, row: Sequence[Any], source: str, target: str) -> GraphEdge:
+    return GraphEdge(collection.label, row[0], source, target, properties(collection, row))
+
+
+def _matched(view: GraphView, pattern: Pattern, row: Sequence[Any]) -> tuple[Any, ...]:
+    """One row of `match`, step by step; behind them the sources of edges gone either way."""
+    pieces: list[tuple[Collection, Sequence[Any]]] = []
+    at = 0
+    for step in pattern.steps:
+        held = asking.collection_of(view, step)
+        width = 1 + len(held.tag_types)
+        pieces.append((held, row[at : at + width]))
+        at += width
+    found: list[Any] = []
+    for index, (step, (held, values)) in enumerate(zip(pattern.steps, pieces, strict=True)):
+        if isinstance(step, NodeStep):
+            found.append(_node(held, values))
+            continue
+        one, other = pieces[index - 1][1][0], pieces[index + 1][1][0]
+        is_back = step.direction == "in"
+        if step.direction == "both":
+            is_back, at = row[at] != one, at + 1
+        found.append(_edge(held, values, *((other, one) if is_back else (one, other))))
+    return tuple(found)
