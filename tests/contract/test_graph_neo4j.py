@@ -138,7 +138,7 @@ class TestNeo4j(GraphStoreContract):
     async def _another(self, name: str, like: str, key: str | None) -> None:
         await self.raw.execute_query(
             f"MATCH (a)-[r:`{name}` {{id: $like}}]->(b) CREATE (a)-[s:`{name}`]->(b) "
-            "SET s = properties(r), s.id = $key",
+            "SET s = r{.*, id: $key}",
             like=like,
             key=key,
         )

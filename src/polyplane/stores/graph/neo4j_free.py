@@ -7,7 +7,7 @@ still load files and addresses, run procedures and administer itself: such words
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from neo4j import AsyncSession
@@ -20,6 +20,13 @@ from polyplane.stores.graph.cypher_text import check_single, relabelled, tokens
 from polyplane.stores.graph.neo4j_names import Names, decoded, edge, node
 from polyplane.stores.graph.neo4j_server import Server
 
+Ends = Mapping[str, Sequence[Any]]
+"""The id of an edge in the engine -> the keys of its ends; None of one that is hidden."""
+
+_ENDS: Final = (
+    "UNWIND $elements AS element MATCH (a)-[r]->(b) WHERE elementId(r) = element "
+    f"RETURN element, a.{ID}, b.{ID}"
+)
 FIRST: Final = ("MATCH", "OPTIONAL", "WITH", "UNWIND", "RETURN", "CALL")
 """How a query may begin."""
 _GRACE_S: Final = 2.0
@@ -42,7 +49,7 @@ async def cypher(
     async with server.free("answer a query", timeout_s + 2 * _GRACE_S) as session:
         try:
             async with asyncio.timeout(timeout_s + _GRACE_S):
-                columns, rows = await _answer(session, asked, parameters, limit, timeout_s)
+                columns, rows, ends = await _answer(session, asked, parameters, limit, timeout_s)
         except TimeoutError as error:
             raise Refused(f"The query takes longer than {timeout_s:g} s.", field="text") from error
         except AuthError:
@@ -51,18 +58,32 @@ async def cypher(
             raise Refused(f"Neo4j refuses the query: {error.message}", field="text") from error
         except (TypeError, ValueError, OverflowError) as error:
             raise Refused(f"Such a parameter cannot be: {error}", field="parameters") from error
-    told = _Told(names, view)
+    told = _Told(names, view, ends)
     shown = [tuple(told.value(value) for value in row) for row in rows[:limit]]
     return Table(columns, shown, len(rows) > limit)
 
 
 async def _answer(
     session: AsyncSession, text: str, parameters: Mapping[str, Any], limit: int, timeout_s: float
-) -> tuple[tuple[str, ...], list[list[Any]]]:
-    """Columns, and at most one row more than are wanted."""
+) -> tuple[tuple[str, ...], list[list[Any]], Ends]:
+    """Columns, at most one row more than are wanted, and the ends of the edges in them."""
     async with await session.begin_transaction(timeout=timeout_s) as tx:
         result = await tx.run(cast(Any, text), dict(parameters))
-        return tuple(result.keys()), [list(it.values()) for it in await result.fetch(limit + 1)]
+        rows = [list(it.values()) for it in await result.fetch(limit + 1)]
+        await result.consume()
+        elements = {it.element_id for it in _edges_in(rows)}
+        asked = await tx.run(_ENDS, {"elements": list(elements)}) if elements else None
+        ends = {it[0]: (it[1], it[2]) async for it in asked} if asked else {}
+        return tuple(result.keys()), rows, ends
+
+
+def _edges_in(value: Any) -> Iterator[Relationship]:
+    """Those that an answer holds, but for paths, whose nodes come with them."""
+    if isinstance(value, Relationship):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _edges_in(part)
 
 
 def check_reads(text: str) -> None:
@@ -87,13 +108,14 @@ def check_reads(text: str) -> None:
 class _Told:
     """Values of the driver, as the model has them and with declared names."""
 
-    def __init__(self, names: Names, view: GraphView) -> None:
+    def __init__(self, names: Names, view: GraphView, ends: Ends) -> None:
+        self._ends = ends
         self._nodes = {names.of(it.labelled): it for it in view.nodes.values()}
         self._edges = {names.of(it.labelled): it for it in view.edges.values()}
 
     def value(self, value: Any) -> Any:
         """Nodes, edges and paths, also within lists and maps. What is no declared one is None; an
-        edge has the ends that the answer holds as nodes.
+        end of an edge that is hidden is an empty text.
         """
         match value:
             case Node():
@@ -117,11 +139,12 @@ class _Told:
         return node(known, dict(found))
 
     def _edge(self, found: Relationship) -> GraphEdge | None:
-        ends = [str(it.get(ID, "")) if it is not None else "" for it in found.nodes]
+        given = [None if it is None else it.get(ID) for it in found.nodes]
+        source, target = self._ends.get(found.element_id, given)
         known = self._edges.get(found.type)
         if known is None or not isinstance(found.get(ID), str):
             return None
-        return edge(known, dict(found), ends[0], ends[1])
+        return edge(known, dict(found), source or "", target or "")
 
 
 def _path(nodes: list[GraphNode | None], edges: list[GraphEdge | None]) -> Path | None:

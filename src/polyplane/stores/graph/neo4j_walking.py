@@ -58,7 +58,7 @@ class Walker:
     ) -> Subgraph:
         """What is around some nodes."""
         begun = await self._nodes([(label, key) for label, some in keys.items() for key in some])
-        places = list(begun)
+        places = sorted(begun)
         if places and len(places) <= limit:
             async for found in levels(places, self._legs(edges, "both"), self._expand, hops):
                 places += sorted(found)
