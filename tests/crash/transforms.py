@@ -80,7 +80,8 @@ class Ring:
         """Both, from their first row to the end."""
         began = monotonic()
         await plane.transformations.start(forms.Count, anew=True)
-        if self.chance.random() < 0.5 or not await forms.begin_after_a_day(self.urls["postgres"]):
+        is_late = not self.blown["transform.again"] or self.chance.random() < 0.4
+        if not (is_late and await forms.begin_after_a_day(self.urls["postgres"])):
             await plane.transformations.start(forms.ToMail, anew=True)
         while any(it.state == "running" for it in await plane.transformations.records()):
             if monotonic() - began > ROUND_S:
