@@ -34,7 +34,7 @@ from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
-from polyplane.runtime.generations import Rebuilt
+from polyplane.runtime.generations import Rebuilt, Telling
 from polyplane.runtime.graph import Graph
 from polyplane.runtime.keeping import prune
 from polyplane.runtime.keys import Keys
@@ -44,6 +44,7 @@ from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import chosen, mend, mendable
 from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
+from polyplane.runtime.transformations import Transformations
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
@@ -54,8 +55,6 @@ from polyplane.truth import session
 V = TypeVar("V", bound=Vectors[Any, Any])
 C = TypeVar("C", bound=Cached[Any])
 S = TypeVar("S", bound=Stream)
-
-Telling = Callable[[str, int], None]
 
 VERIFY_TIMEOUT_S: Final = 60.0
 REBUILD_TIMEOUT_S: Final = 3600.0
@@ -163,7 +162,8 @@ class Plane:
     ) -> None:
         """Return when `projections` (default: all) show the write that gave `token`.
 
-        Raises NotSettled when they do not within `timeout_s` s. None, or an old epoch's, is settled.
+        Raises NotSettled when they do not within `timeout_s` seconds. A token of an older epoch,
+        or None (nothing was written), is settled.
         """
         opened = self.opened
         if token is None or token.epoch != opened.epoch:
@@ -202,6 +202,11 @@ class Plane:
     def sagas(self) -> Sagas:
         """Start sagas, wait for them, look at them; with `flows` this process does them, too."""
         return self.opened.sagas
+
+    @property
+    def transformations(self) -> Transformations:
+        """Have rows of one model made into rows of another; with `flows` this process does it."""
+        return Transformations(self.declared, self.opened)
 
     # Stores
 
@@ -397,5 +402,5 @@ class Plane:
 
         What was read within the last seconds stays, for readers in other processes.
         """
-        every = list(self.opened.generations.own)
-        return await prune(self.opened, [it.name for it in projections] or every)
+        own = self.opened.generations.own
+        return await prune(self.opened, [it.name for it in projections] or list(own))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import polyplane as pp
 from polyplane.errors import Forbidden
-from polyplane.model.graph import EdgeStep, GraphView, NodeStep, Pattern
+from polyplane.model.graph import Direction, EdgeStep, GraphView, NodeStep, Pattern
 from polyplane.model.scope import Scope
 from polyplane.runtime.graph import Graph
 from polyplane.stores.graph_protocol import GraphStore
@@ -23,6 +23,7 @@ Probe = Callable[[Ground, Random], Awaitable[Any]]
 
 LABEL: Final = DeedNodes.label
 TYPE: Final = Leads.label
+DIRECTIONS: Final[tuple[Direction, ...]] = ("out", "in", "both")
 FREE: Final = "MATCH (d:Deed) RETURN d.body"
 
 
@@ -56,7 +57,7 @@ def _not_mine(found: Any, ground: Ground) -> list[Any]:
 
 def _steps(ground: Ground, dice: Random) -> tuple[NodeStep | EdgeStep, ...]:
     node = NodeStep(LABEL, _where(ground, dice))
-    far = dice.choice([(), (EdgeStep(TYPE, dice.choice(["out", "in", "both"])), NodeStep(LABEL))])
+    far = dice.choice([(), (EdgeStep(TYPE, dice.choice(DIRECTIONS)), NodeStep(LABEL))])
     return (node, *far)
 
 
@@ -74,7 +75,7 @@ async def _find(ground: Ground, dice: Random) -> Any:
 
 async def _neighbours(ground: Ground, dice: Random) -> Any:
     store, view, scope = _store(ground)
-    direction = dice.choice(["out", "in", "both"])
+    direction = dice.choice(DIRECTIONS)
     key = _key(ground, dice)
     return await store.neighbours(view, scope, TYPE, key, direction=direction)
 

@@ -93,8 +93,9 @@ class Ground:
             found[f"agents: {name}"] = await self._get(f"/{name}?limit=200", self.theirs, AGENTS)
         acting = self.plane.acting(self.theirs.caller)
         found["deeds"] = sorted(hit.key for hit in await acting[DeedSearch].search([1.0] * 4))
-        graph = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
-        found["graph"] = sorted(it.key for it in (*graph.nodes, *graph.edges))
+        around = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
+        found["nodes"] = sorted(it.key for it in around.nodes)
+        found["edges"] = sorted(it.key for it in around.edges)
         found["meter"] = await acting[Meter].count()
         found["blobs"] = [str(blob.id) for blob in await acting.blobs.list()]
         return found

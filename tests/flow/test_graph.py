@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from shutil import rmtree
+
 import pytest
 
 import polyplane as pp
 from polyplane import graph
 from polyplane.runtime import moving
 from tests.conftest import PlaneOf
-from tests.flow.things import by_hand
+from tests.flow.things import becomes, by_hand
 from tests.flow.towns import (
     DECLARED,
     FAR,
@@ -74,9 +76,23 @@ async def test_what_is_asked_is_what_follows_from_the_rows(plane: pp.Plane) -> N
     assert (table.columns, table.rows) == (("who",), [("p9",)])
     with pytest.raises(pp.Refused):
         await plane.graph.cypher("CREATE (t:Town {id: 'x'})")
+    assert (await plane.verify(deep=True)).clean
+    await _refused(plane)
+
+
+async def _refused(plane: pp.Plane) -> None:
+    """Questions that are none."""
     with pytest.raises(pp.NotFound, match="no edges 'LEADS'"):
         await plane.graph.neighbours("LEADS", 7)
-    assert (await plane.verify(deep=True)).clean
+    with pytest.raises(pp.Misconfigured, match="part of a graph"):
+        plane[TownNodes]  # type: ignore[type-var]
+    for limit in (0, 10_001):
+        with pytest.raises(pp.Refused):
+            await plane.graph.find(PersonNodes, limit=limit)
+    with pytest.raises(pp.Refused):
+        await plane.graph.find(TownNodes, where={"age": 3})
+    with pytest.raises(pp.Refused):
+        await plane.graph.neighbours(LivesIn, "p1", order_by="miles")
 
 
 async def test_edges_wait_for_their_ends_and_outlive_them(plane: pp.Plane) -> None:
@@ -147,6 +163,16 @@ async def test_170_differences_are_found_and_mended_and_nothing_else(plane: pp.P
         assert {key for key, s in now.items() if s.digest} == set(was)
     assert await beside(plane, 1) == ["2"] and await beside(plane, 40) == ["41"]
 
+    # What only a deep look finds: the right digest over a wrong name, and over another end.
+    [stamp] = await nodes.store.stamps(nodes.collection, ["3"])
+    await nodes.store.apply(nodes.collection, [town("3", "no", str(stamp.digest))], [], FAR - 1)
+    [stamp] = await edges.store.stamps(edges.collection, ["4"])
+    await edges.store.apply(edges.collection, [road("4", "4", "9", str(stamp.digest))], [], FAR - 1)
+    drift = await plane.verify(TownNodes, Roads, deep=True)
+    assert [part.stale for part in drift.parts] == [("3",), ("4",)]
+    mended = await plane.repair(TownNodes, Roads, deep=True)
+    assert mended.left.clean and (await plane.verify(deep=True)).clean
+
 
 async def test_what_is_applied_late_changes_nothing(plane: pp.Plane) -> None:
     """An older state of a node and of an edge, and of what is gone by now."""
@@ -163,26 +189,23 @@ async def test_what_is_applied_late_changes_nothing(plane: pp.Plane) -> None:
     assert (await plane.verify(deep=True)).clean
 
 
-async def test_what_only_a_deep_look_finds(plane: pp.Plane) -> None:
-    """The right digest over a wrong name, and over another end."""
-    nodes, edges = target_of(plane, TownNodes), target_of(plane, Roads)
-    [stamp] = await nodes.store.stamps(nodes.collection, ["3"])
-    await nodes.store.apply(nodes.collection, [town("3", "no", str(stamp.digest))], [], FAR - 1)
-    [stamp] = await edges.store.stamps(edges.collection, ["4"])
-    await edges.store.apply(edges.collection, [road("4", "4", "9", str(stamp.digest))], [], FAR - 1)
-    drift = await plane.verify(TownNodes, Roads, deep=True)
-    assert [part.stale for part in drift.parts] == [("3",), ("4",)]
-    mended = await plane.repair(TownNodes, Roads, deep=True)
-    assert mended.left.clean and (await plane.verify(deep=True)).clean
+async def test_a_graph_that_is_gone_is_filled_again(
+    plane_of: PlaneOf, own_settings: pp.Settings
+) -> None:
+    """Its files are deleted between two openings; nodes and edges come back, edges last."""
+    plane = await plane_of(**DECLARED)
+    await fill(plane)
+    await plane.close()
+    for path in own_settings.home.glob("graph*"):
+        rmtree(path) if path.is_dir() else path.unlink()
+    again = await plane_of(**DECLARED)
 
+    async def is_whole() -> bool:
+        try:
+            return await beside(again, 1) == ["2"]
+        except pp.Unavailable:
+            return False
 
-async def test_readers_that_the_graph_has_no_place_for(plane: pp.Plane) -> None:
-    with pytest.raises(pp.Misconfigured, match="part of a graph"):
-        plane[TownNodes]
-    for limit in (0, 10_001):
-        with pytest.raises(pp.Refused):
-            await plane.graph.find(PersonNodes, limit=limit)
-    with pytest.raises(pp.Refused):
-        await plane.graph.find(TownNodes, where={"age": 3})
-    with pytest.raises(pp.Refused):
-        await plane.graph.neighbours(LivesIn, "p1", order_by="miles")
+    await becomes(is_whole, True, within_s=60)
+    drift = await again.verify(deep=True)
+    assert drift.clean and sum(it.items for it in drift.parts) == 4 * TOWNS

@@ -64,7 +64,10 @@ async def test_questions_and_answers(api: AsyncClient) -> None:
     assert (near["edge"]["properties"], near["node"]["key"]) == ({"miles": 1.5}, "4")
     reached = await asked(api, "within", label="Person", key="p3", hops=2, edges=["LIVES_IN"])
     assert [(it["hops"], it["node"]["key"]) for it in reached["items"]] == [(1, "3")]
-    ends = {"source": {"label": "Town", "key": "3"}, "target": {"label": "Town", "key": "5"}}
+    ends: dict[str, Any] = {
+        "source": {"label": "Town", "key": "3"},
+        "target": {"label": "Town", "key": "5"},
+    }
     way = await asked(api, "path", **ends, edges=["ROAD"], weight="miles")
     assert (way["cost"], [it["key"] for it in way["nodes"]]) == (3.5, ["3", "4", "5"])
     assert (await asked(api, "path", **ends, edges=["LIVES_IN"]))["nodes"] == []
@@ -78,9 +81,11 @@ async def test_questions_and_answers(api: AsyncClient) -> None:
     rows = await asked(api, "cypher", text=free, parameters={"id": "3"})
     assert rows["columns"][2] == "n" and rows["rows"][0][2] == [300, None]
     assert rows["rows"][0][0]["key"] == "3"
+    await _refused(api)
 
 
-async def test_questions_that_are_none(api: AsyncClient, client_of: ClientOf) -> None:
+async def _refused(api: AsyncClient) -> None:
+    """Questions that are none."""
     for verb, status, given in (
         ("find", 404, {"label": "Village"}),
         ("find", 422, {"label": "Town", "where": {"age": 1}}),

@@ -20,7 +20,10 @@ from tests.flow.towns import (
     DECLARED,
     TOWNS,
     LivesIn,
+    Person,
     PersonNodes,
+    Road,
+    RoadProperties,
     Roads,
     Town,
     TownNodes,
@@ -42,7 +45,7 @@ class TownsAnew(pp.Nodes[Town, TownProperties]):
         return graph.Node(properties)
 
 
-class RoadsAnew(Roads):
+class RoadsAnew(pp.Edges[Road, RoadProperties]):
     """The same, between towns of the next version."""
 
     name = "roads"
@@ -50,13 +53,21 @@ class RoadsAnew(Roads):
     source = TownsAnew
     target = TownsAnew
 
+    def derive(self, road: Road, /) -> graph.Edge[RoadProperties]:
+        """As before."""
+        return Roads().derive(road)
 
-class LivesInAnew(LivesIn):
+
+class LivesInAnew(pp.Edges[Person]):
     """The same, in towns of the next version."""
 
     name = "lives_in"
-    label = "LIVES_IN"
+    source = PersonNodes
     target = TownsAnew
+
+    def derive(self, person: Person, /) -> graph.Edge | None:
+        """As before."""
+        return LivesIn().derive(person)
 
 
 ANEW = DECLARED | {"projections": [LivesInAnew, RoadsAnew, TownsAnew, PersonNodes]}
@@ -67,9 +78,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases of the killed end soon, and every process looks often."""
     monkeypatch.setattr(rebuild_module, "LEASE_TTL_S", 1.0)
     for module in (keeping, moving):
-        monkeypatch.setattr(module, "REFRESH_S", 0.2)
+        monkeypatch.setattr(module, "REFRESH_S", 0.1)
     for module in (keeping, generations):
-        monkeypatch.setattr(module, "RECENT_S", 0.6)
+        monkeypatch.setattr(module, "RECENT_S", 0.3)
 
 
 async def known(plane: pp.Plane) -> dict[str, str]:
@@ -175,7 +186,7 @@ async def test_a_raised_version_of_nodes_takes_its_edges_along(plane_of: PlaneOf
     assert (await third.verify(deep=True)).clean
 
 
-@pytest.mark.parametrize("at", ["filled", "switched"])
+@pytest.mark.parametrize("at", [pytest.param("filled", marks=pytest.mark.long), "switched"])
 async def test_a_plane_that_dies_between_nodes_and_edges(
     plane_of: PlaneOf, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -114,7 +115,8 @@ async def test_no_marked_table_shows_or_takes_what_is_not_a_callers(
     plane_of: PlaneOf, settings: pp.Settings
 ) -> None:
     """The raw login of the application, past all our code, on every table there is."""
-    applications = [laboratory.application, agents.application]
+    rows_alone = replace(agents.application, projections=(), follows=(), topics=())
+    applications = [laboratory.application, rows_alone]
     await plane_of(settings=settings, models=MODELS, applications=applications, flows=False)
     for tenant in ("a", "b"):
         await _one_row_each(settings.url("database_url") or "", tenant)

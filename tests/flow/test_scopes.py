@@ -199,9 +199,8 @@ async def test_files_and_sagas_are_of_the_tenant(plane: pp.Plane) -> None:
 async def test_a_graph_is_seen_as_far_as_it_is_theirs(plane: pp.Plane) -> None:
     """An edge counts with both of its ends; each of the three is somebody's."""
     async with plane.acting(caller("acme")).write() as tx:
-        tx.add_all(
-            Remark(id=key, tenant_id="acme", deed_id=key, body=f"from {key}") for key in (1, 2, 3)
-        )
+        for key in (1, 2, 3):
+            tx.add(Remark(id=key, tenant_id="acme", deed_id=key, body=f"from {key}"))
     await plane.settled(tx.token)
 
     async def led(who: pp.Caller, key: int) -> list[str]:

@@ -48,6 +48,8 @@ RECENT_S: Final = 3 * REFRESH_S
 """Readers of another process may still be at what was switched from so long ago."""
 _POLL_S: Final = 0.05
 
+Telling = Callable[[str, int], None]
+"""Hears how far a rebuild is: (phase, rows)."""
 OpenEmbedder = Callable[[str], Awaitable[Embedder]]
 
 

@@ -44,6 +44,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "graph": ("polyplane.serve.cli.graph:app", "Ask the graph: neighbours, ways, patterns."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
+    "transform": (
+        "polyplane.serve.cli.transform:app",
+        "Make rows of one model into rows of another.",
+    ),
     "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
     "keys": (
         "polyplane.serve.cli.keys:app",

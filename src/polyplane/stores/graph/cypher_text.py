@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from polyplane.errors import Refused
@@ -45,7 +46,7 @@ def tokens(text: str) -> list[Token]:
             "A query cannot escape characters by number.", field="text", fix="Use a parameter."
         )
     found = [Token(match.lastgroup or "", match[0]) for match in _TOKENS.finditer(text)]
-    for token, following in zip(found, [*found[1:], Token("", "")], strict=True):
+    for token, following in pairwise([*found, Token("", "")]):
         if token.kind == "sign" and (
             token.text in "'\"`" or (token.text, following.text) == ("/", "*")
         ):
