@@ -44,6 +44,7 @@ from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import chosen, mend, mendable
 from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
+from polyplane.runtime.transformations import Transformations
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
@@ -201,6 +202,11 @@ class Plane:
     def sagas(self) -> Sagas:
         """Start sagas, wait for them, look at them; with `flows` this process does them, too."""
         return self.opened.sagas
+
+    @property
+    def transformations(self) -> Transformations:
+        """Have rows of one model made into rows of another; with `flows` this process does it."""
+        return Transformations(self.declared, self.opened)
 
     # Stores
 

@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 from httpx import AsyncClient
 
 import polyplane as pp
-from polyplane.domains.laboratory import application
+from polyplane.domains import agents, laboratory
 from polyplane.live import OPERATION
+from tests.attack.crewed import AGENTS, LISTS, fill_agents
 from tests.flow.deeds import (
     Deed,
     DeedCard,
@@ -30,7 +31,7 @@ from tests.flow.deeds import (
 
 LABORATORY: Final = "/api/v1/laboratory"
 DECLARED: Final[dict[str, Any]] = {
-    "applications": [application],
+    "applications": [laboratory.application, agents.application],
     "models": [Deed, Remark],
     "projections": [DeedSearch, DeedCard, DeedNodes, Leads],
     "streams": [Meter],
@@ -88,6 +89,8 @@ class Ground:
         experiment = self.theirs.ids["experiment_id"]
         for rest in ("summary", "activities", "materials", "telemetry/latest"):
             found[rest] = await self._get(f"/experiments/{experiment}/{rest}", self.theirs)
+        for name in LISTS:
+            found[f"agents: {name}"] = await self._get(f"/{name}?limit=200", self.theirs, AGENTS)
         acting = self.plane.acting(self.theirs.caller)
         found["deeds"] = sorted(hit.key for hit in await acting[DeedSearch].search([1.0] * 4))
         around = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
@@ -97,8 +100,8 @@ class Ground:
         found["blobs"] = [str(blob.id) for blob in await acting.blobs.list()]
         return found
 
-    async def _get(self, path: str, side: Side) -> Any:
-        answer = await self.http.get(LABORATORY + path, headers=side.headers)
+    async def _get(self, path: str, side: Side, below: str = LABORATORY) -> Any:
+        answer = await self.http.get(below + path, headers=side.headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -167,6 +170,7 @@ async def fill(plane: pp.Plane, http: AsyncClient, side: Side, number: int) -> N
         page = await http.get(f"{LABORATORY}/{path}?limit=1", headers=side.headers)
         if cursor := page.json()["next"]:
             side.cursors.append(cursor)
+    side.ids |= await fill_agents(plane, http, side.headers, side.canary)
     await _beside(plane, side, number)
 
 

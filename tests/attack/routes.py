@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from tests.attack.crewed import AGENTS, WORDS
 from tests.attack.ground import LABORATORY, Ground, Side
 from tests.attack.report import Report
 
@@ -71,7 +72,7 @@ def kind_of(route: Route) -> str:
         return "people"
     if route.path.startswith(GRAPH):
         return "graph"
-    if route.path.startswith(LABORATORY + "/"):
+    if route.path.startswith((LABORATORY + "/", AGENTS + "/")):
         return "tenants"
     raise Unprobed(f"{route.name}: say what kind of route it is, and probe it.")
 
@@ -88,8 +89,7 @@ class Attacker:
     async def control(self, side: Side) -> list[str]:
         """The same requests by who may make them: those that are not answered prove nothing."""
         wrong = []
-        order = {"delete": 1}
-        for route, kind in sorted(self.routes, key=lambda it: order.get(it[0].method, 0)):
+        for route, kind in sorted(self.routes, key=lambda it: _order(it[0])):
             if kind not in ("tenants", "graph"):
                 continue
             answer = await self._send(route, side, self._request(route, side, 1.0, side))
@@ -154,6 +154,8 @@ class Attacker:
     def _value(self, name: str, schema: dict[str, Any], side: Side, route: Route) -> str:
         if name in side.ids:
             return side.ids[name]
+        if route.path.startswith(AGENTS) and name in WORDS:
+            return WORDS[name]
         if name == "acting_for":
             return side.tenant
         if name == "key_id":
@@ -244,6 +246,12 @@ class Attacker:
                 schema = next((it for it in options if it.get("type") != "null"), options[0])
             else:
                 return schema
+
+
+def _order(route: Route) -> tuple[bool, int]:
+    """What deletes comes last, and what is tied before what it is tied to."""
+    is_last = route.method == "delete"
+    return is_last, -route.path.count("/") if is_last else 0
 
 
 def _renamed(example: Any, side: Side, mine: Side, dropped: tuple[str, ...]) -> Any:

@@ -33,7 +33,7 @@ from polyplane.embedded import Engines
 from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.model.items import Item
 from polyplane.stores.catalog import adapter
-from tests.crash import naive, trips
+from tests.crash import forms, naive, trips
 from tests.crash.declared import AREA, NAMESPACE, Heat, Thing, ThingCard, ThingSearch, body_of
 from tests.crash.journal import Journal
 from tests.crash.nursery import nurse
@@ -113,6 +113,7 @@ def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
     """A worker has no stream and no graph: one process owns those stores."""
     settings = pp.Settings.load(
         environ={},
+        **({"objects_url": urls["s3"]} if order.role == "transforms" else {}),
         home=Path(order.home),
         namespace=order.namespace,
         database_url=urls["postgres"],
@@ -121,8 +122,11 @@ def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
         vector_url=f"lancedb://{order.home}/lancedb",
         graph_url=f"ladybug://{order.home}/graph",
         series_url=f"chdb://{order.home}/clickhouse",
-        db_max_connections=8 if order.role == "sagas" else 20,
+        db_max_connections=20 if order.role in ("owner", "worker") else 8,
     )
+    if order.role == "transforms":
+        forms.hurried()
+        return pp.Plane(settings=settings, applications=[forms.APPLICATION], worker=True)
     if order.role == "sagas":
         return pp.Plane(settings=settings, models=[trips.Effect], sagas=[trips.Trip], worker=True)
     streams = [Heat] if order.role == "owner" else []

@@ -27,6 +27,7 @@ from polyplane.runtime.opening import Open
 from polyplane.runtime.sagas import start_sagas
 from polyplane.runtime.sealing import start_sealing
 from polyplane.runtime.sweeping import start_sweeping
+from polyplane.runtime.transformations import start_transformations
 from polyplane.stores.catalog import engine_of
 from polyplane.truth.journal import Journal
 
@@ -48,6 +49,7 @@ async def start_flow(
     stack.push_async_callback(_cancelled, keeper)
     start_sealing(opened, plane.settings, stack)
     start_sweeping(opened, stack)
+    start_transformations(declared, opened, stack)
     start_sagas(declared, opened, plane, stack)  # stopped first: the last one pushed
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from polyplane.errors import Refused
 from polyplane.serve.cli.acting import as_operator
+from polyplane.serve.cli.draw import draw
 from polyplane.serve.cli.remote import Call
 from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
@@ -17,6 +18,7 @@ from polyplane.settings import Settings
 app = typer.Typer(
     help="Ask the graph: neighbours, ways, patterns.", no_args_is_help=True, add_completion=False
 )
+app.command()(draw)
 
 SHOWN_CHARS_MAX: Final = 60
 
