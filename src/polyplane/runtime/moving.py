@@ -158,6 +158,11 @@ async def _lost(opened: Open) -> list[Target]:
                 await opened.generations.prepare(target)
                 if await went_back(target, opened.journal):
                     lost.append(target)
+    if any(it.collection.kind == "graph" for it in lost):
+        # One database: edges go with their nodes, and may have had no change that would show it.
+        every = opened.generations.targets.values()
+        others = [it for it in every if it.collection.kind == "graph" and it not in lost]
+        lost += [it for it in others if it.collection.target in filled]
     return lost
 
 

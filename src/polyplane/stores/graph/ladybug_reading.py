@@ -198,7 +198,8 @@ class LadybugReading:
         order = ", ".join(keys)
         if pattern.order_by is not None:
             index, prop = pattern.order_by
-            order = f"{_order(f's{index}', prop, pattern.descending)}, {order}"
+            value = f"s{index}.{quoted(prop)}"
+            order = f"{value} IS NULL, {value}{' DESC' if pattern.descending else ''}, {order}"
         rows = await self._rows(
             f"MATCH {chain} WHERE {' AND '.join(wanted)}"
             f" RETURN DISTINCT {', '.join(given)}"
