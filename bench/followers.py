@@ -87,20 +87,37 @@ async def idle(task: Task, number: int) -> None:
 async def connected(
     task: Task, number: int, wanted: list[int]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection that follows."""
+    """A connection that follows. All come at once: who is told to come again does."""
     async with asyncio.timeout(CONNECT_S):
-        reader, writer = await asyncio.open_connection(task.host, task.port, limit=LINE_BYTES_MAX)
-        query = "&".join(f"topic=laboratory.operations/{it}" for it in wanted)
-        credential = task.credentials[number % len(task.credentials)]
-        head = (
-            f"GET /api/v1/events?{query} HTTP/1.1\r\nHost: {task.host}\r\n"
-            f"Authorization: Bearer {credential}\r\n\r\n"
-        )
-        writer.write(head.encode())
-        while not (line := await reader.readline()).startswith(b"event: ready"):
-            if not line or line.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")):
-                raise RuntimeError(line.decode() or "The server hung up.")
-    return reader, writer
+        while True:
+            reader, writer = await asyncio.open_connection(
+                task.host, task.port, limit=LINE_BYTES_MAX
+            )
+            query = "&".join(f"topic=laboratory.operations/{it}" for it in wanted)
+            credential = task.credentials[number % len(task.credentials)]
+            head = (
+                f"GET /api/v1/events?{query} HTTP/1.1\r\nHost: {task.host}\r\n"
+                f"Authorization: Bearer {credential}\r\n\r\n"
+            )
+            writer.write(head.encode())
+            again_s = await _again_s(reader)
+            if again_s is None:
+                return reader, writer
+            writer.close()
+            await asyncio.sleep(again_s)
+
+
+async def _again_s(reader: asyncio.StreamReader) -> float | None:
+    """None when it follows from now on; else in how many seconds to come again."""
+    status, again_s = (await reader.readline()).decode(), None
+    while not (line := await reader.readline()).startswith(b"event: ready"):
+        if line.lower().startswith(b"retry-after:"):
+            again_s = float(line.partition(b":")[2])
+        elif not line or (line == b"\r\n" and " 200 " not in status):
+            if " 503 " in status and again_s is not None:
+                return again_s
+            raise RuntimeError(status or "The server hung up.")
+    return None
 
 
 def topics_of(task: Task, number: int) -> list[int]:

@@ -67,7 +67,7 @@ class Ground:
             environ={},
             home=home,
             namespace=name,
-            limit_caller="100000000/60",  # counted, and never reached
+            limit_caller="10000000/60",  # counted, and never reached
             database_url=database_url,
             nats_url=self.engines.admins["nats"],
             cache_url=self.engines.admins["valkey"],

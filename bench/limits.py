@@ -32,7 +32,7 @@ Check = Callable[[int], Awaitable[object]]
 
 async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     """Fifty clients, 64 checks under way at any time; then one after the other."""
-    url, prefix = ground.engines.urls["valkey"], f"bench{uuid4().hex[:8]}:default:"
+    url, prefix = ground.engines.admins["valkey"], f"bench{uuid4().hex[:8]}:default:"
     cache = await connect(url, prefix=prefix)
     raw: Redis = Redis.from_url(url, max_connections=AT_ONCE)
     script = raw.register_script(_SCRIPT)

@@ -72,7 +72,7 @@ async def _run(
         host, int(port), keys, CONNECTIONS, TOPICS, OPERATIONS, WARM_S, for_s, IDLE
     )
     writing = state_writer.Task(
-        ground.engines.urls["valkey"],
+        ground.engines.admins["valkey"],
         f"{plane.namespace}:default:",
         "default",
         OPERATIONS,

@@ -73,7 +73,7 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
         async with plane.write(actor="bench") as tx:
             tx.add(Shown(id=1, body="a"))
         await plane.request_cache.settled(tx.token)
-        url = ground.engines.urls["valkey"]
+        url = ground.engines.admins["valkey"]
         async with Redis.from_url(url) as raw:
             name = await _filled(plane)
             for at_once in AT_ONCE:
@@ -123,7 +123,7 @@ async def _timed(read: Callable[[], Awaitable[Any]], reads: int, at_once: int) -
 
 async def _stampede(ground: Ground, plane: pp.Plane, run: int) -> int:
     """How often a value was loaded that nobody had, and all ask for at once."""
-    settings, urls = plane.settings, ground.engines.urls
+    settings, urls = plane.settings, ground.engines.admins
     task = Task(
         str(settings.home),
         settings.namespace,

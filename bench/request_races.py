@@ -147,7 +147,7 @@ async def raced(url: str, races: int, seed: int, *, is_squeezed: bool = False) -
 
 async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
     """All races once, whatever the number of runs."""
-    url = ground.engines.urls["valkey"]
+    url = ground.engines.admins["valkey"]
     found = _figures("", await raced(url, size.scaled(RACES), seed=24))
     async with Redis.from_url(url) as raw:
         used, before = await raw.info("memory"), await raw.info("stats")

@@ -5,9 +5,16 @@ from __future__ import annotations
 from polyplane.serve.cli.program import Program, run
 
 PROGRAM = Program(
-    applications={"laboratory": "polyplane.domains.laboratory"},
-    demo="polyplane.domains.laboratory.demo",
+    applications={
+        "laboratory": "polyplane.domains.laboratory",
+        "agents": "polyplane.domains.agents",
+    },
+    demo={
+        "laboratory": "polyplane.domains.laboratory.demo",
+        "agents": "polyplane.domains.agents.demo",
+    },
     controller="polyplane.domains.laboratory.controller:run_controller",
+    learn="polyplane.domains.agents.learning.over_routes:learn_over",
 )
 
 

@@ -7,18 +7,16 @@ from polyplane.errors import (
     NotFound,
     NotSettled,
     PolyplaneError,
-    PreconditionFailed,
     Refused,
     Unavailable,
 )
 from polyplane.model.application import Application
 from polyplane.model.blob import Blob
 from polyplane.model.caller import Caller
-from polyplane.model.drift import Drift
 from polyplane.model.items import Entry, Hit, Range, Vector
 from polyplane.model.message import Inbound, Message
 from polyplane.model.position import Token
-from polyplane.model.projection import Cached, Vectors
+from polyplane.model.projection import Cached, Edges, Nodes, Vectors
 from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model, key, metadata
@@ -32,18 +30,18 @@ __all__ = [
     "Cached",
     "Caller",
     "Conflict",
-    "Drift",
+    "Edges",
     "Entry",
     "Hit",
     "Inbound",
     "Message",
     "Misconfigured",
     "Model",
+    "Nodes",
     "NotFound",
     "NotSettled",
     "Plane",
     "PolyplaneError",
-    "PreconditionFailed",
     "Range",
     "Refused",
     "Saga",

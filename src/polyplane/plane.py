@@ -34,15 +34,17 @@ from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
-from polyplane.runtime.generations import Rebuilt
+from polyplane.runtime.generations import Rebuilt, Telling
+from polyplane.runtime.graph import Graph
 from polyplane.runtime.keeping import prune
 from polyplane.runtime.keys import Keys
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import chosen, mend, mendable
-from polyplane.runtime.readers import reader_of
+from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
+from polyplane.runtime.transformations import Transformations
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
 from polyplane.settings import Settings
@@ -166,7 +168,7 @@ class Plane:
         opened = self.opened
         if token is None or token.epoch != opened.epoch:
             return
-        names = [projection.name for projection in projections]
+        names = [it.name for it in projections]
         left_s = await self._current(names, timeout_s)
         reads = partial(opened.generations.reads, names)
         await settled(opened.journal, token, reads, timeout_s=left_s)
@@ -201,6 +203,11 @@ class Plane:
         """Start sagas, wait for them, look at them; with `flows` this process does them, too."""
         return self.opened.sagas
 
+    @property
+    def transformations(self) -> Transformations:
+        """Have rows of one model made into rows of another; with `flows` this process does it."""
+        return Transformations(self.declared, self.opened)
+
     # Stores
 
     @overload
@@ -215,6 +222,11 @@ class Plane:
         Raises Misconfigured for what belongs to tenants or owners: see `acting`.
         """
         return reader_of(self.declared, self.opened, declared, None)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph, where it belongs to nobody; `acting` for what belongs to tenants."""
+        return graph_of(self.declared, self.opened, None)
 
     def acting(self, caller: Caller) -> Acting:
         """The plane as `caller` may see and change it: what belongs to tenants is read so."""
@@ -350,45 +362,45 @@ class Plane:
         projection: type[Projection[Any]],
         *,
         timeout_s: float = REBUILD_TIMEOUT_S,
-        progress: Callable[[str, int], None] | None = None,
+        progress: Telling | None = None,
     ) -> Rebuilt:
         """Build a projection's collection anew beside the one that is read, prove it, switch.
 
-        Joins a rebuild that is under way. What was read is kept for `rollback`. `progress` hears
-        (phase, rows filled). Raises Conflict when the new one was given up, saying why; NotSettled
-        after `timeout_s` seconds, and then it goes on.
+        Edges between nodes follow them. Joins a rebuild that is under way. What was read is kept
+        for `rollback`. `progress` hears (phase, rows filled). Raises Conflict when the new one was
+        given up, saying why; NotSettled after `timeout_s` seconds, and then it goes on.
         """
-        generations = self.opened.generations
-        name = await generations.begin(projection.name)
-        tell = partial(self._telling, name, progress)
-        return await generations.switched(projection.name, name, timeout_s=timeout_s, tell=tell)
+        name = await self.opened.generations.begin(projection.name)
+        return await self._switched(projection.name, name, timeout_s, progress)
 
     async def rollback(
         self,
         projection: type[Projection[Any]],
         *,
         timeout_s: float = REBUILD_TIMEOUT_S,
-        progress: Callable[[str, int], None] | None = None,
+        progress: Telling | None = None,
     ) -> Rebuilt:
         """Prove the collection that was read before, and let readers read it again.
 
         Raises Conflict when there is none that this code derives; else as `rebuild`.
         """
-        generations = self.opened.generations
-        name = await generations.begin_back(projection.name)
-        tell = partial(self._telling, name, progress)
-        return await generations.switched(projection.name, name, timeout_s=timeout_s, tell=tell)
+        name = await self.opened.generations.begin_back(projection.name)
+        return await self._switched(projection.name, name, timeout_s, progress)
 
-    def _telling(self, name: str, progress: Callable[[str, int], None] | None) -> None:
-        """Tell how far this process is with building the collection `name`, if it does."""
-        rebuild = self.opened.rebuilds.get(name)
-        if progress is not None and rebuild is not None:
-            progress(rebuild.phase, rebuild.rows)
+    async def _switched(
+        self, projection: str, name: str, timeout_s: float, progress: Telling | None
+    ) -> Rebuilt:
+        def tell() -> None:  # how far this process is with it, if it does it
+            if progress is not None and (rebuild := self.opened.rebuilds.get(name)) is not None:
+                progress(rebuild.phase, rebuild.rows)
+
+        switched = self.opened.generations.switched
+        return await switched(projection, name, timeout_s=timeout_s, tell=tell)
 
     async def prune(self, *projections: type[Projection[Any]]) -> list[str]:
         """Drop the collections that were read before, of `projections` or of all; their names.
 
         What was read within the last seconds stays, for readers in other processes.
         """
-        names = [it.name for it in projections] or list(self.opened.generations.own)
-        return await prune(self.opened, names)
+        own = self.opened.generations.own
+        return await prune(self.opened, [it.name for it in projections] or list(own))

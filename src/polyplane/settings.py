@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,6 +32,18 @@ PREFIX: Final = "POLYPLANE_"
 RATE: Final = r"^$|^[1-9][0-9]{0,8}/[1-9][0-9]{0,5}(/[1-9][0-9]{0,8})?$"
 """A rate: requests/seconds, or requests/seconds/at once; '' is none."""
 
+
+def _possible(rate: str) -> str:
+    """`rate`, if it can be kept."""
+    if rate:
+        limit, period_s, *_ = map(int, rate.split("/"))
+        if not 1e-6 <= period_s / limit <= 86_400:
+            raise ValueError("A rate is from one request in a day to a million in a second.")
+    return rate
+
+
+RateText = Annotated[str, Field(pattern=RATE), AfterValidator(_possible)]
+
 USUAL_NAMES: Final[dict[str, str]] = {
     "DATABASE_URL": "database_url",
     "DB_MAX_CONNECTIONS": "db_max_connections",
@@ -39,6 +52,9 @@ USUAL_NAMES: Final[dict[str, str]] = {
     "REDIS_URL": "cache_url",
     "LANCEDB_URI": "vector_url",
     "QDRANT_URL": "vector_url",
+    "NEO4J_URI": "graph_url",
+    "NEO4J_USERNAME": "graph_username",
+    "NEO4J_PASSWORD": "graph_password",
     "CLICKHOUSE_URL": "series_url",
     "S3_ENDPOINT_URL": "objects_url",
     "AWS_ENDPOINT_URL_S3": "objects_url",
@@ -140,6 +156,13 @@ class Settings(BaseModel):
         default=None, description="lancedb:// or qdrant:// or http(s)://."
     )
     vector_api_key: SecretStr | None = Field(default=None, description="Key of a Qdrant server.")
+    graph_url: SecretStr | None = Field(
+        default=None, description="ladybug:// or bolt(+s):// or neo4j(+s)://."
+    )
+    graph_username: str = Field(
+        default="", description="User of a Neo4j server, if not in the URL."
+    )
+    graph_password: SecretStr | None = Field(default=None, description="Its password.")
     series_url: SecretStr | None = Field(default=None, description="chdb:// or clickhouse(s)://.")
     objects_url: SecretStr | None = Field(
         default=None, description="S3 endpoint, with or without key:secret@."
@@ -209,14 +232,12 @@ class Settings(BaseModel):
         pattern=r"^[0-9A-Fa-f.:/, ]*$",
         description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
     )
-    limit_address: str = Field(
+    limit_address: RateText = Field(
         default="12000/60",
-        pattern=RATE,
         description="Requests/seconds from one address beyond this machine, or empty for any.",
     )
-    limit_caller: str = Field(
+    limit_caller: RateText = Field(
         default="6000/60",
-        pattern=RATE,
         description="Requests/seconds of one user or API key, or empty for any.",
     )
     limit_processes: int = Field(

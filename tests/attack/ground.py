@@ -14,15 +14,26 @@ from uuid import UUID, uuid4
 from httpx import AsyncClient
 
 import polyplane as pp
-from polyplane.domains.laboratory import application
+from polyplane.domains import agents, laboratory
 from polyplane.live import OPERATION
-from tests.flow.deeds import Deed, DeedCard, DeedSearch, Meter, Remark, caller, points
+from tests.attack.crewed import AGENTS, LISTS, fill_agents
+from tests.flow.deeds import (
+    Deed,
+    DeedCard,
+    DeedNodes,
+    DeedSearch,
+    Leads,
+    Meter,
+    Remark,
+    caller,
+    points,
+)
 
 LABORATORY: Final = "/api/v1/laboratory"
 DECLARED: Final[dict[str, Any]] = {
-    "applications": [application],
+    "applications": [laboratory.application, agents.application],
     "models": [Deed, Remark],
-    "projections": [DeedSearch, DeedCard],
+    "projections": [DeedSearch, DeedCard, DeedNodes, Leads],
     "streams": [Meter],
 }
 WITHIN_S: Final = 30.0
@@ -78,14 +89,19 @@ class Ground:
         experiment = self.theirs.ids["experiment_id"]
         for rest in ("summary", "activities", "materials", "telemetry/latest"):
             found[rest] = await self._get(f"/experiments/{experiment}/{rest}", self.theirs)
+        for name in LISTS:
+            found[f"agents: {name}"] = await self._get(f"/{name}?limit=200", self.theirs, AGENTS)
         acting = self.plane.acting(self.theirs.caller)
         found["deeds"] = sorted(hit.key for hit in await acting[DeedSearch].search([1.0] * 4))
+        around = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
+        found["nodes"] = sorted(it.key for it in around.nodes)
+        found["edges"] = sorted(it.key for it in around.edges)
         found["meter"] = await acting[Meter].count()
         found["blobs"] = [str(blob.id) for blob in await acting.blobs.list()]
         return found
 
-    async def _get(self, path: str, side: Side) -> Any:
-        answer = await self.http.get(LABORATORY + path, headers=side.headers)
+    async def _get(self, path: str, side: Side, below: str = LABORATORY) -> Any:
+        answer = await self.http.get(below + path, headers=side.headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -154,6 +170,7 @@ async def fill(plane: pp.Plane, http: AsyncClient, side: Side, number: int) -> N
         page = await http.get(f"{LABORATORY}/{path}?limit=1", headers=side.headers)
         if cursor := page.json()["next"]:
             side.cursors.append(cursor)
+    side.ids |= await fill_agents(plane, http, side.headers, side.canary)
     await _beside(plane, side, number)
 
 
@@ -164,6 +181,9 @@ async def _beside(plane: pp.Plane, side: Side, number: int) -> None:
         for key in range(10 * number, 10 * number + 10):
             tx.add(Deed(id=key, whose=side.tenant, body=f"a deed {side.canary}"))
             side.deeds.append(key)
+        for key in range(30):  # of deeds of others, too, and of some that are not there
+            told = {"tenant_id": side.tenant, "body": side.canary}
+            tx.add(Remark(id=100 * number + key, deed_id=key, **told))
     named = {"status": side.canary, "progress": 0.5}
     await acting.state.set(OPERATION, side.canary, **named)
     await acting.state.set(OPERATION, "same", **named)

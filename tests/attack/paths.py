@@ -14,6 +14,7 @@ from polyplane.feed.protocol import token, told
 from tests.attack.ground import Ground
 from tests.attack.live import probe_live
 from tests.attack.report import Report
+from tests.flow.things import admin_urls
 
 HOSTILE: Final = ["*", ">", "a.b", "", " ", "a b", "%", "%2A", "ü", "a/b", "a\r\nb", "..", "$JS"]
 QUIET_S: Final = 1.0
@@ -23,7 +24,7 @@ OWN: Final = ".polyplane/"
 
 async def probe_events(ground: Ground, report: Report) -> None:
     """Who may listen to its own events hears nothing of another's."""
-    url = ground.plane.opened.urls["nats"]
+    url = admin_urls(ground.plane)["nats"]
     connection = await nats.connect(url)
     try:
         feed = connection.jetstream()
@@ -82,7 +83,7 @@ async def probe_inbound(ground: Ground, report: Report) -> None:
 async def probe_keys(ground: Ground, report: Report) -> None:
     """Where a value of a tenant lies, its key says so: in the cache and among the objects."""
     plane = ground.plane
-    async with Redis.from_url(plane.opened.urls["valkey"]) as client:
+    async with Redis.from_url(admin_urls(plane)["valkey"]) as client:
         found = [it async for it in client.scan_iter(f"{plane.namespace}:*", count=1_000)]
         for name in found:
             held = await client.dump(name) or b""

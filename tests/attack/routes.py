@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from tests.attack.crewed import AGENTS, WORDS
 from tests.attack.ground import LABORATORY, Ground, Side
 from tests.attack.report import Report
 
-CLOSED: Final = ("/api/v1/ops", "/api/v1/blobs")
+CLOSED: Final = ("/api/v1/ops", "/api/v1/blobs", "/api/v1/graph/cypher")
 """For the operator alone: nobody else gets in, whatever they name."""
 PEOPLE: Final = ("/api/v1/auth/", "/api/v1/auth/api-keys", "/api/v1/organizations")
 """For people, and those who may more: a program gets in nowhere, but to see who it is."""
 ME: Final = "/api/v1/auth/me"
 OPEN: Final = ("/healthz", "/readyz", "/metrics", "/health/metrics", "/api/v1/auth/oidc")
 """For everybody: nothing of any tenant is in it."""
+GRAPH: Final = "/api/v1/graph"
+"""For everybody: each sees what is theirs."""
 LIVE: Final = "/api/v1/events"
 """Only what is declared can be followed, and no thing of a tenant is: see `probe_live`."""
 PLAIN: Final[dict[str, Any]] = {"status": None, "state": None, "metric": "temperature"}
@@ -67,7 +70,9 @@ def kind_of(route: Route) -> str:
         return "closed"
     if route.path.startswith(PEOPLE):
         return "people"
-    if route.path.startswith(LABORATORY + "/"):
+    if route.path.startswith(GRAPH):
+        return "graph"
+    if route.path.startswith((LABORATORY + "/", AGENTS + "/")):
         return "tenants"
     raise Unprobed(f"{route.name}: say what kind of route it is, and probe it.")
 
@@ -84,9 +89,8 @@ class Attacker:
     async def control(self, side: Side) -> list[str]:
         """The same requests by who may make them: those that are not answered prove nothing."""
         wrong = []
-        order = {"delete": 1}
-        for route, kind in sorted(self.routes, key=lambda it: order.get(it[0].method, 0)):
-            if kind != "tenants":
+        for route, kind in sorted(self.routes, key=lambda it: _order(it[0])):
+            if kind not in ("tenants", "graph"):
                 continue
             answer = await self._send(route, side, self._request(route, side, 1.0, side))
             if not (answer.is_success or answer.status_code == 409):
@@ -150,10 +154,14 @@ class Attacker:
     def _value(self, name: str, schema: dict[str, Any], side: Side, route: Route) -> str:
         if name in side.ids:
             return side.ids[name]
+        if route.path.startswith(AGENTS) and name in WORDS:
+            return WORDS[name]
         if name == "acting_for":
             return side.tenant
         if name == "key_id":
             return side.key.split("_")[1]
+        if kind_of(route) == "graph":
+            return str(self._in_graph(name, side))
         if kind_of(route) in ("closed", "people", "live"):
             return side.ids["experiment_id"] if "format" in schema else "experiment_learnings"
         raise Unprobed(f"{route.name}: nobody knows what {name} is called in a tenant.")
@@ -171,11 +179,28 @@ class Attacker:
             chosen = self._dice.choice(list(examples.values()))["value"]
             dropped = NOT_IN_METRICS if route.path.endswith("/metrics") else ()
             return _renamed(chosen, pick(), mine, dropped)
-        return self._made(given.get("schema", {}), "", pick, sparse=own == 1)
+        of_graph = kind_of(route) == "graph"
+        return self._made(given.get("schema", {}), "", pick, sparse=own == 1, of_graph=of_graph)
 
-    def _made(self, schema: dict[str, Any], name: str, pick: Any, *, sparse: bool) -> Any:
+    def _in_graph(self, name: str, side: Side) -> Any:
+        """What a node or an edge of `side` is named by; None for anything else."""
+        key = str(self._dice.choice(side.deeds))
+        named = {"label": "Deed", "key": key, "edge": "LEADS", "keys": {"Deed": [key]}}
+        return named.get(name)
+
+    def _made(
+        self,
+        schema: dict[str, Any],
+        name: str,
+        pick: Any,
+        *,
+        sparse: bool,
+        of_graph: bool = False,
+    ) -> Any:
         """Something of this schema, with names of some side in it wherever one fits."""
-        schema = self._resolved(schema)
+        schema, how = self._resolved(schema), {"sparse": sparse, "of_graph": of_graph}
+        if of_graph and (found := self._in_graph(name, pick())) is not None:
+            return found
         if name in CHOSEN_FREELY:
             return f"n{self._dice.randrange(1 << 60):x}"
         if name in (side := pick()).ids:
@@ -185,12 +210,12 @@ class Attacker:
         if schema.get("type") == "object" or "properties" in schema:
             required = set(schema.get("required", ()))
             return {
-                key: self._made(each, key, pick, sparse=sparse)
+                key: self._made(each, key, pick, **how)
                 for key, each in schema.get("properties", {}).items()
                 if key in required or (not sparse and self._dice.random() < 0.4)
             }
         if schema.get("type") == "array":
-            return [self._made(schema["items"], "", pick, sparse=sparse)]
+            return [self._made(schema["items"], "", pick, **how)]
         return self._plain(schema, name, pick(), "x")
 
     def _plain(self, schema: dict[str, Any], name: str, side: Side, text: str | None = None) -> Any:
@@ -221,6 +246,12 @@ class Attacker:
                 schema = next((it for it in options if it.get("type") != "null"), options[0])
             else:
                 return schema
+
+
+def _order(route: Route) -> tuple[bool, int]:
+    """What deletes comes last, and what is tied before what it is tied to."""
+    is_last = route.method == "delete"
+    return is_last, -route.path.count("/") if is_last else 0
 
 
 def _renamed(example: Any, side: Side, mine: Side, dropped: tuple[str, ...]) -> Any:
@@ -254,7 +285,7 @@ def _leak(route: Route, kind: str, request: dict[str, Any], answer: Any, theirs:
         return f"{route.name} let somebody follow {request['query']}: {answer.status_code}"
     if kind == "people" and answer.is_success and route.path != ME:
         return f"{route.name} let a program in: {answer.status_code}"
-    if answer.status_code >= 500 and kind in ("tenants", "people"):
+    if answer.status_code >= 500 and kind in ("tenants", "people", "graph"):
         return f"{route.name} failed: {answer.status_code} {said[:200]}"
     in_path = any(it in request["path"] for it in theirs.ids.values())
     if kind == "tenants" and in_path and answer.is_success:

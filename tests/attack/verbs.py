@@ -17,10 +17,13 @@ from polyplane.errors import Forbidden, ScopeViolated
 from polyplane.model.scope import Scope
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.acting import Acting, ActingBlobs, ActingSagas
+from polyplane.runtime.graph import Graph
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.requests import RequestCache
+from polyplane.stores.graph_protocol import GraphStore
 from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.protocol import CacheStore, ItemStore, SeriesStore, Store, VectorStore
+from tests.attack.graph import READS_GRAPH, STORE_OF_GRAPH
 from tests.attack.ground import Ground
 from tests.attack.live import LIVE_PROBES
 from tests.attack.report import Report
@@ -164,6 +167,7 @@ STORE_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (SeriesStore, "latest"): _latest,
     (SeriesStore, "count"): _count,
     (SeriesStore, "query"): _query,
+    **STORE_OF_GRAPH,
     (ObjectStore, "head"): _head,
     (ObjectStore, "read"): _read,
     (ObjectStore, "url_to_get"): _url_to_get,
@@ -276,6 +280,7 @@ SAGAS: Final = {"start", "finished", "signal", "find", "show", "list", "cancel",
 """Probed in tests/flow/test_cross_tenant.py, with a saga of their own."""
 
 READERS: Final = (
+    Graph,
     VectorReader,
     CacheReader,
     StreamAccess,
@@ -305,9 +310,13 @@ READER_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (ActingBlobs, "list"): _blob_list,
     (ActingBlobs, "put"): _blob_put,
     **LIVE_PROBES,
+    **READS_GRAPH,
 }
 NAMES_NOTHING: Final = {(ActingBlobs, "upload_url"), (RequestCache, "settled")}
 """What a caller holds that takes no name of anything that is there."""
+
+
+KINDS: Final = (Store, ItemStore, VectorStore, GraphStore, CacheStore, SeriesStore, ObjectStore)
 
 
 def verbs_of(kind: type[Any]) -> set[str]:
@@ -326,7 +335,7 @@ def _functions(kind: type[Any]) -> set[str]:
 
 def check_every_verb_has_a_probe() -> None:
     """Unprobed for a verb that nobody has thought of, or a reading one that takes no scope."""
-    for kind in (Store, ItemStore, VectorStore, CacheStore, SeriesStore, ObjectStore):
+    for kind in KINDS:
         for verb in sorted(verbs_of(kind)):
             if (kind, verb) in STORE_PROBES:
                 scope = inspect.signature(getattr(kind, verb)).parameters.get("scope")

@@ -27,10 +27,10 @@ from uuid import uuid4
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from polyplane.embedded import Engines
 from polyplane.errors import StoreDown
 from polyplane.security.rates import Asked, Rate
 from polyplane.stores.cache.valkey import connect
+from tests.conftest import SharedEngines
 
 PROCESSES: Final = 8
 CLIENTS: Final = 5
@@ -179,7 +179,7 @@ def _passed(folder: Path, client: int) -> int:
 async def main(kills: int, seed: int) -> dict[str, Any]:
     """On a server of its own."""
     home = Path(mkdtemp(prefix="polyplane-limits-"))
-    engines = Engines(home / "engines", wanted=("valkey",))
+    engines = SharedEngines(home / "engines", wanted=("valkey",))
     try:
         await engines.start()
         url = engines.urls["valkey"]

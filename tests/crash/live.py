@@ -26,10 +26,9 @@ import sqlalchemy as sa
 import structlog
 
 import polyplane as pp
-from polyplane.embedded import Engines
 from polyplane.serve.api.server import bind
 from polyplane.serve.token import ops_token
-from tests.conftest import settings_in
+from tests.conftest import SharedEngines, settings_in
 from tests.flow.deeds import Deed, caller
 from tests.flow.live_things import application
 
@@ -166,7 +165,7 @@ async def run(kills: int, seed: int) -> dict[str, Any]:
     with TemporaryDirectory(prefix="polyplane-live-") as folder:
         home = Path(folder)
         home.chmod(0o755)
-        engines = Engines(home / "engines")
+        engines = SharedEngines(home / "engines")
         await engines.start()
         try:
             (home / "plane").mkdir()

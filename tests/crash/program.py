@@ -33,7 +33,7 @@ from polyplane.embedded import Engines
 from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.model.items import Item
 from polyplane.stores.catalog import adapter
-from tests.crash import naive, trips
+from tests.crash import forms, naive, trips
 from tests.crash.declared import AREA, NAMESPACE, Heat, Thing, ThingCard, ThingSearch, body_of
 from tests.crash.journal import Journal
 from tests.crash.nursery import nurse
@@ -75,8 +75,9 @@ class Order:
 
 def warm() -> None:
     """Import what takes seconds, so that the order need not wait for it."""
-    for kind, url in (("vector", "lancedb://"), ("series", "chdb://"), ("cache", "redis://")):
-        adapter(kind, url)
+    urls = {"vector": "lancedb", "graph": "ladybug", "series": "chdb", "cache": "redis"}
+    for kind, scheme in urls.items():
+        adapter(kind, f"{scheme}://")
 
 
 def log_to(path: Path) -> None:
@@ -109,22 +110,29 @@ def through(order: Order, name: str, url: str) -> str:
 
 
 def plane_of(order: Order, urls: dict[str, str]) -> pp.Plane:
-    """A worker has no stream: one process owns that store."""
+    """A worker has no stream and no graph: one process owns those stores."""
     settings = pp.Settings.load(
         environ={},
+        **({"objects_url": urls["s3"]} if order.role == "transforms" else {}),
         home=Path(order.home),
         namespace=order.namespace,
         database_url=urls["postgres"],
         nats_url=urls["nats"],
         cache_url=urls["valkey"],
         vector_url=f"lancedb://{order.home}/lancedb",
+        graph_url=f"ladybug://{order.home}/graph",
         series_url=f"chdb://{order.home}/clickhouse",
-        db_max_connections=8 if order.role == "sagas" else 20,
+        db_max_connections=20 if order.role in ("owner", "worker") else 8,
     )
+    if order.role == "transforms":
+        forms.hurried()
+        return pp.Plane(settings=settings, applications=[forms.APPLICATION], worker=True)
     if order.role == "sagas":
         return pp.Plane(settings=settings, models=[trips.Effect], sagas=[trips.Trip], worker=True)
     streams = [Heat] if order.role == "owner" else []
-    projections = [ThingSearch, ThingCard] if order.cards else [ThingSearch]
+    projections: list[Any] = [ThingSearch, ThingCard] if order.cards else [ThingSearch]
+    if order.role == "owner":
+        projections += [trips.EffectNodes, trips.After]
     return pp.Plane(
         settings=settings,
         models=[Thing, trips.Effect],

@@ -11,13 +11,13 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import psycopg
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
-from polyplane import saga
+from polyplane import graph, saga
 from polyplane.errors import PolyplaneError
 from tests.crash.journal import Journal
 
@@ -38,6 +38,13 @@ class Base(pp.Model):
     metadata = pp.metadata()
 
 
+class Done(TypedDict):
+    """Properties of a node."""
+
+    step: str
+    what: str
+
+
 class Effect(Base):
     """What a step did (`do`), or its undo (`undo`)."""
 
@@ -46,6 +53,25 @@ class Effect(Base):
     saga: Mapped[str]
     step: Mapped[str]
     what: Mapped[str]
+
+
+class EffectNodes(pp.Nodes[Effect, Done]):
+    """What was done, in a graph."""
+
+    def derive(self, effect: Effect, /) -> graph.Node[Done]:
+        """The step."""
+        return graph.Node({"step": effect.step, "what": effect.what})
+
+
+class After(pp.Edges[Effect]):
+    """From an effect to the one before, which may not be there."""
+
+    source = EffectNodes
+    target = EffectNodes
+
+    def derive(self, effect: Effect, /) -> graph.Edge:
+        """By the number."""
+        return graph.Edge(str(effect.id), str(effect.id - 1))
 
 
 def _local(name: str) -> saga.Step:

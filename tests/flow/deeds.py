@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
-from polyplane import marks
+from polyplane import graph, marks
 from polyplane.model.caller import ALL_ROWS
 
 ADA: Final = UUID(int=1)
@@ -70,6 +70,30 @@ class DeedCard(pp.Cached[Deed]):
         if deed.body == "unspeakable":
             raise ValueError("unspeakable")
         return pp.Entry([deed.body, [it.body for it in remarks]])
+
+
+class Told(TypedDict):
+    """What nodes and edges tell."""
+
+    body: str
+
+
+class DeedNodes(pp.Nodes[Deed, Told]):
+    """Deeds in a graph."""
+
+    def derive(self, deed: Deed, /) -> graph.Node[Told]:
+        return graph.Node({"body": deed.body})
+
+
+class Leads(pp.Edges[Remark, Told]):
+    """From a deed to the next one: of who remarks, whosever the deeds are."""
+
+    source = DeedNodes
+    target = DeedNodes
+
+    def derive(self, remark: Remark, /) -> graph.Edge[Told]:
+        ends = str(remark.deed_id), str(remark.deed_id + 1)
+        return graph.Edge(*ends, {"body": remark.body})
 
 
 class Shelf(Base):

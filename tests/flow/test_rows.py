@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 import polyplane as pp
-from polyplane.domains import laboratory
+from polyplane.domains import agents, laboratory
 from polyplane.embedded import Engines
 from polyplane.errors import Forbidden, Misconfigured
 from polyplane.model.table import table_name, table_of
@@ -107,14 +108,15 @@ async def test_a_user_sees_and_writes_their_own_within_it(
             tx.add(Letter(tenant_id="a", owner_id=ADA, body="forged"))
 
 
-MARKED = [*MODELS, *laboratory.application.models]
+MARKED = [*MODELS, *laboratory.application.models, *agents.application.models]
 
 
 async def test_no_marked_table_shows_or_takes_what_is_not_a_callers(
     plane_of: PlaneOf, settings: pp.Settings
 ) -> None:
     """The raw login of the application, past all our code, on every table there is."""
-    applications = [laboratory.application]
+    rows_alone = replace(agents.application, projections=(), follows=(), topics=())
+    applications = [laboratory.application, rows_alone]
     await plane_of(settings=settings, models=MODELS, applications=applications, flows=False)
     for tenant in ("a", "b"):
         await _one_row_each(settings.url("database_url") or "", tenant)
@@ -153,10 +155,31 @@ async def _one_row_each(url: str, tenant: str) -> None:
             " activity_id, controller_id, activity_name) VALUES (%(u)s, %(t)s, 'x', 'x', 'x', 'x')",
             "INSERT INTO {l}.learnings (experiment_id, tenant_id, type, insight, confidence)"
             " VALUES (%(u)s, %(t)s, 'process', 'x', 1)",
+            "INSERT INTO {a}.agents (id, tenant_id, name, type) VALUES (%(u)s, %(t)s, 'x', 'y')",
+            "INSERT INTO {a}.tools (id, tenant_id, name, capability)"
+            " VALUES (%(u)s, %(t)s, 'x', 'y')",
+            "INSERT INTO {a}.agent_tools (agent_id, tool_id, tenant_id)"
+            " VALUES (%(u)s, %(u)s, %(t)s)",
+            "INSERT INTO {a}.discussions (id, tenant_id, title) VALUES (%(u)s, %(t)s, 'x')",
+            "INSERT INTO {a}.discussion_participants (discussion_id, agent_id, tenant_id)"
+            " VALUES (%(u)s, %(u)s, %(t)s)",
+            "INSERT INTO {a}.concepts (id, tenant_id, name, category)"
+            " VALUES (%(u)s, %(t)s, 'x', 'y')",
+            "INSERT INTO {a}.concept_relations (source_id, target_id, tenant_id, type, strength)"
+            " VALUES (%(u)s, %(u)s, %(t)s, 'x', 1)",
+            "INSERT INTO {a}.concept_appearances (concept_id, discussion_id, tenant_id)"
+            " VALUES (%(u)s, %(u)s, %(t)s)",
+            "INSERT INTO {a}.operations (id, tenant_id, type, agent_id, steps_total)"
+            " VALUES (%(u)s, %(t)s, 'x', %(u)s, 1)",
+            "INSERT INTO {a}.execution_steps (operation_id, step_number, tool_id, tenant_id, name)"
+            " VALUES (%(u)s, 1, %(u)s, %(t)s, 'x')",
+            "INSERT INTO {a}.learned_files (discussion_id, tenant_id, path, digest)"
+            " VALUES (%(u)s, %(t)s, 'x', 'y')",
         ]
         named = {"n": one, "t": tenant, "u": f"00000000-0000-0000-0000-00000000000{one}"}
         for line in owned:
-            await connection.execute(sql.SQL(line).format(l=lab), named)
+            named_schemas = {"l": lab, "a": sql.Identifier("agents")}
+            await connection.execute(sql.SQL(line).format(**named_schemas), named)
 
 
 async def _refuses_to_write(url: str, name: str) -> None:

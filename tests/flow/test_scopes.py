@@ -13,12 +13,14 @@ from _pytest.outcomes import Failed
 from httpx import AsyncClient
 
 import polyplane as pp
-from polyplane.errors import ScopeViolated
+from polyplane.errors import Forbidden, ScopeViolated
 from polyplane.feed.protocol import Outgoing
 from polyplane.model.scope import Scope
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.blobs import Blobs
+from polyplane.runtime.graph import Graph
 from polyplane.stores.cache.tenants import Tenants
+from polyplane.stores.graph import asking
 from polyplane.stores.series import clickhouse_queries
 from polyplane.stores.vector import lance
 from polyplane.truth.blobs import BlobRows
@@ -29,7 +31,9 @@ from tests.flow.deeds import (
     EVE,
     Deed,
     DeedCard,
+    DeedNodes,
     DeedSearch,
+    Leads,
     Meter,
     Remark,
     Shelf,
@@ -53,12 +57,15 @@ DEEDS: list[tuple[int, str, UUID | None]] = [
 @pytest.fixture
 async def plane(plane_of: PlaneOf) -> pp.Plane:
     """Two tenants with deeds that look alike, and points."""
+    projections = [DeedSearch, DeedCard, DeedNodes, Leads]
     plane = await plane_of(
-        models=[Deed, Remark], projections=[DeedSearch, DeedCard], streams=[Meter], blobs=True
+        models=[Deed, Remark], projections=projections, streams=[Meter], blobs=True
     )
     for key, tenant, holder in DEEDS:
         async with plane.acting(caller(tenant)).write() as tx:
             tx.add(Deed(id=key, whose=tenant, holder=holder, body="a deed"))
+    async with plane.acting(caller("other")).write() as tx:
+        tx.add(Remark(id=900, tenant_id="other", deed_id=1, body="a remark of another"))
     for tenant, n in (("acme", 3), ("other", 5)):
         acting = plane.acting(caller(tenant))
         await acting[Meter].publish(points(n), batch_id="same")
@@ -189,6 +196,42 @@ async def test_files_and_sagas_are_of_the_tenant(plane: pp.Plane) -> None:
     assert b"".join([it async for it in acme.blobs.open(blob)]) == b"secret"
 
 
+async def test_a_graph_is_seen_as_far_as_it_is_theirs(plane: pp.Plane) -> None:
+    """An edge counts with both of its ends; each of the three is somebody's."""
+    async with plane.acting(caller("acme")).write() as tx:
+        for key in (1, 2, 3):
+            tx.add(Remark(id=key, tenant_id="acme", deed_id=key, body=f"from {key}"))
+    await plane.settled(tx.token)
+
+    async def led(who: pp.Caller, key: int) -> list[str]:
+        return [it.node.key for it in await plane.acting(who).graph.neighbours(Leads, key)]
+
+    program, eve = caller("acme"), caller("acme", EVE)
+    assert [await led(program, key) for key in (1, 2, 3)] == [["2"], ["3"], []]
+    assert [await led(eve, key) for key in (1, 2, 3)] == [[], [], []]  # the second is Ada's
+    assert [await led(caller("acme", ADA), key) for key in (1, 2)] == [["2"], []]
+    assert await led(caller("other"), 1) == []  # the remark is theirs, the deeds are not
+    found = await plane.acting(eve).graph.find(DeedNodes)
+    assert [it.key for it in found] == ["1", "3"]
+    reached = await plane.acting(program).graph.within(DeedNodes, 1, hops=3)
+    assert [(it.hops, it.node.key) for it in reached] == [(1, "2"), (2, "3")]
+    ends = (DeedNodes, 1), (DeedNodes, 3)
+    assert await plane.acting(program).graph.path(*ends)
+    assert await plane.acting(eve).graph.path(*ends) is None
+
+
+async def test_free_queries_are_for_who_operates_the_plane(plane: pp.Plane) -> None:
+    free = "MATCH (d:Deed) RETURN count(d)"
+    for refused in (caller("acme"), pp.Caller("x", permissions={"graph.cypher", "graph.read"})):
+        with pytest.raises(Forbidden):
+            await plane.acting(refused).graph.cypher(free)
+    operator = pp.Caller("operator", permissions={"plane.operate"})
+    assert (await plane.acting(operator).graph.cypher(free)).rows == [(len(DEEDS),)]
+    assert (await plane.graph.cypher(free)).rows == [(len(DEEDS),)]
+    with pytest.raises(pp.Misconfigured, match="say who reads it"):
+        await plane.graph.find(DeedNodes)
+
+
 # What a store gives is checked again
 
 
@@ -209,6 +252,21 @@ def _objects_forget(patch: Patch) -> None:
     right = BlobRows.get
     patch.setattr(BlobRows, "get", lambda self, blob_id, _: right(self, blob_id, "acme"))
     patch.setattr(Scope, "check_key", lambda *_: None)
+
+
+def _graph_forgets(patch: Patch) -> None:
+    right = asking.seen
+    everything = Scope.everything
+    patch.setattr(asking, "seen", lambda held, _scope, where=None: right(held, everything, where))
+
+
+async def _nodes(plane: pp.Plane) -> None:
+    await plane.acting(caller("acme", EVE)).graph.nodes(DeedNodes, [2])
+
+
+async def _edges(plane: pp.Plane) -> None:
+    """Of a remark that `other` has made on a deed of acme's, which leads to another of those."""
+    await plane.acting(caller("acme")).graph.neighbours(Leads, 1)
 
 
 async def _search(plane: pp.Plane) -> None:
@@ -265,6 +323,7 @@ def _cache_reader_unchecked(patch: Patch) -> None:
 
 _HITS = _unchecked(VectorReader, "_checked", lambda _self, hits: hits)
 _POINTS = _unchecked(StreamAccess, "_check", lambda *_: None)
+_GRAPH = _unchecked(Graph, "_seen", lambda _self, found: list(found))
 _BLOBS = _unchecked(Blobs, "_scope", lambda _self, _blob, tenant: Scope(tenant))
 
 Forgets = Callable[[Patch], None]
@@ -272,6 +331,8 @@ Reads = Callable[[pp.Plane], Awaitable[None]]
 FORGETFUL: dict[str, tuple[Forgets, Reads, str, Forgets]] = {
     "search": (_lance_forgets, _search, "deed_search", _HITS),
     "get": (_lance_forgets, _get, "deed_search", _HITS),
+    "nodes": (_graph_forgets, _nodes, "Deed", _GRAPH),
+    "edges": (_graph_forgets, _edges, "LEADS", _GRAPH),
     "cache": (_cache_forgets, _card, "deed_card", _cache_reader_unchecked),
     "count": (_series_forget, _count, "meter", _POINTS),
     "window": (_series_forget, _window, "meter", _POINTS),

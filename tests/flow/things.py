@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -62,6 +62,12 @@ def embedding_of(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Something that depends on the text, and is never zero."""
     found = np.frombuffer((text.encode() * DIMENSIONS)[:DIMENSIONS], dtype="u1")
     return found.astype("f4") + np.float32(1)
+
+
+def admin_urls(plane: pp.Plane) -> Mapping[str, str]:
+    """Where the plane's engines are, for somebody who may do anything there."""
+    opened = plane.opened
+    return {**opened.urls, **(opened.engines.admins if opened.engines else {})}
 
 
 async def connect(plane: pp.Plane) -> psycopg.AsyncConnection[tuple[Any, ...]]:

@@ -68,7 +68,8 @@ class Injector:
         self._made = made
         self._attacker = Attacker(made, document, seed)
         self._dice = Random(seed)
-        self._credentials = {**credentials, "tenants": made.mine.headers, "open": {}}
+        own = dict.fromkeys(("tenants", "graph"), made.mine.headers)
+        self._credentials = {**credentials, **own, "open": {}}
         # A stream that is followed does not end; its texts: tests/attack/live.py.
         self.routes = [
             (route, kind)

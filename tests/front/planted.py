@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 import polyplane as pp
 from tests.attack.ground import DECLARED as ATTACKED, LABORATORY, WITHIN_S, Ground
 from tests.flow.deeds import DIMENSIONS, Deed, DeedSearch
-from tests.flow.things import becomes, by_hand
+from tests.flow.things import admin_urls, becomes, by_hand
 from tests.front.payloads import CANARY, FILE
 
 SAID: Final = "nobody touches this 4711"
@@ -49,9 +49,9 @@ async def plant(made: Ground) -> None:
     """Put the canaries where injections look for them."""
     await by_hand(made.plane, f"CREATE TABLE {CANARY} (id int, said text)")
     await by_hand(made.plane, f"INSERT INTO {CANARY} VALUES (1, '{SAID}')")
-    async with Redis.from_url(made.plane.opened.urls["valkey"]) as client:
+    async with Redis.from_url(admin_urls(made.plane)["valkey"]) as client:
         await client.set(CANARY, SAID)
-    connection = await nats.connect(made.plane.opened.urls["nats"])
+    connection = await nats.connect(admin_urls(made.plane)["nats"])
     try:
         stream = f"{made.plane.namespace}_{CANARY}"
         await connection.jetstream().add_stream(name=stream, subjects=[stream])
@@ -78,9 +78,9 @@ async def settled(made: Ground) -> None:
 
 async def uproot(made: Ground) -> None:
     """Take out of shared servers what is not in our namespace."""
-    async with Redis.from_url(made.plane.opened.urls["valkey"]) as client:
+    async with Redis.from_url(admin_urls(made.plane)["valkey"]) as client:
         await client.delete(CANARY)
-    connection = await nats.connect(made.plane.opened.urls["nats"])
+    connection = await nats.connect(admin_urls(made.plane)["nats"])
     try:
         await connection.jetstream().delete_stream(f"{made.plane.namespace}_{CANARY}")
     finally:
@@ -94,14 +94,14 @@ async def seen(made: Ground) -> dict[str, Any]:
     found["tables"] = await by_hand(plane, _TABLES)
     found["roles"] = await by_hand(plane, "SELECT rolname, rolsuper FROM pg_roles ORDER BY 1")
     found["file"] = Path(FILE).exists()
-    async with Redis.from_url(plane.opened.urls["valkey"]) as client:
+    async with Redis.from_url(admin_urls(plane)["valkey"]) as client:
         found["canary key"] = await client.get(CANARY)
         names = [name async for name in client.scan_iter("*", count=1_000)]
         ours = plane.namespace.encode()
         others = [name for name in names if not name.startswith(ours)]
         # Those that end by themselves are of tests before this one.
         found["others' keys"] = sorted([it for it in others if await client.ttl(it) == -1])
-    connection = await nats.connect(plane.opened.urls["nats"])
+    connection = await nats.connect(admin_urls(plane)["nats"])
     try:
         streams = await connection.jetstream().streams_info()
         canary = f"{plane.namespace}_{CANARY}"

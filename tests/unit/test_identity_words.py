@@ -169,7 +169,7 @@ def test_each_role_has_what_lesser_ones_have() -> None:
     assert table.of_role["owner"] == {*OWN, "lab.read", "lab.write"}
     assert table.everything == table.of_role["owner"] | {OPERATE}
     assert set(table.of_role) == {*ROLES, *PROGRAM_ROLES}
-    assert table.of_role["service_writer"] == {"lab.read", "lab.write"}
+    assert table.of_role["service_writer"] == {"graph.read", "lab.read", "lab.write"}
     table.check_grant("editor", table.of_role["admin"])
     with pytest.raises(Refused):
         table.check_grant("owner", table.of_role["admin"])

@@ -125,3 +125,9 @@ def test_secrets_do_not_show() -> None:
 
 def test_an_empty_variable_is_no_value() -> None:
     assert Settings.load(environ={"DATABASE_URL": "", "POLYPLANE_HOME": ""}) == Settings()
+
+
+@pytest.mark.parametrize("rate", ["100000000/60", "1/999999", "600", "0/60"])
+def test_a_rate_that_cannot_be_kept_is_refused_before_anybody_asks(rate: str) -> None:
+    with pytest.raises(Misconfigured, match="limit_caller"):
+        Settings.load(environ={}, limit_caller=rate)

@@ -14,8 +14,9 @@ import numpy as np
 from polyplane.errors import DeriveFailed, Misconfigured, Refused
 from polyplane.flow.marking import Marking
 from polyplane.model.digest import digest
+from polyplane.model.graph import Edge, Node, fitted
 from polyplane.model.items import Entry, Item, Vector
-from polyplane.model.projection import Projection, Vectors
+from polyplane.model.projection import Edges, Nodes, Projection, Vectors
 from polyplane.model.scope import check_unreserved, versioned
 from polyplane.stores.protocol import Embedder
 from polyplane.truth.rows import Joined, Row
@@ -252,6 +253,75 @@ class EntryDeriver:
 
     async def finish(self, items: Sequence[Item]) -> None:
         """See `Deriver.finish`: an entry is finished as it is derived."""
+
+    async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
+        """See `Deriver.items`."""
+        return await _items(self, rows)
+
+
+class GraphDeriver:
+    """Nodes, or edges with their ends."""
+
+    def __init__(
+        self,
+        projection: Nodes[Any, Any] | Edges[Any, Any],
+        ends: Sequence[str] = (),
+        keyed: Keyed = NO_KEY,
+    ) -> None:
+        """`ends` are the definitions of the nodes that edges are from and to.
+
+        They are part of the edges' own: nodes of another definition are other nodes, under
+        another label. So are the types of properties: an engine has a column for each.
+        """
+        self._projection = projection
+        self._key = keyed.key
+        self._derive = _derive_joined if projection.touches else _derive
+        self._marks = Marking(projection)
+        self._types = projection.property_types()
+        self._shape: type[Node[Any]] | type[Edge[Any]] = Edge if ends else Node
+        version = _version(projection, self._marks.names, keyed)
+        columns = ", ".join(f"{name}: {kind.__name__}" for name, kind in self._types.items())
+        between = " from {} to {}".format(*ends) if ends else ""
+        self.definition = f"graph/{version}/{projection.label}({columns}){between}"
+
+    def _one(self, key: str, row: Any) -> tuple[Node[Any] | Edge[Any], str] | None:
+        """(content, digest) of one row, or None."""
+        marks = self._marks
+        if marks.names:
+            row = marks.of_one_tenant(key, row)
+        found = self._derive(self._projection, key, row)
+        if found is None:
+            return None
+        try:
+            content = self._checked(found)
+            if marks.names:
+                properties = {**content.properties, **marks.read(key, row)}
+                content = replace(content, properties=properties)
+            ends = [content.source, content.target] if isinstance(content, Edge) else []
+            return content, digest([*ends, content.properties], self._key)
+        except (TypeError, ValueError, Refused) as error:
+            raise DeriveFailed(self._projection.name, key, error) from error
+
+    def _checked(self, found: Any) -> Node[Any] | Edge[Any]:
+        """What no engine can hold is found here, where it costs no other row."""
+        if not isinstance(found, self._shape):
+            raise Refused(f"A {type(found).__name__} is no {self._shape.__name__}.")
+        if isinstance(found, Edge):
+            for end in (found.source, found.target):
+                if not isinstance(end, str):
+                    raise Refused(f"The end {end!r:.80} of an edge is no key, which is a text.")
+        return replace(found, properties=fitted(found.properties, self._types))
+
+    def digests(self, rows: Iterable[Row]) -> Iterable[tuple[str, str | None]]:
+        """See `Deriver.digests`."""
+        return _digests(self._one, rows)
+
+    def derived(self, rows: Iterable[Row]) -> Derived:
+        """See `Deriver.derived`."""
+        return _each(self._one, rows)
+
+    async def finish(self, items: Sequence[Item]) -> None:
+        """See `Deriver.finish`: a node or an edge is finished as it is derived."""
 
     async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
         """See `Deriver.items`."""

@@ -12,6 +12,7 @@ from polyplane.model.projection import Projection
 from polyplane.model.saga import Saga
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
+from polyplane.model.transformation import Transformation
 from polyplane.model.wrapping import KeyWrapping
 
 
@@ -37,6 +38,7 @@ class Application:
     streams: Sequence[type[Stream]] = ()
     inbound: Sequence[Inbound] = ()
     sagas: Sequence[type[Saga[Any]]] = ()
+    transformations: Sequence[type[Transformation[Any, Any]]] = ()
     migrations: str | None = None
     routes: Callable[[], Any] | None = None
     keys: KeyWrapping | None = None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final, Generic, Literal, NamedTuple, cast
 
 from typing_extensions import TypeVar
 
+from polyplane.errors import Refused
 from polyplane.model.collection import Collection
 from polyplane.model.items import Where
 
@@ -132,3 +135,39 @@ class GraphView:
 
     nodes: Mapping[str, Collection]
     edges: Mapping[str, Collection]
+
+
+_INTEGERS: Final = range(-(2**63), 2**63)
+
+
+def fitted(properties: Mapping[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
+    """`properties` as every engine can hold them: of the declared types, moments in UTC.
+
+    Raises Refused for one that is not declared, or whose value no column of its type holds.
+    """
+    found = {}
+    for name, value in properties.items():
+        if name not in types:
+            raise Refused(f"The property {name!r} is not declared.", field=name)
+        found[name] = None if value is None else _fitted(name, value, types[name])
+    return found
+
+
+def _fitted(name: str, value: Any, kind: type) -> Any:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        if isfinite(number):
+            return number
+    elif kind is int and isinstance(value, int) and not isinstance(value, bool):
+        if value in _INTEGERS:
+            return int(value)
+    elif kind is str and isinstance(value, str):
+        return str.__str__(value)  # of a member of an enumeration, too
+    elif kind is bool and isinstance(value, bool):
+        return value
+    elif kind is datetime and isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    raise Refused(
+        f"The property {name!r} is {value!r:.80}, which is no {kind.__name__} of a graph.",
+        field=name,
+    )

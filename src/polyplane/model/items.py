@@ -46,7 +46,8 @@ class Entry:
 class Item:
     """One thing to put in a store: canonical key, content digest, and the kind's content.
 
-    For a vector store `content` is a `Vector` whose embedding is filled; for a cache an `Entry`.
+    For a vector store `content` is a `Vector` whose embedding is filled; for a cache an `Entry`;
+    for a graph a `Node` or an `Edge`.
     """
 
     key: str

@@ -99,6 +99,11 @@ class Nodes(Projection[M], Generic[M, T]):
     label: ClassVar[str] = ""
     indexes: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.__dict__.get("label") and hasattr(cls, "model"):
+            cls.label = cls.model.__name__
+
     def derive(self, row: M, /) -> Node[T] | None:
         raise NotImplementedError(f"{type(self).__name__} must define derive(row).")
 
@@ -111,13 +116,19 @@ class Nodes(Projection[M], Generic[M, T]):
 class Edges(Projection[M], Generic[M, T]):
     """Edges of a graph, one for each row, from a node of `source` to one of `target`.
 
-    `label` is their type, which no other projection has. `T` is a TypedDict of their properties.
+    `label` is their type, which no other projection has (default: the projection's name in
+    capitals). `T` is a TypedDict of their properties.
     """
 
     kind: ClassVar[str] = "graph"
     label: ClassVar[str] = ""
     source: ClassVar[type[Nodes[Any, Any]]]
     target: ClassVar[type[Nodes[Any, Any]]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.__dict__.get("label"):
+            cls.label = cls.name.upper()
 
     def derive(self, row: M, /) -> Edge[T] | None:
         raise NotImplementedError(f"{type(self).__name__} must define derive(row).")

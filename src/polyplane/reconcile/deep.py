@@ -1,7 +1,8 @@
 """Deeper than digests: is what a store holds really what its digest says?
 
-Text, tags and vector (or the value) that the store gives back are compared with what is derived and
-embedded anew. Vectors are compared by direction, since some engines keep only that.
+Text, tags and vector (or the value, or properties and ends) that the store gives back are compared
+with what is derived and embedded anew. Vectors are compared by direction, since some engines keep
+only that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from polyplane.model.digest import canonical
 from polyplane.model.drift import Part
+from polyplane.model.graph import Edge, Node
 from polyplane.model.items import Entry, Item, Stamp, Vector
 from polyplane.reconcile.bookmark import Mark
 from polyplane.reconcile.looking import ROUNDS_MAX
@@ -112,8 +114,10 @@ async def _unlike(items: Sequence[Item], store: StoreSide) -> dict[str, Stamp]:
     }
 
 
-def is_like(derived: Vector[Any] | Entry, held: Any) -> bool:
+def is_like(derived: Vector[Any] | Entry | Node[Any] | Edge[Any], held: Any) -> bool:
     """Whether a store that holds `held` holds what was derived, as far as it can."""
+    if isinstance(derived, Node | Edge):
+        return _is_like_in_graph(derived, held)
     if isinstance(derived, Entry):
         if not isinstance(held, Entry) or dict(derived.marks) != dict(held.marks):
             return False
@@ -126,6 +130,19 @@ def is_like(derived: Vector[Any] | Entry, held: Any) -> bool:
         and one.shape == other.shape
         and bool(np.allclose(one, other, 0, TOLERANCE))
     )
+
+
+def _is_like_in_graph(derived: Node[Any] | Edge[Any], held: Any) -> bool:
+    """An edge is also what it is between."""
+    if isinstance(derived, Edge):
+        if not isinstance(held, Edge):
+            return False
+        if (held.source, held.target) != (derived.source, derived.target):
+            return False
+    elif not isinstance(held, Node):
+        return False
+    one, other = derived.properties, held.properties
+    return _plain(one, other) == _plain(other, one)
 
 
 def _plain(tags: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from polyplane.model.stream import Stream
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.blobs import URL_S, Blobs, UploadUrl
 from polyplane.runtime.declared import Declared
+from polyplane.runtime.graph import Graph
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.opening import Open
-from polyplane.runtime.readers import reader_of
+from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
 from polyplane.saga.sagas import Sagas
 from polyplane.truth import session
@@ -98,6 +99,11 @@ class Acting:
     def __getitem__(self, declared: Any) -> Any:
         """The reader of a projection, or the access to a stream: of what the caller may see."""
         return reader_of(self._declared, self._opened, declared, Scope.of(self.caller))
+
+    @property
+    def graph(self) -> Graph:
+        """The graph, of which the caller sees what they may."""
+        return graph_of(self._declared, self._opened, self.caller)
 
     @property
     def request_cache(self) -> RequestCache:

@@ -35,6 +35,7 @@ def checks_of(opened: Open) -> list[Check]:
     ]
     for role, store in (
         ("vector", opened.stores.vector),
+        ("graph", opened.stores.graph),
         ("series", opened.stores.series),
         ("cache", opened.stores.cache),
     ):

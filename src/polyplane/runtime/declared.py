@@ -10,6 +10,7 @@ from typing import Any
 from polyplane.errors import Misconfigured
 from polyplane.model.application import Application
 from polyplane.model.blob import refers_to_blobs
+from polyplane.model.graph_names import check_graph
 from polyplane.model.live import Rows, Topic
 from polyplane.model.projection import Cached, Projection
 from polyplane.model.saga import Saga
@@ -17,6 +18,7 @@ from polyplane.model.secret_rows import SecretRows, secrets_of
 from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.model.touches import touches_of
+from polyplane.model.transformation import Transformation, form_of
 from polyplane.model.wrapping import KeyWrapping
 
 
@@ -29,6 +31,7 @@ class Declared:
     projections: tuple[type[Projection[Any]], ...]
     streams: tuple[type[Stream], ...]
     sagas: tuple[type[Saga[Any]], ...] = ()
+    transformations: tuple[type[Transformation[Any, Any]], ...] = ()
     elsewhere: frozenset[str] = frozenset()
     """The projections that only other processes do."""
     blobs: bool = False
@@ -38,7 +41,8 @@ class Declared:
     secrets: tuple[SecretRows, ...] = ()
     """The models that have secrets."""
     captured: tuple[type[Model], ...] = ()
-    """The models whose changes are told: those that projections read, or applications follow."""
+    """The models whose changes are told: those that projections or transformations read, or
+    applications follow."""
 
     @classmethod
     def of(
@@ -60,6 +64,8 @@ class Declared:
                 f"{unlisted[0].__name__} is followed, and is no model of this plane.",
                 fix=f"Add {unlisted[0].__name__} to models.",
             )
+        transformed = tuple(t for a in applications for t in a.transformations)
+        taken_again = [it.source for it in transformed if form_of(it).follows]
         derived = (*projections, *(p for a in applications for p in a.projections))
         every = cls(
             tuple(applications),
@@ -67,16 +73,19 @@ class Declared:
             derived,
             (*streams, *(s for a in applications for s in a.streams)),
             (*sagas, *(s for a in applications for s in a.sagas)),
+            transformations=transformed,
             blobs=blobs or bool(applications) or any(map(refers_to_blobs, listed)),
             keys=_wrapping_of(applications),
             secrets=tuple(rows for model in dict.fromkeys(listed) if (rows := secrets_of(model))),
-            captured=tuple(dict.fromkeys((*(it.model for it in derived), *follows))),
+            captured=tuple(dict.fromkeys((*(it.model for it in derived), *taken_again, *follows))),
         )
-        for kind in (every.projections, every.streams, every.applications, every.sagas):
+        kinds: tuple[Sequence[Any], ...] = (every.projections, every.streams, every.applications)
+        for kind in (*kinds, every.sagas, transformed):
             names = [it.name for it in kind]
             if odd := [name for name in names if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name)]:
                 raise Misconfigured(
-                    f"{odd[0]!r} is no name for a projection, stream, saga or application.",
+                    f"{odd[0]!r} is no name for a projection, stream, saga, transformation or"
+                    " application.",
                     fix="Use lower-case letters, digits and underscores, at most 63.",
                 )
             if odd := [name for name in names if re.search(r"_g\d+$", name)]:
@@ -101,6 +110,9 @@ class Declared:
                         " of this plane.",
                         fix=f"Add {touch.model.__name__} to models.",
                     )
+        for it in transformed:
+            _check_models(it, every.models)
+        check_graph(every.projections)
         for application in applications:
             _check_topics(application)
         return every
@@ -141,6 +153,16 @@ class Declared:
         if self.blobs:
             needed.append("seaweedfs")
         return needed
+
+
+def _check_models(it: type[Transformation[Any, Any]], models: Sequence[type[Model]]) -> None:
+    """Raise Misconfigured when a transformation is of a model that is not listed."""
+    for model in (it.source, it.target):
+        if model not in models:
+            raise Misconfigured(
+                f"{it.__name__} is about {model.__name__}, which is no model of this plane.",
+                fix=f"Add {model.__name__} to models.",
+            )
 
 
 def _check_topics(application: Application) -> None:

@@ -1,12 +1,19 @@
-"""Which embedder a plane has, by its settings."""
+"""Which embedder a plane has, by its settings; and those of collections of before."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
+
+from polyplane.errors import PolyplaneError
 from polyplane.settings import Settings
 from polyplane.stores.catalog import open_store
 from polyplane.stores.protocol import Embedder
+from polyplane.truth.collections import CollectionRow
+
+_log = structlog.get_logger(__name__)
 
 OFFLINE_EMBEDDER: Final = "wordllama://"
 
@@ -27,3 +34,32 @@ async def open_embedder_at(url: str, settings: Settings) -> Embedder:
         options = {"api_key": settings.url("embedder_api_key") or ""}
     embedder: Embedder = await open_store("embedder", url, **options)
     return embedder
+
+
+class Embedders:
+    """What embedded the texts of collections that other code derives, opened once."""
+
+    def __init__(self, open_embedder: Callable[[str], Awaitable[Embedder]]) -> None:
+        self._open = open_embedder
+        self._known: dict[str, Embedder | None] = {}
+
+    async def of(self, row: CollectionRow) -> Embedder | None:
+        """The embedder of a collection; None when it had none, or that does not open."""
+        url = row.shape["embedder"]
+        if url and url not in self._known:
+            try:
+                found = await self._open(url)
+                # Another release of the same model may embed otherwise.
+                same = row.definition.endswith(f"/{found.identity}")
+                self._known[url] = found if same else None
+            except PolyplaneError as error:
+                _log.warning("generation.no_embedder", collection=row.name, error=error.message)
+                self._known[url] = None
+        return self._known.get(url)
+
+    async def close(self) -> None:
+        """Let go of them."""
+        for embedder in self._known.values():
+            if embedder is not None:
+                await embedder.close()
+        self._known.clear()

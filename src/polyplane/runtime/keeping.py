@@ -15,7 +15,8 @@ from polyplane.flow.projector import Projector, Target
 from polyplane.flow.rebuild import Rebuild
 from polyplane.model.drift import Part
 from polyplane.reconcile.verify import Progress, StoreSide, verify
-from polyplane.runtime.generations import RECENT_S, REFRESH_S, collection_of
+from polyplane.runtime.ends import collection_of, is_used, labelled, needed
+from polyplane.runtime.generations import RECENT_S, REFRESH_S
 from polyplane.runtime.opening import Open
 from polyplane.runtime.proof import TruthOfTarget
 from polyplane.truth.collections import CollectionRow
@@ -39,6 +40,8 @@ class Keeper:
             generations.changed.clear()
             try:
                 await generations.refresh()
+                if not self._opened.is_worker:
+                    await generations.follow()
                 await self.adjust()
                 if not self._opened.is_worker:
                     names = generations.own.keys()
@@ -136,8 +139,12 @@ def sides(opened: Open, target: Target, timeout_s: float) -> tuple[TruthOfTarget
 
 
 async def prune(opened: Open, names: Collection[str]) -> list[str]:
-    """Drop what was retired of these projections; the names of the collections."""
+    """Drop what was retired of these projections; the names of the collections.
+
+    Edges go with their nodes: those between what was retired are between nothing that is read.
+    """
     await opened.generations.refresh()
+    names = [*opened.generations.ends.edges(names), *names]
     if await give_up(opened, names):
         await asyncio.sleep(RECENT_S)  # until whoever applies to them has stopped
         await opened.generations.refresh()
@@ -147,32 +154,49 @@ async def prune(opened: Open, names: Collection[str]) -> list[str]:
 async def give_up(opened: Open, names: Collection[str], *, older_than_s: float = 0.0) -> bool:
     """Keep up no more what was retired so long ago, of these projections; whether there was any.
 
-    What was read a moment ago stays: readers in other processes may not have heard yet.
+    What was read a moment ago stays: readers in other processes may not have heard yet. So do
+    nodes that edges are between which stay.
     """
-    rows = [row for row in _retired(opened, names, max(older_than_s, RECENT_S)) if row.filled]
-    for row in rows:
-        await opened.journal.collections.give_up(row.name)
-        await _leave(opened, row.name)
-    if rows:
+    given_up: set[str] = set()
+    age_s = max(older_than_s, RECENT_S)
+    while rows := [
+        row
+        for row in _retired(opened, names, age_s)
+        if row.filled
+        and row.name not in given_up
+        and row.name not in needed(opened.generations.every)
+    ]:
+        for row in rows:
+            await opened.journal.collections.give_up(row.name)
+            await _leave(opened, row.name)
+            given_up.add(row.name)
         await opened.generations.refresh()
-    return bool(rows)
+    return bool(given_up)
 
 
 async def drop(opened: Open, names: Collection[str], *, older_than_s: float = 0.0) -> list[str]:
     """Delete the collections of these projections that were given up so long ago; their names.
 
     Not before every process knows, and applies nothing to them any more. Those that were found
-    wrong say so until then; the others need not wait so long.
+    wrong say so until then; the others need not wait so long. Nodes go after what is between them.
     """
-    dropped = []
-    for row in _retired(opened, names, RECENT_S):
-        if not row.filled and (not row.error or (row.age_s or 0.0) >= older_than_s):
+    dropped: list[str] = []
+    while rows := [
+        row
+        for row in _retired(opened, names, RECENT_S)
+        if not row.filled
+        and (not row.error or (row.age_s or 0.0) >= older_than_s)
+        and row.name not in dropped
+        and not is_used(row, opened.generations.every)
+    ]:
+        for row in rows:
             store = opened.generations.own[row.projection].store
             await store.forget(collection_of(row))
             await opened.journal.collections.forget(row.name)
             await opened.journal.dead.unpark(row.name, None)
             _log.info("generation.dropped", collection=row.name)
             dropped.append(row.name)
+        await opened.generations.refresh()
     return dropped
 
 
@@ -197,10 +221,17 @@ def _is_built(row: CollectionRow | None) -> bool:
 
 
 async def _fill_and_project(opened: Open, projector: Projector) -> None:
-    """Backfill a collection that was never filled, then follow the changes."""
+    """Backfill a collection that was never filled, then follow the changes.
+
+    Edges after what they are between: then no stub has to stand for it.
+    """
     name = projector.target.collection.target
     rows = {row.name: row for row in await opened.journal.collections.rows()}
     if name not in rows or not rows[name].filled:
+        labels = projector.target.collection.ends
+        while not all(it.filled for it in labelled(labels, list(rows.values()))):
+            await asyncio.sleep(REFRESH_S / 4)
+            rows = {row.name: row for row in await opened.journal.collections.rows()}
         await backfill(
             projector.target,
             opened.truth.projector,

@@ -27,6 +27,7 @@ from polyplane.runtime.opening import Open
 from polyplane.runtime.sagas import start_sagas
 from polyplane.runtime.sealing import start_sealing
 from polyplane.runtime.sweeping import start_sweeping
+from polyplane.runtime.transformations import start_transformations
 from polyplane.stores.catalog import engine_of
 from polyplane.truth.journal import Journal
 
@@ -48,6 +49,7 @@ async def start_flow(
     stack.push_async_callback(_cancelled, keeper)
     start_sealing(opened, plane.settings, stack)
     start_sweeping(opened, stack)
+    start_transformations(declared, opened, stack)
     start_sagas(declared, opened, plane, stack)  # stopped first: the last one pushed
 
 
@@ -153,7 +155,7 @@ async def _lost(opened: Open) -> list[Target]:
     for target in opened.generations.targets.values():
         if target.collection.target in filled:
             with suppress(StoreDown, TimeoutError):
-                await target.store.prepare(target.collection)
+                await opened.generations.prepare(target)
                 if await went_back(target, opened.journal):
                     lost.append(target)
     return lost

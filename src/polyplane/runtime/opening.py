@@ -11,15 +11,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import structlog
 
 from polyplane.access.identity import Identity
 from polyplane.access.limiting import Limiter
 from polyplane.embedded import Engines
-from polyplane.embedded.engine import HOST
 from polyplane.errors import Misconfigured, Unavailable
 from polyplane.feed.jetstream import JetStream, connect
 from polyplane.flow.crew import Crew
@@ -32,16 +30,16 @@ from polyplane.flow.relay import Relay
 from polyplane.flow.sealing import Sealer
 from polyplane.flow.tenure import Tenure
 from polyplane.model.drift import Far
-from polyplane.model.projection import Projection, Vectors
 from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.declared import Declared
-from polyplane.runtime.embedders import OFFLINE_EMBEDDER, embedder_url, open_embedder_at
+from polyplane.runtime.embedders import open_embedder_at
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.identity import identity_of
 from polyplane.runtime.live import Live, live_of
 from polyplane.runtime.requests import Requests, requests_of
 from polyplane.runtime.ring import keyed, open_ring
+from polyplane.runtime.storing import load_adapters, open_stores, store_urls
 from polyplane.runtime.targets import Stores
 from polyplane.runtime.truth import Truth, open_truth
 from polyplane.saga.runner import Runner
@@ -51,8 +49,7 @@ from polyplane.security.realm import Realm
 from polyplane.security.transport import exposed
 from polyplane.security.volume import disk_is_encrypted
 from polyplane.settings import Settings
-from polyplane.stores.catalog import ONE_PROCESS, adapter, engine_of, open_store
-from polyplane.stores.object_protocol import ObjectStore
+from polyplane.stores.catalog import ONE_PROCESS, engine_of
 from polyplane.truth.database import Database
 from polyplane.truth.journal import Journal
 
@@ -61,8 +58,6 @@ _log = structlog.get_logger(__name__)
 RESTARTED_S: Final = 20.0
 """How long to try again when an engine of ours dies meanwhile: it is restarted."""
 _AGAIN_S: Final = 0.5
-EMBEDDED_S3: Final = "http://127.0.0.1"
-"""Of the scheme that the embedded server will have; where it is, it says when it runs."""
 ENGINE_SETTINGS: Final = {
     "postgres": "database_url",
     "nats": "nats_url",
@@ -166,7 +161,7 @@ async def open_all(
     raises Misconfigured without their URLs.
     """
     check_strict(settings)
-    adapters = asyncio.create_task(asyncio.to_thread(_load_adapters, declared, settings))
+    adapters = asyncio.create_task(asyncio.to_thread(load_adapters, declared, settings))
     try:
         engines, urls = await _start_engines(declared, settings, stack, tell, may=not is_worker)
     finally:
@@ -214,7 +209,7 @@ async def _open_on(
     await ensure_streams(declared, feed)
     journal = Journal(truth.projector)
     epoch = await settle_epoch(declared, journal, feed, settings.home)
-    stores = await _open_stores(declared, settings, urls, stack)
+    stores = await open_stores(declared, settings, urls, stack)
     stores.ring = await open_ring(declared, settings, truth.app)
     if stores.ring is not None:
         stack.push_async_callback(stores.ring.close)
@@ -250,7 +245,7 @@ async def _open_on(
 
 async def _inspect(stores: Stores, damage: dict[str, list[str]]) -> None:
     """Have stores look at their files before anybody reads them; note what they find."""
-    for store in (stores.vector, stores.series):
+    for store in (stores.vector, stores.graph, stores.series):
         if store is not None and (found := await store.inspect()):
             damage.setdefault(engine_of(store), []).extend(found)
 
@@ -288,82 +283,11 @@ async def _start_engines(
     return engines, {**engines.urls, **engines.logins, **urls}
 
 
-def _store_urls(declared: Declared, settings: Settings) -> dict[str, str]:
-    """Kind -> URL of the stores that are needed and no supervised engine serves."""
-    home = settings.home.absolute()
-    urls = {}
-    if declared.of_kind(Vectors):
-        urls["vector"] = settings.url("vector_url") or f"lancedb://{home / 'lancedb'}"
-    if any(cast_dimensions(projection) is None for projection in declared.of_kind(Vectors)):
-        urls["embedder"] = settings.url("embedder_url") or OFFLINE_EMBEDDER
-    if declared.blobs:
-        urls["objects"] = settings.url("objects_url") or EMBEDDED_S3
-    if declared.streams:
-        urls["series"] = settings.url("series_url") or f"chdb://{home / 'clickhouse'}"
-    return urls
-
-
 def for_worker(declared: Declared, settings: Settings) -> Declared:
     """What of `declared` a process beside the one of `up` can project."""
-    urls = _store_urls(declared, settings)
+    urls = store_urls(declared, settings)
     alone = {kind for kind, url in urls.items() if url.startswith(ONE_PROCESS)}
     return declared.shared({it.kind for it in declared.projections} - alone)
-
-
-def _load_adapters(declared: Declared, settings: Settings) -> None:
-    """Import the adapters, which takes seconds, while the engines start."""
-    for kind, url in _store_urls(declared, settings).items():
-        adapter(kind, url)
-
-
-async def _open_stores(
-    declared: Declared, settings: Settings, urls: Mapping[str, str], stack: AsyncExitStack
-) -> Stores:
-    stores = Stores()
-    needed = _store_urls(declared, settings)
-    if url := needed.get("vector"):
-        key = settings.url("vector_api_key")
-        stores.vector = await open_store("vector", url, **({"api_key": key} if key else {}))
-        stack.push_async_callback(stores.vector.close)
-    if "embedder" in needed:
-        stores.embedder_url = embedder_url(settings)
-        stores.embedder = await open_embedder_at(stores.embedder_url, settings)
-        stack.push_async_callback(stores.embedder.close)
-    if url := needed.get("series"):
-        # In process there is one folder for all planes: each has its own database in it.
-        options = {"database": settings.namespace} if url.startswith("chdb:") else {}
-        stores.series = await open_store("series", url, **options)
-        stack.push_async_callback(stores.series.close)
-    if "valkey" in declared.engines():
-        prefix = f"{settings.namespace}:default:"
-        stores.cache = await open_store("cache", urls["valkey"], prefix=prefix)
-        stack.push_async_callback(stores.cache.close)
-    if declared.blobs:
-        stores.objects = await _open_objects(settings, urls["s3"], urls.get("s3.owner", ""))
-        stack.push_async_callback(stores.objects.close)
-    return stores
-
-
-async def _open_objects(settings: Settings, url: str, owner_url: str) -> ObjectStore:
-    folder = settings.home.absolute() / "engines" / "seaweedfs"
-    is_ours = urlsplit(url).hostname == HOST and folder.is_dir()
-    store: ObjectStore = await open_store(
-        "objects",
-        url,
-        bucket=Realm.of(settings).bucket,
-        region=settings.objects_region,
-        access_key=settings.url("objects_access_key") or "",
-        secret_key=settings.url("objects_secret_key") or "",
-        owner_url=owner_url,
-        path_style=settings.objects_path_style,
-        folder=folder if is_ours else None,
-    )
-    return store
-
-
-def cast_dimensions(projection: type[Projection[Any]]) -> int | None:
-    """The dimensions a `Vectors` projection declares, or None when the embedder decides."""
-    return projection.dimensions if issubclass(projection, Vectors) else None
 
 
 async def _prepare_generations(declared: Declared, opened: Open, *, moves: bool) -> None:

@@ -6,12 +6,16 @@ from functools import partial
 from typing import Any
 
 from polyplane.errors import Misconfigured, NotFound
-from polyplane.model.projection import Vectors
+from polyplane.model.caller import Caller
+from polyplane.model.projection import Edges, Nodes, Vectors
 from polyplane.model.scope import TENANT_ID, Scope, Whose
 from polyplane.model.stream import Stream
 from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
 from polyplane.runtime.declared import Declared
+from polyplane.runtime.graph import Graph
 from polyplane.runtime.opening import Open
+from polyplane.runtime.shapes import Shapes
+from polyplane.security.roles import GRAPH_CYPHER, OPERATE
 
 
 def reader_of(declared: Declared, opened: Open, wanted: Any, scope: Scope | None) -> Any:
@@ -29,6 +33,11 @@ def reader_of(declared: Declared, opened: Open, wanted: Any, scope: Scope | None
         return StreamAccess(seen, wanted, opened.stores.series, feed, feed.subjects, opened.alarms)
     if wanted not in declared.projections:
         raise NotFound(f"This plane does not declare {wanted.__name__}.")
+    if issubclass(wanted, Nodes | Edges):
+        raise Misconfigured(
+            f"{wanted.__name__} is a part of a graph.",
+            fix="Ask the graph: plane.graph, or plane.acting(...).graph.",
+        )
     whose = Whose.of(wanted.model)
     seen = _seen(wanted, whose.marks, scope)
     known, name = opened.generations, wanted.name
@@ -48,6 +57,33 @@ def reader_of(declared: Declared, opened: Open, wanted: Any, scope: Scope | None
         opened.feed,
         opened.feed.subjects.changes,
         lambda: opened.epoch,
+        opened.alarms,
+    )
+
+
+def graph_of(declared: Declared, opened: Open, caller: Caller | None) -> Graph:
+    """What reads the graph, for `caller`; for nobody only what belongs to nobody, and free queries.
+
+    Misconfigured when the plane declares none.
+    """
+    if opened.stores.graph is None:
+        raise Misconfigured(
+            "This plane has no graph.", fix="Declare pp.Nodes and pp.Edges, and add them to it."
+        )
+    shapes, known = Shapes(declared), opened.generations
+
+    def may_ask_freely() -> bool:
+        if caller is None or caller.may(OPERATE):
+            return True
+        return not shapes.is_owned and caller.may(GRAPH_CYPHER)
+
+    return Graph(
+        None if caller is None else Scope.of(caller),
+        may_ask_freely,
+        shapes,
+        known.readings.__getitem__,
+        known.refresh,
+        opened.stores.graph,
         opened.alarms,
     )
 

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyplane.errors import Misconfigured, Refused
-from polyplane.flow.deriving import NO_KEY, Deriver, EntryDeriver, Keyed, VectorDeriver
+from polyplane.flow.deriving import (
+    NO_KEY,
+    Deriver,
+    EntryDeriver,
+    GraphDeriver,
+    Keyed,
+    VectorDeriver,
+)
 from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
-from polyplane.model.projection import Cached, Projection, Vectors
+from polyplane.model.projection import Cached, Edges, Nodes, Projection, Vectors
 from polyplane.model.scope import Whose, check_unreserved
 from polyplane.model.touches import touches_of
+from polyplane.stores.graph_protocol import GraphStore
 from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.protocol import CacheStore, Embedder, SeriesStore, VectorStore
 from polyplane.truth.keyring import Keyring
@@ -23,6 +31,7 @@ class Stores:
     """The open stores; None where nothing declared needs one."""
 
     vector: VectorStore | None = None
+    graph: GraphStore | None = None
     series: SeriesStore | None = None
     cache: CacheStore | None = None
     objects: ObjectStore | None = None
@@ -74,7 +83,23 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
         )
         deriver = EntryDeriver(projection(), keyed)
         return Target(projection.name, source, deriver, stores.cache, collection)
-    raise Misconfigured(f"{projection.__name__} is neither Vectors nor Cached.")
+    if issubclass(projection, Nodes | Edges):
+        assert stores.graph is not None
+        between = issubclass(projection, Edges) and (projection.source, projection.target)
+        ends = [target_of(it, stores) for it in between or ()]
+        collection = Collection(
+            name=projection.name,
+            generation=1,
+            kind="graph",
+            tag_types=projection.property_types() | dict.fromkeys(marks, str),
+            indexes=(*(projection.indexes if issubclass(projection, Nodes) else ()), *marks),
+            marks=marks,
+            label=projection.label,
+            ends=tuple(it.collection.labelled for it in ends),
+        )
+        deriver = GraphDeriver(projection(), [it.deriver.definition for it in ends], keyed)
+        return Target(projection.name, source, deriver, stores.graph, collection)
+    raise Misconfigured(f"{projection.__name__} is neither Vectors nor Nodes, Edges or Cached.")
 
 
 def _marks_of(projection: type[Projection[Any]]) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ APP: Final[Mapping[str, str]] = {
     "saga": _KEEP,
     "saga_step": _KEEP,
     "saga_signal": _KEEP,
+    "transformation": _NOTE,
+    "transformation_dead": _KEEP,
     "blob": _KEEP,
     "blob_part": _KEEP,
     "data_keys": _NOTE,

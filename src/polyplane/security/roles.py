@@ -13,6 +13,11 @@ from polyplane.model.caller import ALL_ROWS
 OPERATE: Final = "plane.operate"
 """To operate the whole plane, for all tenants: only its administrators."""
 
+GRAPH_READ: Final = "graph.read"
+"""To ask the graph over HTTP for what one may see."""
+GRAPH_CYPHER: Final = "graph.cypher"
+"""To ask it freely, where nothing in it belongs to tenants or owners."""
+
 ROLES: Final = ("viewer", "auditor", "editor", "operator", "admin", "owner")
 """What a member of an organization may be."""
 
@@ -31,7 +36,9 @@ PROGRAM_ROLES: Final = {
     "service_writer": "editor",
     "service_operator": "operator",
 }
-"""What a program may be, and whose permissions in applications it has. None of the plane's own."""
+"""What a program may be, and whose permissions in applications it has. Of the plane's own it has
+those to ask the graph.
+"""
 
 OWN: Final[dict[str, str]] = {
     "members.read": "viewer",
@@ -39,6 +46,8 @@ OWN: Final[dict[str, str]] = {
     "keys.manage": "admin",
     "organization.manage": "owner",
     "audit.read": "auditor",
+    GRAPH_READ: "viewer",
+    GRAPH_CYPHER: "operator",
     ALL_ROWS: "admin",
 }
 """The plane's own permissions, and the least role that has each."""
@@ -72,7 +81,8 @@ class Permissions:
                 declared[name] = least
         every = {**OWN, **declared}
         table = {role: _held(every, _HAS[role]) for role in ROLES}
-        table |= {role: _held(declared, _HAS[as_]) for role, as_ in PROGRAM_ROLES.items()}
+        theirs = declared | {name: OWN[name] for name in (GRAPH_READ, GRAPH_CYPHER)}
+        table |= {role: _held(theirs, _HAS[as_]) for role, as_ in PROGRAM_ROLES.items()}
         return cls(table, frozenset({*every, OPERATE}))
 
     def check_scopes(self, scopes: Iterable[str]) -> None:

@@ -7,9 +7,13 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-LOCAL: Final = frozenset({"lancedb", "chdb", "wordllama", "unix", "redis+unix", "valkey+unix"})
+LOCAL: Final = frozenset(
+    {"lancedb", "chdb", "ladybug", "wordllama", "unix", "redis+unix", "valkey+unix"}
+)
 """Schemes of what is in this process, or on a socket of this machine."""
-VERIFIED: Final = frozenset({"https", "clickhouses", "rediss", "valkeys", "tls", "wss"})
+VERIFIED: Final = frozenset(
+    {"https", "clickhouses", "rediss", "valkeys", "bolt+s", "neo4j+s", "tls", "wss"}
+)
 """Schemes whose client verifies the server's certificate unless it is told not to."""
 _POSTGRES: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _UNVERIFIED: Final = {

@@ -92,7 +92,8 @@ class ItemStore(Store, Protocol):
         ...
 
     async def contents(self, collection: Collection, keys: Sequence[str]) -> list[Held]:
-        """As `stamps`, with what is really held: a `Vector` or an `Entry`, None in a tombstone.
+        """As `stamps`, with what is really held: a `Vector`, an `Entry`, a `Node` or an
+        `Edge`; None in a tombstone.
 
         A vector may have been scaled to unit length; tags without a value are left out.
         """

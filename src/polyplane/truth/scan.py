@@ -238,15 +238,15 @@ async def _where(
     )
     if not source.related:
         cursor = await connection.execute(query, {"keys": array_text(keys)}, binary=source.binary)
-        return dict(await _all_of(connection, source, cursor))
+        return dict(await rows_of(connection, source, cursor))
     async with connection.transaction():
         await connection.execute(_ONE_SNAPSHOT)
         cursor = await connection.execute(query, {"keys": array_text(keys)}, binary=source.binary)
-        rows = await _all_of(connection, source, cursor)
+        rows = await rows_of(connection, source, cursor)
         return dict(await _joined(connection, source, rows))
 
 
-async def _all_of(
+async def rows_of(
     connection: Connection, source: Source, cursor: psycopg.AsyncCursor[TupleRow]
 ) -> list[Row]:
     """What a query has found; row by row, when there are some that cannot be read."""
@@ -273,7 +273,7 @@ async def _joined(connection: Connection, source: Source, rows: list[Row]) -> li
                     for key, row in map(related.source.row, some):
                         owned.setdefault(key, []).append(row)
                 await asyncio.sleep(0)  # they may be many: let others have their turn
-        except Exception:  # as in `_all_of`
+        except Exception:  # as in `rows_of`
             assert cursor.pgresult is not None
             owned.clear()
             for key, row in related.source.row_by_row(connection, cursor.pgresult):

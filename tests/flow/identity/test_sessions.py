@@ -53,7 +53,7 @@ async def test_a_session_is_opened_used_listed_and_ended(
     }
     me = (await done(client.get("auth/me"))).json()
     assert (me["email"], me["organizations"][0]["role"]) == (ada.email, "editor")
-    assert me["permissions"] == ["house.open", "house.see", "members.read"]
+    assert me["permissions"] == ["graph.read", "house.open", "house.see", "members.read"]
     other = await signed_in_as(street.client(address="10.8.8.8"), ada.email)
     listed = (await done(client.get("auth/sessions"))).json()
     assert [(it["current"], it["address"]) for it in listed] == [

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from polyplane.edge.limits import count_address
 from polyplane.model.application import Application
+from polyplane.model.projection import Nodes
 from polyplane.ops.metrics import Metrics
 from polyplane.plane import Plane
 from polyplane.serve.api import (
@@ -21,6 +22,7 @@ from polyplane.serve.api import (
     auth,
     blobs,
     events,
+    graph,
     oidc,
     operator,
     organizations,
@@ -116,6 +118,8 @@ def create_app(
     app.include_router(api_keys.router, prefix=f"{PREFIX}/auth/api-keys")
     app.include_router(organizations.router, prefix=f"{PREFIX}/organizations")
     events.install(app, f"{PREFIX}/events")
+    if plane.declared.of_kind(Nodes):
+        app.include_router(graph.router, prefix=f"{PREFIX}/graph")
     if plane.declared.blobs:
         app.include_router(blobs.router, prefix=f"{PREFIX}/blobs")
     for application in applications:

@@ -22,7 +22,7 @@ from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME, REQUESTS
 from polyplane.runtime.requests import RequestCache
 from polyplane.security.roles import OPERATE
-from polyplane.serve.api import audit, cache, keys, people, sagas, senders
+from polyplane.serve.api import audit, cache, keys, people, sagas, senders, transformations
 from polyplane.serve.api.acts import Operator
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, permission, problem_responses, within
@@ -47,6 +47,7 @@ router.include_router(audit.router)
 router.include_router(people.router)
 router.include_router(senders.router)
 router.include_router(cache.router)
+router.include_router(transformations.router)
 
 
 class RelayStatus(BaseModel):

@@ -11,7 +11,7 @@ from polyplane.errors import Misconfigured
 from polyplane.model.application import Application
 from polyplane.web import permissions_of
 
-RESERVED: Final = frozenset({"auth", "blobs", "events", "ops", "organizations"})
+RESERVED: Final = frozenset({"auth", "blobs", "events", "graph", "ops", "organizations"})
 """What applications cannot be called: these routes are the plane's own."""
 
 

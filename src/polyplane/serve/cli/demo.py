@@ -1,4 +1,4 @@
-"""`polyplane demo`: the laboratory, end to end, on a plane that it starts unless one runs."""
+"""`polyplane demo`: an application, end to end, on a plane that it starts unless one runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from typing import Annotated
 
 import typer
 
-from polyplane.errors import Unavailable
+from polyplane.errors import Refused, Unavailable
 from polyplane.serve.cli import logs
 from polyplane.serve.cli.child import child_up
 from polyplane.serve.cli.exposed import mark_demo
@@ -21,26 +22,38 @@ from polyplane.serve.token import ops_token
 from polyplane.settings import Settings
 
 
-def demo(ctx: typer.Context, home: Home = None, as_json: Json = False) -> None:
+def demo(
+    ctx: typer.Context,
+    what: Annotated[
+        str, typer.Argument(help="The application: laboratory, or agents.")
+    ] = "laboratory",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
     """Run a real experiment through every store.
 
-    Starts `up` on the home unless it runs already, and stops what it started. Ctrl-C at any moment
+    That of the laboratory; `agents` learns Python's standard library and works with it. Starts
+    `up` on the home unless it runs already, and stops what it started. Ctrl-C at any moment
     leaves nothing running.
     """
     with Report("demo", as_json) as report:
         program: Program = ctx.obj
-        settings = Settings.load(home=home)
+        if what not in program.demo:
+            raise Refused(
+                f"There is no demo of {what!r}.", fix=f"One of {', '.join(program.demo)}."
+            )
+        settings, module = Settings.load(home=home), program.demo[what]
         report.redactor = logs.configure(settings=settings)
         with _plane_up(report, settings) as wait_for:
             # A second of imports, while the engines start.
-            run_demo, render = load(f"{program.demo}:run_demo"), load(f"{program.demo}:render")
+            run_demo, render = load(f"{module}:run_demo"), load(f"{module}:render")
             remote = wait_for()
             mark_demo(settings.home)
-            report.show("The experiment runs ...")
+            report.show(f"The {what} at work ...")
             done = asyncio.run(
                 run_demo(
                     remote.api_url,
-                    partial(nats_url_of, settings, remote, "laboratory", "default"),
+                    partial(nats_url_of, settings, remote, what, "default"),
                     ops_token=ops_token(settings.home),
                     namespace=settings.namespace,
                     console=None if as_json else report.console,

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "polyplane.serve.cli.controller:controller",
         "Carry out the laboratory's work orders on this machine.",
     ),
+    "agents": ("polyplane.serve.cli.agents:app", "What agents can do, are at, and know."),
     "users": ("polyplane.serve.cli.users:app", "Add, list, disable people; give them roles."),
     "api-keys": ("polyplane.serve.cli.api_keys:app", "Make, list and revoke API keys."),
     "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
@@ -37,7 +38,16 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Build a projection anew beside the one that is read.",
     ),
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
+    "search": (
+        "polyplane.serve.cli.search:search",
+        "Find concepts by meaning; with --hybrid by meaning and connection.",
+    ),
+    "graph": ("polyplane.serve.cli.graph:app", "Ask the graph: neighbours, ways, patterns."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
+    "transform": (
+        "polyplane.serve.cli.transform:app",
+        "Make rows of one model into rows of another.",
+    ),
     "blobs": ("polyplane.serve.cli.blobs:app", "Put, get, list, share and delete files."),
     "keys": (
         "polyplane.serve.cli.keys:app",
@@ -57,11 +67,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the command line runs: application packages by name, and `module:function`s."""
+    """What the command line runs: application packages and the modules of their demos, by name,
+    and `module:function`s.
+    """
 
     applications: Mapping[str, str]
-    demo: str
+    demo: Mapping[str, str]
     controller: str
+    learn: str = ""
 
     def load_applications(self) -> list[Application]:
         """The applications themselves: what each package exports as `application`."""

@@ -1,0 +1,1 @@
+"""The HTTP API of agents, one file per kind of thing."""

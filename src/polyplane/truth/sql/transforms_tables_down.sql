@@ -1,0 +1,2 @@
+DROP TABLE polyplane.transformation_dead;
+DROP TABLE polyplane.transformation;
