@@ -44,5 +44,6 @@ async def _controlled(made: Ground, document: dict[str, Any], seed: int) -> None
     """Whoever owns the things may do it all: else a refusal of others says nothing."""
     spare = Side("spare")
     await fill(made.plane, made.http, spare, 9)
+    await made.plane.caught_up()
     wrong = await Attacker(made, document, seed).control(spare)
     assert wrong == [], "\n".join(wrong)

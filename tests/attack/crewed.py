@@ -12,6 +12,8 @@ import polyplane as pp
 AGENTS: Final = "/api/v1/agents"
 WORDS: Final = {"capability": "drill", "type": "feeds"}
 """Parts of paths that are the same in every tenant."""
+FILE: Final = {"path": "/srv/x.md", "title": "x", "digest": "0" * 32}
+"""What anybody may have learned, in place of what a document would have one make up."""
 LISTS: Final = ("agents", "tools", "discussions", "concepts", "operations")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from tests.attack.crewed import AGENTS, WORDS
+from tests.attack.crewed import AGENTS, FILE, WORDS
 from tests.attack.ground import LABORATORY, Ground, Side
 from tests.attack.report import Report
 
@@ -179,6 +179,8 @@ class Attacker:
             chosen = self._dice.choice(list(examples.values()))["value"]
             dropped = NOT_IN_METRICS if route.path.endswith("/metrics") else ()
             return _renamed(chosen, pick(), mine, dropped)
+        if route.path == f"{AGENTS}/learned":
+            return {"files": [FILE]}
         of_graph = kind_of(route) == "graph"
         return self._made(given.get("schema", {}), "", pick, sparse=own == 1, of_graph=of_graph)
 

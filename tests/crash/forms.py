@@ -118,6 +118,20 @@ async def keep_writing(url: str, rows: int, chance: random.Random) -> None:
             await asyncio.sleep(chance.random() * 0.02)
 
 
+async def begin_after_a_day(url: str) -> bool:
+    """Have what was done run as if its process had been away for a day, into an empty target: what
+    was deleted meanwhile nobody could tell. False when it never ran.
+    """
+    connection = await psycopg.AsyncConnection.connect(url, connect_timeout=10)
+    async with connection:
+        await connection.execute("TRUNCATE mail")
+        cursor = await connection.execute(
+            "UPDATE polyplane.transformation SET state = 'running', phase = 'rows', after = NULL,"
+            " ended_at = NULL, wake_at = now(), looked_at = '2000-01-01' WHERE name = 'to_mail'"
+        )
+        return cursor.rowcount == 1
+
+
 async def faults(url: str, rounds: int) -> list[str]:
     """What is wrong, after so many rounds and with nobody writing any more."""
     wrong: list[str] = []

@@ -1,4 +1,7 @@
-"""A short run of transformations under kills; the long one is `tests.crash.transforms`."""
+"""A short run of transformations under kills; the long one is `tests.crash.transforms`.
+
+That each step may be the last one, tests/flow/test_transformations_order.py shows in one process.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ ROWS = 200
 KILLS = 3
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_each_row_is_taken_once_whoever_dies(engines: Engines, place: Path) -> None:
     """By three processes, of which one after the other dies; and the judge would notice."""

@@ -29,7 +29,6 @@ from tests.crash import forms
 from tests.crash.children import Child, Died, Life
 from tests.crash.nursery import Nursery
 from tests.crash.points import named_steps
-from tests.flow.things import by_hand
 
 PROCESSES: Final = 3
 ROUND_S: Final = 120.0
@@ -80,12 +79,10 @@ class Ring:
     async def round(self, plane: pp.Plane) -> None:
         """Both, from their first row to the end."""
         began = monotonic()
-        for kind in (forms.ToMail, forms.Count):
-            await plane.transformations.start(kind, anew=True)
-        if self.chance.random() < 0.6:  # as if its process had been away for a day
-            await by_hand(
-                plane, "UPDATE polyplane.transformation SET looked_at = '2000-01-01', fence = fence"
-            )
+        await plane.transformations.start(forms.Count, anew=True)
+        is_late = not self.blown["transform.again"] or self.chance.random() < 0.4
+        if not (is_late and await forms.begin_after_a_day(self.urls["postgres"])):
+            await plane.transformations.start(forms.ToMail, anew=True)
         while any(it.state == "running" for it in await plane.transformations.records()):
             if monotonic() - began > ROUND_S:
                 raise AssertionError(

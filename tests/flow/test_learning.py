@@ -118,7 +118,7 @@ async def test_a_folder_is_learned_and_learned_again(plane: pp.Plane, folder: Pa
     assert known["json.dumps"] == ("name", 2)
     assert known["steam kettle"] == ("term", 1)
     assert (first.concepts, first.relations) == (len(known), first.touched["relations_new"])
-    await plane.settled(first.token, ConceptSearch)
+    await plane.settled(first.token, ConceptSearch, timeout_s=60)
     [hit] = await plane.acting(ADA)[ConceptSearch].search("heat water", limit=1)
     assert hit.key == str(concept_id("acme", "python", "kitchen.kettle.boil"))
 
@@ -233,11 +233,12 @@ async def test_the_routes_learn_and_answer(
     same = await learn(plane, operator, [folder])
     assert (same.touched, same.concepts) == ({}, report.concepts)
 
+    await plane.settled(report.token, timeout_s=60)
     answer = await call(
         "POST",
         "agents/concepts/hybrid",
         json={"question": "heat water", "limit": 5},
-        params={"settled": str(report.token)},
+        parameters={"settled": str(report.token)},
     )
     best, *rest = answer["hits"]
     assert best["name"] == "kitchen.kettle.boil" and answer["degraded"] == ""
@@ -248,7 +249,7 @@ async def test_the_routes_learn_and_answer(
     (folder / "kitchen" / "kettle.py").unlink()
     gone = await learn_over(call, "default", [folder])
     assert gone.removed == 1
-    await plane.settled(gone.token, timeout_s=30)
+    await plane.settled(gone.token, timeout_s=60)
     assert (await plane.verify(*PROJECTIONS)).clean
 
     async def is_down(*_: object, **__: object) -> None:

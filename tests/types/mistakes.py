@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Mapped
 
 import polyplane as pp
-from polyplane import marks
+from polyplane import marks, transform
 from polyplane.marks import Secret
 
 
@@ -131,3 +131,18 @@ async def wrong_verbs(plane: pp.Plane) -> None:
     async with plane.write() as tx:  # E: call-arg
         tx.add("not a row")  # E: arg-type
     await plane[Good].search("kettle", tags={"stars": pp.Range(ge=3)})
+
+
+class Sorted(transform.Transformation[Note, Comment]):
+    columns = (
+        transform.column(Comment.body, Note.owner),
+        transform.column(Comment.body, Note.stars, str),
+        transform.column(Comment.note_id, Note.id),
+        transform.column(Comment.boddy, Note.owner),  # E: attr-defined
+        transform.column(Comment.body, Note.stars, str.title),  # E: arg-type
+    )
+
+
+class Wrong(transform.Transformation[Note, Comment]):
+    def apply(self, row: Note, /) -> Comment | None:
+        return row  # E: return-value

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, get_args, overload
+from typing import Any, ClassVar, Final, Generic, NamedTuple, get_args, overload
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -20,18 +20,10 @@ from polyplane.model.table import Model, table_name, table_of
 
 S = TypeVar("S", bound=Model)
 T = TypeVar("T", bound=Model)
-V = TypeVar("V")
 W = TypeVar("W")
-Taken = TypeVar("Taken", contravariant=True)
 
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _ALIKE: Final = {"VARCHAR": "TEXT", "SMALLINT": "INTEGER", "BIGINT": "INTEGER"}
-
-
-class Takes(Protocol[Taken]):
-    """An attribute of a model that a value of this type may be given to."""
-
-    def __set__(self, instance: Any, value: Taken, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +36,11 @@ class Column:
 
 
 @overload
-def column(to: Takes[V], of: InstrumentedAttribute[V], /) -> Column: ...
+def column(to: InstrumentedAttribute[Any], of: InstrumentedAttribute[Any], /) -> Column: ...
 @overload
-def column(to: Takes[V], of: InstrumentedAttribute[W], by: Callable[[W], V], /) -> Column: ...
+def column(
+    to: InstrumentedAttribute[Any], of: InstrumentedAttribute[W], by: Callable[[W], Any], /
+) -> Column: ...
 def column(to: Any, of: Any, by: Callable[[Any], Any] | None = None, /) -> Column:
     """The target's column `to` is the source's column `of`, as it is or `by` a pure function.
 

@@ -226,16 +226,11 @@ class TransformJournal:
             cursor = await connection.execute(statement("transforms", "known"), named)
             row = await cursor.fetchone()
             assert row is not None
-            how = begins(
-                row[1],
-                version=row[0],
-                declared=version,
-                anew=anew,
-                knows_changes=follows and row[2] == epoch and not row[3],
-            )
+            keeps = follows and row[2] == epoch and not row[3]
+            how = begins(row[1], version=row[0], declared=version, anew=anew, knows_changes=keeps)
             if how == "new":
                 await connection.execute(statement("transforms", "forget"), named)
-                await connection.execute(statement("transforms", "reset"), named)
+                await connection.execute(statement("transforms", "reset"), named | {"keeps": keeps})
             elif how == "on":
                 await connection.execute(statement("transforms", "resume"), named)
         return how

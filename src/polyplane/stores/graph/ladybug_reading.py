@@ -179,7 +179,7 @@ class LadybugReading:
         asking.check_limit(limit)
         asking.check_pattern(view, pattern)
         bound = Bound()
-        chain, wanted, given, keys, turned = "", [], [], [], []
+        chain, wanted, given, keys = "", [], [], []
         edges: dict[str, list[str]] = {}
         for index, step in enumerate(pattern.steps):
             name, held = f"s{index}", asking.collection_of(view, step)
@@ -194,20 +194,38 @@ class LadybugReading:
                 chain += f"({name}:{quoted(held.labelled)})"
             wanted.append(_visible(bound, name, held, scope, step.where))
             given.append(returned(name, held))
-            if isinstance(step, EdgeStep) and step.direction == "both":
-                turned.append(f"start_node({name}).`_key`")
             keys.append(f"{name}.`id`")
         order = ", ".join(keys)
         if pattern.order_by is not None:
             index, prop = pattern.order_by
-            order = f"{_order(f's{index}', prop, pattern.descending)}, {order}"
+            value = f"s{index}.{quoted(prop)}"
+            order = f"{value} IS NULL, {value}{' DESC' if pattern.descending else ''}, {order}"
         rows = await self._rows(
             f"MATCH {chain} WHERE {' AND '.join(wanted)}"
-            f" RETURN DISTINCT {', '.join([*given, *turned])}"
+            f" RETURN DISTINCT {', '.join(given)}"
             f" ORDER BY {order} LIMIT {limit:d}",
             bound.parameters,
         )
-        return [_matched(view, pattern, row) for row in rows]
+        found = [_matched(view, pattern, row) for row in rows]
+        for index, step in enumerate(pattern.steps):
+            if isinstance(step, EdgeStep) and step.direction == "both":
+                found = await self._turned(view, scope, index, step, found)
+        return found
+
+    async def _turned(
+        self, view: GraphView, scope: Scope, index: int, step: EdgeStep, rows: list[tuple[Any, ...]]
+    ) -> list[tuple[Any, ...]]:
+        """`rows` with the edges of a step that is gone either way as they really are: the engine
+        does not say which way it went. One that is gone meanwhile takes its row along.
+        """
+        ends = [row[at].key for row in rows for at in (index - 1, index + 1)]
+        edges = asking.edges_of(view, step.type)
+        real = {it.key: it for it in await self._edges(view, scope, edges, ends)}
+        return [
+            (*row[:index], real[row[index].key], *row[index + 1 :])
+            for row in rows
+            if row[index].key in real
+        ]
 
     async def subgraph(
         self,
@@ -383,7 +401,7 @@ def _edge(collection: Collection, row: Sequence[Any], source: str, target: str) 
 
 
 def _matched(view: GraphView, pattern: Pattern, row: Sequence[Any]) -> tuple[Any, ...]:
-    """One row of `match`, step by step; behind them the sources of edges gone either way."""
+    """One row of `match`, step by step."""
     pieces: list[tuple[Collection, Sequence[Any]]] = []
     at = 0
     for step in pattern.steps:
@@ -396,9 +414,6 @@ def _matched(view: GraphView, pattern: Pattern, row: Sequence[Any]) -> tuple[Any
         if isinstance(step, NodeStep):
             found.append(_node(held, values))
             continue
-        one, other = pieces[index - 1][1][0], pieces[index + 1][1][0]
-        is_back = step.direction == "in"
-        if step.direction == "both":
-            is_back, at = row[at] != one, at + 1
-        found.append(_edge(held, values, *((other, one) if is_back else (one, other))))
+        ends = pieces[index - 1][1][0], pieces[index + 1][1][0]
+        found.append(_edge(held, values, *(ends[::-1] if step.direction == "in" else ends)))
     return tuple(found)

@@ -11,10 +11,14 @@ SELECT version, state, epoch, looked_at < clock_timestamp() - make_interval(secs
 FROM polyplane.transformation WHERE name = %(name)s FOR UPDATE
 
 -- name: reset
+-- From the first row on. What has changed since it last looked is taken too, where that can be told:
+-- rows that are gone are in nothing else.
 UPDATE polyplane.transformation
 SET version = %(version)s, actor = %(actor)s, state = 'running', phase = 'rows', after = NULL,
-    epoch = %(epoch)s, since = pg_current_snapshot(), cur = NULL, upto = 0,
-    looked_at = clock_timestamp(), about = %(about)s, read = 0, written = 0, skipped = 0, again = 0,
+    epoch = %(epoch)s,
+    since = CASE WHEN %(keeps)s THEN since ELSE pg_current_snapshot() END,
+    cur = CASE WHEN %(keeps)s THEN cur END, upto = CASE WHEN %(keeps)s THEN upto ELSE 0 END,
+    looked_at = CASE WHEN %(keeps)s THEN looked_at ELSE clock_timestamp() END, about = %(about)s, read = 0, written = 0, skipped = 0, again = 0,
     deleted = 0, attempt = 0, error = '', fence = fence + 1, holder = NULL,
     wake_at = clock_timestamp(), started_at = clock_timestamp(), ended_at = NULL
 WHERE name = %(name)s

@@ -107,9 +107,10 @@ class Spread:
     def _best(self, key: str) -> list[tuple[float, Way]]:
         found: dict[str, tuple[float, Way]] = {}
         for gain, way in self.ways.get(key, ()):
-            if way.source not in found or gain > found[way.source][0]:
+            known = found.get(way.source)
+            if known is None or _order(gain, way) < _order(*known):
                 found[way.source] = gain, way
-        return sorted(found.values(), key=lambda it: (-it[0], it[1]))
+        return sorted(found.values(), key=lambda it: _order(*it))
 
     def _gone(self) -> set[str]:
         return {way.source for ways in self.ways.values() for _, way in ways}
@@ -119,6 +120,11 @@ def spread(hits: Sequence[tuple[str, float, Known]]) -> Spread:
     """A beginning: what a search by meaning found, as (key, cosine, what it is)."""
     seeds = {key: min(max(score, 0.0), 1.0) for key, score, _ in hits}
     return Spread(seeds, {key: known for key, _, known in hits})
+
+
+def _order(gain: float, way: Way) -> tuple[float, float, Way]:
+    """The best way first, and always the same among equals."""
+    return -gain, -way.strength, way
 
 
 def _joined(parts: Iterable[float]) -> float:
