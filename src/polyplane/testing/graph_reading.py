@@ -116,14 +116,14 @@ class GraphReadingContract(GraphKeepingContract):
         ):
             with pytest.raises(Refused):
                 await asking
-        for asking in (
+        for unknown in (
             store.nodes(VIEW, ALL, "Nobody", ["a"]),
             near(VIEW, ALL, "NOTHING", "n-000"),
             store.within(VIEW, ALL, "Person", "n-000", edges=["NOTHING"], hops=1),
             store.match(VIEW, ALL, Pattern((NodeStep("Nobody"),))),
         ):
             with pytest.raises(NotFound):
-                await asking
+                await unknown
 
     async def test_hostile_strings_are_only_strings(self, store: GraphStore) -> None:
         await store.apply(PEOPLE, [node(text, owner=text) for text in HOSTILE], [], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from polyplane.model.collection import Collection
-from polyplane.model.items import Stamp
+from polyplane.model.items import Item, Stamp
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.testing.graph_samples import (
     COLLECTIONS,
@@ -134,10 +134,11 @@ class GraphWritingContract(ABC):
         assert (await self._raw(store, PEOPLE), await self._raw(store, KNOWS)) == before
 
     async def test_the_newer_position_wins(self, store: GraphStore) -> None:
-        for collection, made in (
+        many: list[tuple[Collection, Callable[[str, int], Item]]] = [
             (PEOPLE, lambda key, n: node(key, stars=n)),
             (KNOWS, lambda key, n: edge(key, f"p{n}", "p", since=n)),
-        ):
+        ]
+        for collection, made in many:
             await store.apply(collection, [made("a", 1), made("b", 1)], ["c"], 5)
             await store.apply(collection, [made("b", 2), made("c", 2)], [], 9)
             await store.apply(collection, [made("a", 3), made("b", 3), made("d", 3)], ["c"], 7)
@@ -173,10 +174,11 @@ class GraphWritingContract(ABC):
 
     async def test_positions_are_exact_up_to_53_bits(self, store: GraphStore) -> None:
         top = 2**53 - 1
-        for collection, made in (
+        many: list[tuple[Collection, Callable[[int], Item]]] = [
             (PEOPLE, lambda n: node("a", stars=n)),
             (KNOWS, lambda n: edge("a", "x", "y", since=n)),
-        ):
+        ]
+        for collection, made in many:
             await store.apply(collection, [made(1)], [], top - 2)
             await store.apply(collection, [made(2)], [], top - 1)
             await store.apply(collection, [made(3)], [], top - 1)

@@ -21,7 +21,6 @@ from polyplane.stores.graph import ladybug_cypher, ladybug_scan, ladybug_writing
 from polyplane.stores.graph.asking import check_declared, check_properties
 from polyplane.stores.graph.ladybug_lane import Lane
 from polyplane.stores.graph.ladybug_reading import LadybugReading
-from polyplane.stores.graph_protocol import GraphStore
 
 FILE: Final = "graph.lbug"
 MAINTAIN_TIMEOUT_S: Final = 1800.0
@@ -39,7 +38,7 @@ async def connect(url: str, *, durable: bool = True, timeout_s: float = 30.0) ->
     return LadybugStore(await Lane.open(folder / FILE, timeout_s), durable=durable)
 
 
-class LadybugStore(LadybugReading, GraphStore):
+class LadybugStore(LadybugReading):
     """The graph store over Ladybug; made by `connect`."""
 
     multi_process = False

@@ -13,7 +13,6 @@ from polyplane.model.graph import (
     GraphNode,
     GraphView,
     Neighbour,
-    NodeStep,
     Path,
     Pattern,
     Reached,
@@ -21,21 +20,20 @@ from polyplane.model.graph import (
 )
 from polyplane.model.items import Where
 from polyplane.model.scope import Scope
-from polyplane.stores.graph import asking, walks
+from polyplane.stores.graph import asking, ladybug_answers as answers, walks
 from polyplane.stores.graph.asking import Leg
 from polyplane.stores.graph.cypher_text import quoted
 from polyplane.stores.graph.ladybug_lane import Lane, Session
-from polyplane.stores.graph.ladybug_tables import Bound, properties, returned
+from polyplane.stores.graph.ladybug_tables import Bound, returned
+from polyplane.stores.graph_protocol import GraphStore
 
-KEYS_MAX: Final = 10_000
-"""Keys in one statement."""
 SINGLES_MAX: Final = 400
 """From so many nodes one statement each is quicker than one that looks at all edges."""
 EDGES_MAX: Final = 100_000
 """The most edges that a part of a graph is given out with."""
 
 
-class LadybugReading:
+class LadybugReading(GraphStore):
     """The reading verbs of `LadybugStore` but for free Cypher."""
 
     def __init__(self, lane: Lane) -> None:
@@ -46,15 +44,15 @@ class LadybugReading:
     ) -> list[GraphNode]:
         collection = asking.nodes_of(view, label)
         bound = Bound()
-        wanted = _visible(bound, "n", collection, scope)
+        wanted = answers.visible(bound, "n", collection, scope)
         statement = (
             f"UNWIND $keys AS k MATCH (n:{quoted(collection.labelled)} {{`_key`: k}})"
             f" WHERE {wanted} RETURN {returned('n', collection)}"
         )
         found: dict[str, GraphNode] = {}
-        for some in _pieces(keys):
+        for some in answers.pieces(keys):
             for row in await self._rows(statement, {**bound.parameters, "keys": some}):
-                found[row[0]] = _node(collection, row)
+                found[row[0]] = answers.node_of(collection, row)
         return [found[key] for key in keys if key in found]
 
     async def find(
@@ -65,11 +63,11 @@ class LadybugReading:
         bound = Bound()
         rows = await self._rows(
             f"MATCH (n:{quoted(collection.labelled)})"
-            f" WHERE {_visible(bound, 'n', collection, scope, where)}"
+            f" WHERE {answers.visible(bound, 'n', collection, scope, where)}"
             f" RETURN {returned('n', collection)} ORDER BY n.`_key` LIMIT {limit:d}",
             bound.parameters,
         )
-        return [_node(collection, row) for row in rows]
+        return [answers.node_of(collection, row) for row in rows]
 
     async def neighbours(
         self,
@@ -95,22 +93,25 @@ class LadybugReading:
             start, end = (asking.nodes_of(view, label) for label in (leg.start, leg.end))
             bound = Bound()
             rows = await self._rows(
-                f"MATCH (a:{quoted(start.labelled)} {{`_key`: {bound.value(key)}}}){_along(leg)}"
-                f"(b:{quoted(end.labelled)}) WHERE {_visible(bound, 'a', start, scope)}"
-                f" AND {_visible(bound, 'b', end, scope, of)}"
-                f" AND {_visible(bound, 'r', edges, scope, where)}"
+                f"MATCH (a:{quoted(start.labelled)} {{`_key`: {bound.value(key)}}})"
+                f"{answers.along(leg)}(b:{quoted(end.labelled)})"
+                f" WHERE {answers.visible(bound, 'a', start, scope)}"
+                f" AND {answers.visible(bound, 'b', end, scope, of)}"
+                f" AND {answers.visible(bound, 'r', edges, scope, where)}"
                 f" RETURN {returned('r', edges)}, {returned('b', end)}"
-                f" ORDER BY {_order('r', order_by, descending)} LIMIT {limit:d}",
+                f" ORDER BY {answers.ordered('r', order_by, descending)} LIMIT {limit:d}",
                 bound.parameters,
             )
             width = 1 + len(edges.tag_types)
             for row in rows:
-                node = _node(end, row[width:])
+                node = answers.node_of(end, row[width:])
                 ends = (key, node.key) if leg.forward else (node.key, key)
-                found.setdefault(row[0], Neighbour(_edge(edges, row[:width], *ends), node))
+                found.setdefault(
+                    row[0], Neighbour(answers.edge_of(edges, row[:width], *ends), node)
+                )
         if direction != "both":
             return list(found.values())
-        return _sorted(found.values(), order_by, descending)[:limit]
+        return answers.sorted_neighbours(found.values(), order_by, descending)[:limit]
 
     async def within(
         self,
@@ -192,7 +193,7 @@ class LadybugReading:
                 edges.setdefault(step.type, []).append(name)
             else:
                 chain += f"({name}:{quoted(held.labelled)})"
-            wanted.append(_visible(bound, name, held, scope, step.where))
+            wanted.append(answers.visible(bound, name, held, scope, step.where))
             given.append(returned(name, held))
             keys.append(f"{name}.`id`")
         order = ", ".join(keys)
@@ -206,7 +207,7 @@ class LadybugReading:
             f" ORDER BY {order} LIMIT {limit:d}",
             bound.parameters,
         )
-        found = [_matched(view, pattern, row) for row in rows]
+        found = [answers.matched(view, pattern, row) for row in rows]
         for index, step in enumerate(pattern.steps):
             if isinstance(step, EdgeStep) and step.direction == "both":
                 found = await self._turned(view, scope, index, step, found)
@@ -289,10 +290,10 @@ class LadybugReading:
             bound = Bound()
             weighed = "1.0" if weight is None else f"r.{quoted(weight)}"
             rest = (
-                f"{_along(leg)}(b:{quoted(end.labelled)})"
-                f" WHERE {_visible(bound, 'a', start, scope)}"
-                f" AND {_visible(bound, 'b', end, scope)} AND {weighed} IS NOT NULL"
-                f" AND {_visible(bound, 'r', leg.edges, scope)}"
+                f"{answers.along(leg)}(b:{quoted(end.labelled)})"
+                f" WHERE {answers.visible(bound, 'a', start, scope)}"
+                f" AND {answers.visible(bound, 'b', end, scope)} AND {weighed} IS NOT NULL"
+                f" AND {answers.visible(bound, 'r', leg.edges, scope)}"
                 f" RETURN a.`_key`, r.`id`, b.`_key`, {weighed}"
             )
             rows = await self._from_each(start, rest, bound, keys)
@@ -326,13 +327,15 @@ class LadybugReading:
         among = "" if ids is None else f" AND r.`id` IN {bound.value(list(ids))}"
         rest = (
             f"-[r:{quoted(edges.labelled)}]->(b:{quoted(target.labelled)})"
-            f" WHERE {_visible(bound, 'a', source, scope)}"
-            f" AND {_visible(bound, 'b', target, scope)}"
-            f" AND {_visible(bound, 'r', edges, scope)}{among}"
+            f" WHERE {answers.visible(bound, 'a', source, scope)}"
+            f" AND {answers.visible(bound, 'b', target, scope)}"
+            f" AND {answers.visible(bound, 'r', edges, scope)}{among}"
             f" RETURN a.`_key`, b.`_key`, {returned('r', edges)}"
         )
         rows = await self._from_each(source, rest, bound, list(dict.fromkeys(sources)))
-        return list({row[2]: _edge(edges, row[2:], row[0], row[1]) for row in rows}.values())
+        return list(
+            {row[2]: answers.edge_of(edges, row[2:], row[0], row[1]) for row in rows}.values()
+        )
 
     async def _from_each(
         self, start: Collection, rest: str, bound: Bound, keys: Sequence[str]
@@ -348,72 +351,10 @@ class LadybugReading:
                 each = (session.rows(one, key=key, **bound.parameters) for key in keys)
                 return [row for rows in each for row in rows]
             many = f"UNWIND $keys AS k MATCH (a:{label} {{`_key`: k}}){rest}"
-            some = (session.rows(many, keys=it, **bound.parameters) for it in _pieces(keys))
+            some = (session.rows(many, keys=it, **bound.parameters) for it in answers.pieces(keys))
             return [row for rows in some for row in rows]
 
         return await self._lane.read(asked)
 
     async def _rows(self, statement: str, parameters: Mapping[str, Any]) -> list[list[Any]]:
         return await self._lane.read(lambda session: session.rows(statement, **parameters))
-
-
-def _visible(
-    bound: Bound, name: str, collection: Collection, scope: Scope, where: Where | None = None
-) -> str:
-    """That something is no tombstone and no stub, that the scope sees it, and `where`."""
-    held = bound.all(name, asking.seen(collection, scope, where))
-    return " AND ".join([f"{name}.`id` IS NOT NULL", *held])
-
-
-def _along(leg: Leg) -> str:
-    name = quoted(leg.edges.labelled)
-    return f"-[r:{name}]->" if leg.forward else f"<-[r:{name}]-"
-
-
-def _order(name: str, order_by: str | None, descending: bool) -> str:
-    if order_by is None:
-        return f"{name}.`id`"
-    value = f"{name}.{quoted(order_by)}"
-    return f"{value} IS NULL, {value}{' DESC' if descending else ''}, {name}.`id`"
-
-
-def _sorted(found: Iterable[Neighbour], order_by: str | None, descending: bool) -> list[Neighbour]:
-    """As `_order`; what has no value comes last, both ways."""
-    rising = sorted(found, key=lambda it: it.edge.key)
-    if order_by is None or order_by == "id":
-        return rising[::-1] if descending and order_by else rising
-    valued = [it for it in rising if it.edge.properties[order_by] is not None]
-    valued.sort(key=lambda it: it.edge.properties[order_by], reverse=descending)
-    return [*valued, *(it for it in rising if it.edge.properties[order_by] is None)]
-
-
-def _pieces(keys: Sequence[str]) -> Iterable[list[str]]:
-    for start in range(0, len(keys), KEYS_MAX):
-        yield list(keys[start : start + KEYS_MAX])
-
-
-def _node(collection: Collection, row: Sequence[Any]) -> GraphNode:
-    return GraphNode(collection.label, row[0], properties(collection, row))
-
-
-def _edge(collection: Collection, row: Sequence[Any], source: str, target: str) -> GraphEdge:
-    return GraphEdge(collection.label, row[0], source, target, properties(collection, row))
-
-
-def _matched(view: GraphView, pattern: Pattern, row: Sequence[Any]) -> tuple[Any, ...]:
-    """One row of `match`, step by step."""
-    pieces: list[tuple[Collection, Sequence[Any]]] = []
-    at = 0
-    for step in pattern.steps:
-        held = asking.collection_of(view, step)
-        width = 1 + len(held.tag_types)
-        pieces.append((held, row[at : at + width]))
-        at += width
-    found: list[Any] = []
-    for index, (step, (held, values)) in enumerate(zip(pattern.steps, pieces, strict=True)):
-        if isinstance(step, NodeStep):
-            found.append(_node(held, values))
-            continue
-        ends = pieces[index - 1][1][0], pieces[index + 1][1][0]
-        found.append(_edge(held, values, *(ends[::-1] if step.direction == "in" else ends)))
-    return tuple(found)
