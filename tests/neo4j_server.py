@@ -38,7 +38,7 @@ _HASTY = [
     "-XX:+UnlockDiagnosticVMOptions",
     "-XX:-BytecodeVerificationRemote",
 ]
-_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+_POM = f"""<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>polyplane</groupId><artifactId>neo4j-for-tests</artifactId><version>1</version>
   <packaging>pom</packaging>
