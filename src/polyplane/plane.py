@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any, Final, Self, TypeVar, overload
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.access.identity import Identity
-from polyplane.errors import Misconfigured, NotSettled
+from polyplane.errors import Misconfigured
 from polyplane.feed.protocol import Ack
 from polyplane.flow.settling import caught_up, settled
 from polyplane.model.application import Application
@@ -41,7 +40,7 @@ from polyplane.runtime.keys import Keys
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.moving import start_flow, start_watching
 from polyplane.runtime.opening import Open, for_worker, open_all
-from polyplane.runtime.proving import chosen, mend, mendable
+from polyplane.runtime.proving import chosen, current, mend, mendable
 from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
 from polyplane.runtime.transformations import Transformations
@@ -169,7 +168,7 @@ class Plane:
         if token is None or token.epoch != opened.epoch:
             return
         names = [it.name for it in projections]
-        left_s = await self._current(names, timeout_s)
+        left_s = await current(self.opened, names, timeout_s)
         reads = partial(opened.generations.reads, names)
         await settled(opened.journal, token, reads, timeout_s=left_s)
 
@@ -179,24 +178,9 @@ class Plane:
         Raises NotSettled when they have not within `timeout_s` seconds.
         """
         opened, names = self.opened, [projection.name for projection in projections]
-        left_s = await self._current(names, timeout_s)
+        left_s = await current(self.opened, names, timeout_s)
         reads = partial(opened.generations.reads, names)
         await caught_up(opened.journal, lambda: opened.epoch, reads, timeout_s=left_s)
-
-    async def _current(self, names: Sequence[str], timeout_s: float) -> float:
-        """Wait until readers read what this code derives; the seconds that are left."""
-        loop, opened = asyncio.get_running_loop(), self.opened
-        deadline = loop.time() + timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                await opened.generations.current(names)
-        except TimeoutError:
-            old = [it for it, reading in opened.generations.readings.items() if not reading.derived]
-            raise NotSettled(
-                f"Readers of {', '.join(old)} still read what other code derived.",
-                fix="See: polyplane projections list",
-            ) from None
-        return deadline - loop.time()
 
     @property
     def sagas(self) -> Sagas:
@@ -319,7 +303,7 @@ class Plane:
         """
         proving = chosen(declared, self.declared, self.opened, sample)
         if proving.names:
-            await self._current(proving.names, timeout_s)
+            await current(self.opened, proving.names, timeout_s)
         how: dict[str, Any] = {"deep": deep, "seed": seed, "timeout_s": timeout_s, "resume": resume}
         return await replace(proving, bookmark=bookmark, **how).run(self.opened, progress)
 

@@ -96,20 +96,7 @@ class Declared:
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise Misconfigured(f"Two of the same kind are named {twice[0]!r}.")
-        for projection in every.projections:
-            if projection.model not in every.models:
-                raise Misconfigured(
-                    f"{projection.__name__} reads {projection.model.__name__}, which is no model"
-                    " of this plane.",
-                    fix=f"Add {projection.model.__name__} to models.",
-                )
-            for touch in touches_of(projection):
-                if touch.model not in every.models:
-                    raise Misconfigured(
-                        f"{projection.__name__} touches {touch.model.__name__}, which is no model"
-                        " of this plane.",
-                        fix=f"Add {touch.model.__name__} to models.",
-                    )
+        _check_reads(every)
         for it in transformed:
             _check_models(it, every.models)
         check_graph(every.projections)
@@ -163,6 +150,24 @@ def _check_models(it: type[Transformation[Any, Any]], models: Sequence[type[Mode
                 f"{it.__name__} is about {model.__name__}, which is no model of this plane.",
                 fix=f"Add {model.__name__} to models.",
             )
+
+
+def _check_reads(every: Declared) -> None:
+    """Raise Misconfigured for a projection that reads what is no model of the plane."""
+    for projection in every.projections:
+        if projection.model not in every.models:
+            raise Misconfigured(
+                f"{projection.__name__} reads {projection.model.__name__}, which is no model"
+                " of this plane.",
+                fix=f"Add {projection.model.__name__} to models.",
+            )
+        for touch in touches_of(projection):
+            if touch.model not in every.models:
+                raise Misconfigured(
+                    f"{projection.__name__} touches {touch.model.__name__}, which is no model"
+                    " of this plane.",
+                    fix=f"Add {touch.model.__name__} to models.",
+                )
 
 
 def _check_topics(application: Application) -> None:

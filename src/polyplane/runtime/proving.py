@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from polyplane.errors import Conflict, NotFound
+from polyplane.errors import Conflict, NotFound, NotSettled
 from polyplane.model.blob import Blob
 from polyplane.model.drift import BlobPart, Drift, Far, Mended, Part, RequestPart, StreamPart
 from polyplane.model.projection import Projection
@@ -170,6 +171,22 @@ def mendable(declared: Declared, opened: Open) -> tuple[type[Any], ...]:
     blobs = [Blob] if opened.stores.objects is not None else []
     requests = [RequestCache] if opened.requests is not None else []
     return (*declared.projections, *blobs, *requests)
+
+
+async def current(opened: Open, names: Sequence[str], timeout_s: float) -> float:
+    """Wait until readers read what this code derives; the seconds that are left."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    try:
+        async with asyncio.timeout(timeout_s):
+            await opened.generations.current(names)
+    except TimeoutError:
+        old = [it for it, reading in opened.generations.readings.items() if not reading.derived]
+        raise NotSettled(
+            f"Readers of {', '.join(old)} still read what other code derived.",
+            fix="See: polyplane projections list",
+        ) from None
+    return deadline - loop.time()
 
 
 @contextmanager

@@ -94,7 +94,8 @@ class LadybugReading(GraphStore):
             bound = Bound()
             rows = await self._rows(
                 f"MATCH (a:{quoted(start.labelled)} {{`_key`: {bound.value(key)}}})"
-                f"{answers.along(leg)}(b:{quoted(end.labelled)}) WHERE {answers.visible(bound, 'a', start, scope)}"
+                f"{answers.along(leg)}(b:{quoted(end.labelled)})"
+                f" WHERE {answers.visible(bound, 'a', start, scope)}"
                 f" AND {answers.visible(bound, 'b', end, scope, of)}"
                 f" AND {answers.visible(bound, 'r', edges, scope, where)}"
                 f" RETURN {returned('r', edges)}, {returned('b', end)}"

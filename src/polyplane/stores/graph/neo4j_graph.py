@@ -42,7 +42,7 @@ from polyplane.stores.graph.neo4j_names import DEFAULT_NAMESPACE, Names
 from polyplane.stores.graph.neo4j_scanning import Holding
 from polyplane.stores.graph.neo4j_server import Server
 from polyplane.stores.graph.neo4j_walking import Walker
-from polyplane.stores.graph.neo4j_writing import Edges, Nodes
+from polyplane.stores.graph.neo4j_writing import EdgeWrites, NodeWrites
 from polyplane.stores.graph_protocol import GraphStore
 
 
@@ -119,8 +119,8 @@ class Neo4jStore(GraphStore):
             await neo4j_schema.check_prepared(self._server, self._names, name)
             self._seen.add(name)
 
-    def _writer(self, collection: Collection) -> Nodes | Edges:
-        writes = Edges if collection.ends else Nodes
+    def _writer(self, collection: Collection) -> NodeWrites | EdgeWrites:
+        writes = EdgeWrites if collection.ends else NodeWrites
         return writes(self._server, self._names, collection)
 
     async def scan(

@@ -55,7 +55,7 @@ async def lock(
         raise NotFound(f"{own} is not in the graph.", fix="Prepare it first.")
 
 
-class Nodes:
+class NodeWrites:
     """Writes the nodes of one collection."""
 
     def __init__(self, server: Server, names: Names, collection: Collection) -> None:
@@ -121,7 +121,7 @@ class Nodes:
         await done(tx, self._bury, {"keys": named, "position": position})
 
 
-class Edges:
+class EdgeWrites:
     """Writes the edges of one collection."""
 
     def __init__(self, server: Server, names: Names, collection: Collection) -> None:
