@@ -26,6 +26,9 @@ from polyplane.stores.graph_protocol import GraphStore
 from polyplane.testing.graph import GraphStoreContract, RawItem
 from tests.neo4j_server import PASSWORD, Neo4j, neo4j
 
+# A first run fetches the server, which has a bound of its own.
+pytestmark = pytest.mark.timeout(120, func_only=True)
+
 ALL: Final = Scope.everything
 TOWNS: Final = Collection("towns", 1, "graph", tag_types={"name": str}, label="Town")
 ROADS: Final = Collection(
@@ -78,6 +81,8 @@ async def stamps(store: Neo4jStore, collection: Collection, **given: Any) -> lis
 
 class TestNeo4j(GraphStoreContract):
     """The contract, on a database that is emptied for each test."""
+
+    bulk_rows = 3_000
 
     @pytest.fixture(autouse=True)
     def opened(self, server: Neo4j, raw: AsyncDriver) -> None:
@@ -367,7 +372,7 @@ async def test_a_server_that_stands_still_is_down_until_it_goes_on(
 
 
 async def test_a_killed_server_keeps_what_it_acknowledged(server: Neo4j, store: Neo4jStore) -> None:
-    many = [town(f"t{i:05}") for i in range(8_000)]
+    many = [town(f"t{i:05}") for i in range(6_000)]
     await store.apply(TOWNS, [town("before")], ["gone"], 1)
     await store.apply(ROADS, [road("r", "before", "t00001")], [], 1)
     await store.barrier()
