@@ -92,6 +92,10 @@ class TestNeo4j(GraphStoreContract):
         return await connect(self.server.url)
 
     @pytest.mark.long
+    async def test_a_scope_is_shown_what_it_sees(self, store: GraphStore) -> None:
+        await super().test_a_scope_is_shown_what_it_sees(store)
+
+    @pytest.mark.long
     async def test_large_batches(self, store: GraphStore) -> None:
         await super().test_large_batches(store)
 

@@ -16,7 +16,7 @@ from tests.attack.routes import Unprobed
 from tests.conftest import PlaneOf
 from tests.flow.deeds import caller
 
-PROBES = 1_500
+PROBES = 1_000
 
 
 async def test_no_tenant_gets_hold_of_anothers_things(plane_of: PlaneOf) -> None:

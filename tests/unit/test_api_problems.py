@@ -78,7 +78,7 @@ class Plane:
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home=home)
         self.identity = identity_of(home)
-        self.declared = SimpleNamespace(blobs=True)
+        self.declared = SimpleNamespace(blobs=True, of_kind=lambda _: ())
         self.status = "healthy"
 
     async def health(self) -> Health:

@@ -23,6 +23,8 @@ from polyplane.stores.graph.neo4j_names import (
 from polyplane.stores.graph.neo4j_server import Server
 
 _KEYS: Final = 5_000
+_FAR: Final = {"far": "(?s).*[\\x{E000}-\\x{10FFFF}].*"}
+"""Keys with a character that UTF-16 has in another place than code points have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,12 @@ class _Place:
         )
 
     def page(self, *, is_first: bool) -> str:
-        """Those behind `$after` in the order of keys, at most `$limit`, in one row."""
-        behind = ">=" if is_first else ">"
+        """Those behind `$after` in the order of keys, at most `$limit`, in one row; without the
+        `far` ones.
+        """
+        behind = f"n.{self.key} {'>=' if is_first else '>'} $after AND NOT n.{self.key} =~ $far"
         return (
-            f"MATCH {self.head}{self.tail} WHERE n.{self.key} {behind} $after AND {self.where} "
+            f"MATCH {self.head}{self.tail} WHERE {behind} AND {self.where} "
             f"WITH * ORDER BY n.{self.key} LIMIT $limit RETURN collect({self.told}) AS found"
         )
 
@@ -71,6 +75,12 @@ class _Place:
             f"UNION ALL UNWIND $elements AS element MATCH {self.head}{self.tail} "
             f"WHERE elementId(n) = element AND {self.where} {gives}"
         )
+
+    def far(self) -> _Place:
+        """Those whose order is not certain: texts are compared by code points in an index, and as
+        UTF-16 without it, whichever is planned. That differs from U+E000 on.
+        """
+        return replace(self, where=f"n.{self.key} =~ $far AND {self.where}")
 
     def without_key(self) -> _Place:
         """Those of which no text is the key."""
@@ -111,11 +121,12 @@ class Holding:
         """Every stamp behind `after`, in key order. Not a snapshot: what is applied meanwhile may
         or may not be seen.
         """
-        strange = [stamp for place in self._strange for stamp in await self._found(place.all(), {})]
+        apart = [*(place.far() for place in self._keyed), *self._strange]
+        strange = [stamp for place in apart for stamp in await self._found(place.all(), _FAR)]
         rest = sorted(stamp for stamp in strange if after is None or stamp.key > after)
         is_first, after = after is None, after or ""
         while True:
-            given = {"after": after, "limit": batch_size}
+            given = {"after": after, "limit": batch_size, **_FAR}
             pages = [
                 await self._found(place.page(is_first=is_first), given) for place in self._keyed
             ]
