@@ -2,12 +2,16 @@
 
 It applies a plan to a graph in Ladybug and says what it does: `begun 7`, and after each barrier
 `durable 8`, when the batches before the eighth are. Plans are the same wherever they are made.
+
+With a fifth word, `loosely`, its barriers do nothing, and it kills itself in the end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -132,10 +136,11 @@ def _say(*words: object) -> None:
     print(*words, flush=True)
 
 
-async def _follow(folder: str, batches: list[Batch], first: int) -> None:
+async def _follow(folder: str, batches: list[Batch], first: int, *, durable: bool) -> None:
     dice = random.Random(first)
     _say("open")
     store = await opened(folder)
+    store.durable = durable
     reading = asyncio.create_task(_read(store))
     for number, batch in enumerate(batches[first:], first):
         _say("begun", number)
@@ -147,6 +152,8 @@ async def _follow(folder: str, batches: list[Batch], first: int) -> None:
             _say("barrier")
             await store.barrier()
             _say("durable", number + 1)
+    if not durable:
+        os.kill(os.getpid(), signal.SIGKILL)
     reading.cancel()
     with suppress(asyncio.CancelledError):
         await reading
@@ -155,5 +162,6 @@ async def _follow(folder: str, batches: list[Batch], first: int) -> None:
 
 
 if __name__ == "__main__":
-    _folder, _seed, _count, _first = sys.argv[1:]
-    asyncio.run(_follow(_folder, planned(int(_seed), int(_count)), int(_first)))
+    _folder, _seed, _count, _first, *_how = sys.argv[1:]
+    _plan = planned(int(_seed), int(_count))
+    asyncio.run(_follow(_folder, _plan, int(_first), durable=_how != ["loosely"]))

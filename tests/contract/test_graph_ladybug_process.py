@@ -49,13 +49,13 @@ class Life:
         self._words = [str(self.folder), str(seed), str(count)]
         folder.mkdir()
 
-    def run(self, lines: int, delay_s: float) -> None:
+    def run(self, lines: int, delay_s: float, *how: str) -> None:
         """Let a process go on from what is durable, and kill it."""
         self._said.write_text("")
         command = [sys.executable, "-m", "tests.contract.graph_plan", *self._words]
         with self._said.open("a") as said:
             process = subprocess.Popen(
-                [*command, str(self.durable)],
+                [*command, str(self.durable), *how],
                 cwd=ROOT,
                 env=dict(os.environ),
                 stdout=said,
@@ -202,4 +202,13 @@ async def test_kill_9_leaves_what_was_durable_and_nothing_in_part(
         print(
             f"{number}: {lines} lines, {delay_s:.3f} s, {life.durable} durable, begun {life.begun}"
         )
+        await survived(life, tmp_path / "copy")
+
+
+async def test_a_barrier_that_does_nothing_is_noticed(tmp_path: Path) -> None:
+    """Both batches are bulk loads, which are in no log."""
+    life = Life(tmp_path / "loose", 1, 2)
+    await asyncio.to_thread(life.run, LINES_MAX, DELAY_MAX_S, "loosely")
+    assert (life.durable, life.is_over) == (2, False)
+    with pytest.raises(AssertionError):
         await survived(life, tmp_path / "copy")
