@@ -154,14 +154,11 @@ async def _check_ends(store: LadybugStore, state: State) -> None:
     assert sorted(beside) == wanted
     assert all(source in there and target in there for _, source, target in edges)
     seen = state.seen()
-    for key in sorted({key for ends in seen.values() for key in ends})[:40] or ["s1"]:
-        for end, direction in ((0, "out"), (1, "in")):
-            near = await store.neighbours(
-                VIEW, ALL, "KNOWS", key, direction=direction, limit=10_000
-            )
-            assert [it.edge.key for it in near] == sorted(
-                k for k, e in seen.items() if e[end] == key
-            )
+    for key in sorted({key for ends in seen.values() for key in ends})[:8] or ["s1"]:
+        out = await store.neighbours(VIEW, ALL, "KNOWS", key, limit=10_000)
+        into = await store.neighbours(VIEW, ALL, "KNOWS", key, direction="in", limit=10_000)
+        assert [it.edge.key for it in out] == sorted(k for k, e in seen.items() if e[0] == key)
+        assert [it.edge.key for it in into] == sorted(k for k, e in seen.items() if e[1] == key)
 
 
 async def survived(life: Life, copy: Path) -> None:
@@ -184,7 +181,7 @@ async def survived(life: Life, copy: Path) -> None:
 
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize(
-    ("kills", "batches"), [(3, 10), pytest.param(150, 40, marks=pytest.mark.long)]
+    ("kills", "batches"), [(2, 5), pytest.param(150, 40, marks=pytest.mark.long)]
 )
 async def test_kill_9_leaves_what_was_durable_and_nothing_in_part(
     kills: int, batches: int, tmp_path: Path

@@ -214,7 +214,7 @@ def _cypher_for_anybody(patch: Patch) -> None:
 
 
 def _cypher_without_limit(patch: Patch) -> None:
-    original = ladybug_cypher.asked
+    original: Any = ladybug_cypher.asked
     patch.setattr(ladybug_cypher, "asked", lambda *args: original(*args[:-1], 9_999))
 
 
