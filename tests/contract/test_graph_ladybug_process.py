@@ -181,7 +181,7 @@ async def survived(life: Life, copy: Path) -> None:
 
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize(
-    ("kills", "batches"), [(2, 5), pytest.param(150, 40, marks=pytest.mark.long)]
+    ("kills", "batches"), [(1, 6), pytest.param(100, 20, marks=pytest.mark.long)]
 )
 async def test_kill_9_leaves_what_was_durable_and_nothing_in_part(
     kills: int, batches: int, tmp_path: Path

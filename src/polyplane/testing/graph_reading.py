@@ -51,6 +51,7 @@ SCOPES = (
     Scope("nobody", "1"),
 )
 DIRECTIONS: tuple[Direction, ...] = ("out", "in", "both")
+SEEDS = (0, 1, 3)  # in the last a way of more edges is cheaper
 HIDING_SEED = 19
 """Its graph has, for three of these, edges from and to what is hidden, and hidden edges."""
 TYPES = (["KNOWS"], ["KNOWS", "OWNS"])
@@ -147,7 +148,7 @@ class GraphReadingContract(GraphKeepingContract):
 
     # Against a graph in memory
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", SEEDS)
     async def test_neighbours_are_what_is_beside(self, store: GraphStore, seed: int) -> None:
         graph = await self._filled(store, seed, COLLECTIONS)
         dice = random.Random(seed)
@@ -196,7 +197,7 @@ class GraphReadingContract(GraphKeepingContract):
         if limit > len(wanted):
             assert {it.edge.key for it in found} == set(wanted)
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", SEEDS)
     async def test_walks_are_the_best_there_are(self, store: GraphStore, seed: int) -> None:
         await self._walks(store, await self._filled(store, seed, COLLECTIONS), VIEW, ALL, seed)
 
