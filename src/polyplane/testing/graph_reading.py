@@ -51,6 +51,9 @@ SCOPES = (
     Scope("nobody", "1"),
 )
 DIRECTIONS: tuple[Direction, ...] = ("out", "in", "both")
+SEEDS = (0, 1, 3)  # in the last a way of more edges is cheaper
+HIDING_SEED = 19
+"""Its graph has, for three of these, edges from and to what is hidden, and hidden edges."""
 TYPES = (["KNOWS"], ["KNOWS", "OWNS"])
 
 
@@ -145,7 +148,7 @@ class GraphReadingContract(GraphKeepingContract):
 
     # Against a graph in memory
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", SEEDS)
     async def test_neighbours_are_what_is_beside(self, store: GraphStore, seed: int) -> None:
         graph = await self._filled(store, seed, COLLECTIONS)
         dice = random.Random(seed)
@@ -194,14 +197,14 @@ class GraphReadingContract(GraphKeepingContract):
         if limit > len(wanted):
             assert {it.edge.key for it in found} == set(wanted)
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", SEEDS)
     async def test_walks_are_the_best_there_are(self, store: GraphStore, seed: int) -> None:
         await self._walks(store, await self._filled(store, seed, COLLECTIONS), VIEW, ALL, seed)
 
     async def test_a_scope_is_shown_what_it_sees(self, store: GraphStore) -> None:
         for collection in reversed(COLLECTIONS):
             await store.forget(collection)
-        graph = await self._filled(store, 5, OWNED)
+        graph = await self._filled(store, HIDING_SEED, OWNED)
         for scope in SCOPES:
             keys = [f"p{i}" for i in range(9)]
             seen = [it for key in keys if (it := graph.node(scope, "Person", key))]
@@ -211,7 +214,7 @@ class GraphReadingContract(GraphKeepingContract):
                 wanted = [(e, b) for e, a, b in graph.all_edges(scope, ["KNOWS"]) if a.key == key]
                 found = await store.neighbours(OWNED_VIEW, scope, "KNOWS", key)
                 assert [(it.edge, it.node) for it in found] == wanted
-            await self._walks(store, graph, OWNED_VIEW, scope, 5)
+            await self._walks(store, graph, OWNED_VIEW, scope, HIDING_SEED)
 
     async def _walks(
         self, store: GraphStore, graph: Graph, view: GraphView, scope: Scope, seed: int
