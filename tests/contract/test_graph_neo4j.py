@@ -91,6 +91,10 @@ class TestNeo4j(GraphStoreContract):
     async def open(self, folder: Path) -> GraphStore:
         return await connect(self.server.url)
 
+    @pytest.mark.long
+    async def test_large_batches(self, store: GraphStore) -> None:
+        await super().test_large_batches(store)
+
     async def raw_items(self, store: GraphStore, collection: Collection) -> list[RawItem]:
         raw = await (self._edges if collection.ends else self._nodes)(collection.labelled)
         return [
@@ -371,6 +375,7 @@ async def test_a_server_that_stands_still_is_down_until_it_goes_on(
     assert await stamps(store, TOWNS) == expected
 
 
+@pytest.mark.long
 async def test_a_killed_server_keeps_what_it_acknowledged(server: Neo4j, store: Neo4jStore) -> None:
     many = [town(f"t{i:05}") for i in range(6_000)]
     await store.apply(TOWNS, [town("before")], ["gone"], 1)
