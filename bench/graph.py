@@ -51,7 +51,7 @@ NEAR_RATIO_MAX: Final = 2.0
 VERIFY_S_MAX: Final = 15.0
 TIMEOUT_S: Final = 600.0
 _STARTS: Final = 5
-"""Ways begin at one place of so many: each of those has as many more."""
+"""One place of so many has ways, and so many more of them."""
 _CALLS: Final = 1_000
 _LIMIT: Final = 100
 _UPDATED: Final = {BATCH_KEYS: 20_000, BATCH_MESSAGES: 1_280, 1: 200}
@@ -98,7 +98,7 @@ async def _turn(ground: Ground, size: Size, server: str, turn: int) -> Took:
     places = size.scaled(NODES)
     starts = max(1, places // _STARTS)
     nodes = place_rows(places)
-    edges = way_rows(size.scaled(EDGES), places, starts)
+    edges = way_rows(size.scaled(EDGES), starts)
     took = Took()
     async with _both(ground, server) as (store, raw):
 
@@ -299,7 +299,7 @@ async def _rows(ground: Ground, places: int, ways: int) -> str:
         pass
     rows = {
         "place (id, name, people)": place_rows(places),
-        "way (start, goal, id, miles)": way_rows(ways, places, places),
+        "way (start, goal, id, miles)": way_rows(ways, places),
     }
     async with await connect(url) as connection, connection.cursor() as cursor:
         for table, found in rows.items():

@@ -87,10 +87,10 @@ def place_rows(count: int) -> list[Row]:
     return [(str(n), f"the place called {n}", n * 7) for n in range(count)]
 
 
-def way_rows(count: int, places: int, starts: int) -> list[Row]:
-    """(start, goal, id, miles) of each way: from each of the first `starts` places as many."""
+def way_rows(count: int, places: int) -> list[Row]:
+    """(start, goal, id, miles) of ways among the first so many places, as many from each."""
     goals = random.Random(7).choices(range(places), k=count)
-    return [(str(n % starts), str(goals[n]), str(n), n / 2) for n in range(count)]
+    return [(str(n % places), str(goals[n]), str(n), n / 2) for n in range(count)]
 
 
 def place_items(rows: list[Row]) -> list[Item]:
