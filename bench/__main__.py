@@ -28,6 +28,7 @@ from bench import (
     commits,
     contended,
     freshness,
+    graph,
     http,
     http_auth,
     idle,
@@ -70,6 +71,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "rebuild": rebuild.measure,
     "sagas": sagas.measure,
     "transform": transform.measure,
+    "graph": graph.measure,
     "workers": workers.measure,
     "verify": verify.measure,
     "waiting": waiting.measure,
@@ -80,6 +82,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "rls": rls.measure,
     "request_cache": request_cache.measure,
     "request_races": request_races.measure,
+    "graph_neo4j": graph.measure_neo4j,
 }
 RESULTS: Final = Path(__file__).parent / "results"
 

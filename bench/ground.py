@@ -58,8 +58,11 @@ class Ground:
         database = make_url(database_url).database
         return url.set(database=database).render_as_string(hide_password=False)
 
-    def settings(self, database_url: str) -> Settings:
-        """Settings of a plane on `database_url` that shares nothing else but the servers."""
+    def settings(self, database_url: str, graph: str = "") -> Settings:
+        """Settings of a plane on `database_url` that shares nothing else but the servers.
+
+        `graph` is the URL of a server of graphs; without one a graph is a folder of its own.
+        """
         name = f"b{uuid4().hex[:12]}"
         home = self.folder / name
         home.mkdir()
@@ -74,14 +77,15 @@ class Ground:
             objects_url="http://no:keys@127.0.0.1:1",  # few measurements keep objects
             vector_url=f"lancedb://{home / 'lancedb'}",
             series_url=f"chdb://{self.folder / 'clickhouse'}",
+            graph_url=graph or f"ladybug://{home / 'graph'}",
         )
 
     @asynccontextmanager
     async def plane(
-        self, database_url: str, *, flows: bool = True, **declared: Any
+        self, database_url: str, *, flows: bool = True, graph: str = "", **declared: Any
     ) -> AsyncIterator[Plane]:
         """An open plane on `database_url`; its streams and its home are gone afterwards."""
-        settings = self.settings(database_url)
+        settings = self.settings(database_url, graph)
         plane = Plane(settings=settings, flows=flows, **declared)
         async with plane:
             yield plane

@@ -1,0 +1,214 @@
+"""Graphs without an adapter: the quickest loads that the drivers let one write, and one question.
+
+What they make has a key and properties, and neither digests nor positions, tombstones nor a gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+from urllib.parse import unquote, urlsplit
+
+import ladybug
+import pyarrow as pa
+from neo4j import AsyncDriver, AsyncGraphDatabase, NotificationMinimumSeverity, Query
+
+from bench.program import ROOT
+from polyplane.stores.disk import sync
+
+NEO4J_URL: Final = "POLYPLANE_TEST_NEO4J_URL"
+NODE: Final = ("id", "name", "people")
+EDGE: Final = ("source", "target", "id", "miles")
+_NODE_TYPES: Final = (pa.string(), pa.string(), pa.int64())
+_EDGE_TYPES: Final = (pa.string(), pa.string(), pa.string(), pa.float64())
+_BATCH: Final = 10_000
+_AT_ONCE: Final = 2
+"""Transactions that make nodes at the same time: the server works while we send."""
+_START_S: Final = 900.0
+_STATEMENT_S: Final = 120.0
+_BUFFER_BYTES: Final = 1 << 30
+
+Row = tuple[Any, ...]
+
+
+class Raw(Protocol):
+    """An empty graph, of nodes `NODE` and edges `EDGE`."""
+
+    async def nodes(self, rows: Sequence[Row]) -> None:
+        """Make all of these, durably."""
+        ...
+
+    async def edges(self, rows: Sequence[Row]) -> None:
+        """Make all of these, between nodes that are there, durably."""
+        ...
+
+    async def beside(self, key: str, limit: int) -> list[Row]:
+        """Id and miles of the edges out of `key`, id, name and people of what they lead to."""
+        ...
+
+    async def close(self) -> None:
+        """Take it away."""
+        ...
+
+
+class RawLadybug:
+    """A database of its own, by the same thread: one COPY, then a checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._database = ladybug.Database(
+            folder / "raw.lbug",
+            buffer_pool_size=_BUFFER_BYTES,
+            max_num_threads=2,
+            auto_checkpoint=False,
+        )
+        self._connection = ladybug.Connection(self._database, 2)
+        self._run("CREATE NODE TABLE Raw(id STRING, name STRING, people INT64, PRIMARY KEY(id))")
+        self._run("CREATE REL TABLE RAW_WAY(FROM Raw TO Raw, id STRING, miles DOUBLE)")
+
+    def _run(self, statement: str, **parameters: Any) -> list[Row]:
+        result = self._connection.execute(statement, parameters)
+        assert isinstance(result, ladybug.QueryResult)
+        with result:
+            return [tuple(cast(list[Any], row)) for row in result]
+
+    def _copied(
+        self, table: str, rows: Sequence[Row], names: Sequence[str], types: Sequence[pa.DataType]
+    ) -> None:
+        columns = zip(zip(*rows, strict=True), types, strict=True)
+        made = pa.table([pa.array(column, kind) for column, kind in columns], names=list(names))
+        self._run(f"COPY {table} FROM $rows", rows=made)
+        self._run("CHECKPOINT")
+        sync(self._folder)
+
+    async def nodes(self, rows: Sequence[Row]) -> None:
+        """See there."""
+        self._copied("Raw", rows, NODE, _NODE_TYPES)
+
+    async def edges(self, rows: Sequence[Row]) -> None:
+        """See there."""
+        self._copied("RAW_WAY", rows, EDGE, _EDGE_TYPES)
+
+    async def beside(self, key: str, limit: int) -> list[Row]:
+        """See there."""
+        return self._run(
+            "MATCH (a:Raw {id: $key})-[r:RAW_WAY]->(b:Raw)"
+            " RETURN r.id, r.miles, b.id, b.name, b.people ORDER BY r.id"
+            f" LIMIT {limit:d}",
+            key=key,
+        )
+
+    async def close(self) -> None:
+        """Its folder goes with the others."""
+        self._connection.close()
+        self._database.close()
+
+
+class RawNeo4j:
+    """Labels of its own on the server: UNWIND over lists, keys by a constraint."""
+
+    def __init__(self, driver: AsyncDriver, database: str | None, name: str) -> None:
+        self._driver, self._database = driver, database
+        self._label, self._type = f"`{name}.Raw`", f"`{name}.RAW_WAY`"
+        self._constraint = f"`{name}.raw`"
+
+    @classmethod
+    async def opened(cls, url: str, name: str) -> RawNeo4j:
+        """On the server at `url`."""
+        parts = urlsplit(url)
+        driver = AsyncGraphDatabase.driver(
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+            auth=(unquote(parts.username or "neo4j"), unquote(parts.password or "")),
+            connection_timeout=30.0,
+            notifications_min_severity=NotificationMinimumSeverity.OFF,
+        )
+        raw = cls(driver, unquote(parts.path.strip("/")) or None, name)
+        await raw._run(
+            f"CREATE CONSTRAINT {raw._constraint} FOR (n:{raw._label}) REQUIRE n.id IS UNIQUE"
+        )
+        return raw
+
+    async def _run(self, statement: str, **parameters: Any) -> list[Row]:
+        async with self._driver.session(database=self._database, fetch_size=1_000) as session:
+            query = Query(cast(Any, statement), timeout=_STATEMENT_S)
+            result = await session.run(query, parameters)
+            return [tuple(record.values()) async for record in result]
+
+    async def nodes(self, rows: Sequence[Row]) -> None:
+        """See there."""
+        free = asyncio.Semaphore(_AT_ONCE)
+        statement = (
+            f"UNWIND $rows AS row CREATE (:{self._label}"
+            " {id: row[0], name: row[1], people: row[2]})"
+        )
+
+        async def some(at: int) -> None:
+            async with free:
+                await self._run(statement, rows=rows[at : at + _BATCH])
+
+        async with asyncio.TaskGroup() as tasks:
+            for at in range(0, len(rows), _BATCH):
+                tasks.create_task(some(at))
+
+    async def edges(self, rows: Sequence[Row]) -> None:
+        """One after the other: two that share a node would wait for each other, or fail."""
+        statement = (
+            f"UNWIND $rows AS row MATCH (a:{self._label} {{id: row[0]}})"
+            f" MATCH (b:{self._label} {{id: row[1]}})"
+            f" CREATE (a)-[:{self._type} {{id: row[2], miles: row[3]}}]->(b)"
+        )
+        for at in range(0, len(rows), _BATCH):
+            await self._run(statement, rows=rows[at : at + _BATCH])
+
+    async def beside(self, key: str, limit: int) -> list[Row]:
+        """See there."""
+        return await self._run(
+            f"MATCH (a:{self._label} {{id: $key}})-[r:{self._type}]->(b:{self._label})"
+            " RETURN r.id, r.miles, b.id, b.name, b.people ORDER BY r.id LIMIT $limit",
+            key=key,
+            limit=limit,
+        )
+
+    async def close(self) -> None:
+        """The server may be somebody's."""
+        await self._run(
+            f"MATCH (n:{self._label}) CALL {{ WITH n DETACH DELETE n }}"
+            f" IN TRANSACTIONS OF {_BATCH:d} ROWS"
+        )
+        await self._run(f"DROP CONSTRAINT {self._constraint}")
+        await self._driver.close()
+
+
+@asynccontextmanager
+async def neo4j_server() -> AsyncIterator[str]:
+    """The URL of the server that the environment names, or of the tests' own, started for us."""
+    if url := os.environ.get(NEO4J_URL):
+        yield url
+        return
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.neo4j_server"),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        async with asyncio.timeout(_START_S):
+            said = (await process.stdout.readline()).decode().strip()
+        if not said:
+            raise RuntimeError(f"Neo4j needs {NEO4J_URL}, or Java 17 and Maven (java, mvn).")
+        yield said
+    finally:
+        process.stdin.close()  # it ends with its input
+        try:
+            async with asyncio.timeout(60.0):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
