@@ -175,4 +175,5 @@ async def test_what_dies_while_it_takes_away_is_gone_on_with(
     part = (await plane.verify(pp.Blob)).blobs[0]
     assert part.lost == (str(lost.id),)
     assert (part.waiting, part.orphaned, part.uploads) == (0, 0, 0)
-    assert bucket_of(plane).versions() == []
+    files = [it for it in bucket_of(plane).versions() if not it.key.startswith(".polyplane/")]
+    assert files == []  # the rest are seals of the audit
