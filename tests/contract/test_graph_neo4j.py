@@ -91,7 +91,9 @@ class TestNeo4j(GraphStoreContract):
     async def open(self, folder: Path) -> GraphStore:
         return await connect(self.server.url)
 
-    test_large_batches = pytest.mark.long(GraphStoreContract.test_large_batches)
+    @pytest.mark.long
+    async def test_large_batches(self, store: GraphStore) -> None:
+        await super().test_large_batches(store)
 
     async def raw_items(self, store: GraphStore, collection: Collection) -> list[RawItem]:
         raw = await (self._edges if collection.ends else self._nodes)(collection.labelled)
