@@ -338,7 +338,8 @@ async def kill(engines: Engines, name: str) -> None:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("name", ["nats", "postgres"])
+# PostgreSQL takes half a minute, and the crash ring kills it, too.
+@pytest.mark.parametrize("name", ["nats", pytest.param("postgres", marks=pytest.mark.long)])
 async def test_an_engine_killed_in_the_middle_loses_nothing(
     plane_of: PlaneOf, engines: Engines, name: str
 ) -> None:

@@ -154,6 +154,7 @@ async def worker(plane: pp.Plane) -> AsyncIterator[Process]:
         await process.wait()
 
 
+@pytest.mark.long  # tests/crash/test_sagas.py kills workers of sagas in every run
 async def test_a_worker_that_stops_gives_back_and_one_that_dies_is_replaced(
     plane_of: PlaneOf,
 ) -> None:
