@@ -87,8 +87,8 @@ async def measure_neo4j(ground: Ground, size: Size) -> Sequence[Figure]:
 
 
 async def _measured(ground: Ground, size: Size, server: str) -> Sequence[Figure]:
-    """The first turn, a small one, only wakes everybody up: a server compiles what runs often."""
-    await _turn(ground, Size(1, quick=True), server, 0)
+    """The first turn only wakes everybody up: a server compiles what runs often."""
+    await _turn(ground, Size(1, quick=size.quick or not server), server, 0)
     turns = [await _turn(ground, size, server, turn) for turn in range(size.runs)]
     return [*_figures(size, turns, is_ladybug=not server), *await _proven(ground, size, server)]
 
