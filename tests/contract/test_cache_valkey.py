@@ -38,7 +38,9 @@ class TestValkey(CacheStoreContract):
 
     async def raw_entries(self, prefix: str) -> dict[str, RawEntry]:
         found = {}
-        async with Redis.from_url(self.url, decode_responses=True) as client:
+        async with Redis.from_url(
+            self.url, decode_responses=True, encoding_errors="surrogateescape"
+        ) as client:
             for name in map(str, await client.keys("*")):
                 if name.startswith(prefix) and not name.startswith(f"{prefix}:marks:"):
                     held = await client.hgetall(name)
@@ -56,7 +58,9 @@ class TestValkey(CacheStoreContract):
 
     async def raw_names(self, prefix: str) -> list[str]:
         root = prefix.removesuffix("default:")
-        async with Redis.from_url(self.url, decode_responses=True) as client:
+        async with Redis.from_url(
+            self.url, decode_responses=True, encoding_errors="surrogateescape"
+        ) as client:
             return sorted(it for it in map(str, await client.keys("*")) if it.startswith(root))
 
     async def raw_write(self, name: str, field: str, value: str | None) -> None:
@@ -90,7 +94,9 @@ class TestValkeyOfTenants(TestValkey):
     async def raw_entries(self, prefix: str) -> dict[str, RawEntry]:
         root, _, rest = prefix.partition(":default:")
         found = {}
-        async with Redis.from_url(self.url, decode_responses=True) as client:
+        async with Redis.from_url(
+            self.url, decode_responses=True, encoding_errors="surrogateescape"
+        ) as client:
             for name in map(str, await client.keys("*")):
                 if name.startswith(f"{root}::{rest}") and ":marks:" not in name:
                     gate = await client.hgetall(name)
@@ -120,7 +126,9 @@ async def cache(engines: Engines, request: pytest.FixtureRequest) -> AsyncIterat
 @pytest.fixture
 async def raw(engines: Engines) -> AsyncIterator[Redis]:
     """The engine's own client."""
-    async with Redis.from_url(engines.urls["valkey"], decode_responses=True) as client:
+    async with Redis.from_url(
+        engines.urls["valkey"], decode_responses=True, encoding_errors="surrogateescape"
+    ) as client:
         yield client
 
 
