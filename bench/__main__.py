@@ -1,6 +1,7 @@
 """`python -m bench [names] [--runs N] [--quick]`: measure, print, and write bench/results/*.json.
 
-Time never fails a measurement; what it measures must be right, and exits 1 when it is not.
+Time never fails a measurement; what it measures must be right, and exits 1 when it is not. What
+needs a program that is not here is skipped, and says so.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from bench import (
     workers,
 )
 from bench.figures import Figure
-from bench.ground import Ground, Size, ground
+from bench.ground import Ground, Size, Skipped, ground
 
 MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure]]]]] = {
     "commits": commits.measure,
@@ -93,8 +94,12 @@ async def run(names: Sequence[str], size: Size, console: Console) -> None:
         for name in names:
             facts = machine.facts()
             started = perf_counter()
-            with console.status(f"{name} ..."):
-                figures = await MEASUREMENTS[name](engines, size)
+            try:
+                with console.status(f"{name} ..."):
+                    figures = await MEASUREMENTS[name](engines, size)
+            except Skipped as error:
+                console.rule(f"[bold red]{name} IS SKIPPED, NOT MEASURED: {error}", style="red")
+                continue
             facts["load_average_after"] = machine.load()
             took_s = perf_counter() - started
             console.print(_table(name, figures, took_s))

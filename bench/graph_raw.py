@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ import ladybug
 import pyarrow as pa
 from neo4j import AsyncDriver, AsyncGraphDatabase, NotificationMinimumSeverity, Query
 
+from bench.ground import Skipped
 from bench.program import ROOT
 from polyplane.stores.disk import sync
 
@@ -187,10 +189,15 @@ class RawNeo4j:
 
 @asynccontextmanager
 async def neo4j_server() -> AsyncIterator[str]:
-    """The URL of the server that the environment names, or of the tests' own, started for us."""
+    """The URL of the server that the environment names, or of the tests' own, started for us.
+
+    Raises Skipped where there is none, nor what starts one.
+    """
     if url := os.environ.get(NEO4J_URL):
         yield url
         return
+    if lacking := [name for name in ("java", "mvn") if shutil.which(name) is None]:
+        raise Skipped(f"Neo4j needs {NEO4J_URL}, or Java 17 and Maven ({lacking[0]} is not there).")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.neo4j_server"),
         cwd=ROOT,
@@ -202,7 +209,7 @@ async def neo4j_server() -> AsyncIterator[str]:
         async with asyncio.timeout(_START_S):
             said = (await process.stdout.readline()).decode().strip()
         if not said:
-            raise RuntimeError(f"Neo4j needs {NEO4J_URL}, or Java 17 and Maven (java, mvn).")
+            raise Skipped("The Neo4j of the tests does not start here; it says why above.")
         yield said
     finally:
         process.stdin.close()  # it ends with its input

@@ -22,6 +22,11 @@ from polyplane.stores.disk import sync
 
 ENGINES: Final = ("postgres", "nats", "valkey")
 
+
+class Skipped(Exception):
+    """A measurement that cannot be made here, and why."""
+
+
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 

@@ -110,6 +110,12 @@ def ledger_rows(puts: Sequence[Item], drops: Sequence[str], position: int) -> pa
     )
 
 
+def ledger_of(edges: pa.Table) -> pa.Table:
+    """`ledger_rows` of what `edge_rows` has made."""
+    found = edges.select([ID, "source", "target", POSITION])
+    return found.rename_columns([KEY, "_source", "_target", POSITION])
+
+
 def _properties(
     collection: Collection, puts: Sequence[Item], none: list[None]
 ) -> dict[str, pa.Array]:
