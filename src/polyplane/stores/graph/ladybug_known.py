@@ -41,9 +41,9 @@ class Known:
             found |= some[at] == hashes
         return [keys[index] for index in np.flatnonzero(found)]
 
-    def lacking(self, keys: set[str]) -> list[str]:
+    def lacking(self, keys: Iterable[str]) -> list[str]:
         """Those of which it is not certain that they are there."""
-        return sorted(keys - self._there)
+        return [key for key in keys if key not in self._there]
 
     def found(self, keys: Iterable[str]) -> None:
         """They are there."""

@@ -195,9 +195,10 @@ def _found(session: Session, label: str, keys: Sequence[str], what: str) -> list
 
 def _missing(writer: Writer, collection: Collection, puts: Sequence[Item]) -> dict[str, list[str]]:
     """Label -> keys of the ends of edges under which there is nothing."""
-    source, target = collection.ends
-    wanted: dict[str, set[str]] = {source: {item.content.source for item in puts}}
-    wanted.setdefault(target, set()).update([item.content.target for item in puts])
+    wanted: dict[str, dict[str, None]] = {label: {} for label in collection.ends}
+    sources, targets = (wanted[label] for label in collection.ends)
+    for item in puts:
+        sources[item.content.source] = targets[item.content.target] = None
     missing = {}
     for label, keys in wanted.items():
         known = writer.known(label)
