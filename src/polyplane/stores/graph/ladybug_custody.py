@@ -20,7 +20,8 @@ _SAYS: Final = (
     "outside the database file",
     "does not match the current database",
     "serialized with enablechecksums",
-    "storage exception",
+    "out-of-range",
+    "out of bounds",
 )
 """Of these words some are in what the engine says of a file that is damaged."""
 
@@ -35,8 +36,7 @@ def looked_at(path: Path) -> tuple[str, bool]:
         return "", not path.exists()
     wrong = [f"{name} {what}" for name, what in seal.broken().items()]
     if not wrong:
-        seal.known.clear()
-        seal.write(clean=False)
+        seal.path.unlink()
         disk.sync(folder)  # else what is changed from now on may be thought to be damaged
     return wrong[0] if wrong else "", not wrong
 

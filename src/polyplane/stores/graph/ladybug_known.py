@@ -39,7 +39,7 @@ class Known:
             at = np.searchsorted(some, hashes)
             at[at == len(some)] = 0
             found |= some[at] == hashes
-        return [keys[index] for index in np.flatnonzero(found)]
+        return [key for key, is_found in zip(keys, found.tolist(), strict=True) if is_found]
 
     def lacking(self, keys: Iterable[str]) -> list[str]:
         """Those of which it is not certain that they are there."""

@@ -14,19 +14,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from neo4j.exceptions import Neo4jError
-
 from polyplane.errors import Refused
 from polyplane.model.collection import Collection
 from polyplane.model.items import Item
 from polyplane.stores.graph.neo4j_names import KEY, Names, held_of, quoted, row_of
-from polyplane.stores.graph.neo4j_server import Server, rows
+from polyplane.stores.graph.neo4j_server import Server, is_taken, rows
 
 LOAD_ROWS: Final = 1_000
 """From so many items on, all to be put, it is worth trying."""
 BATCH: Final = 5_000
 """Items of one transaction."""
-_TAKEN: Final = "Neo.ClientError.Schema.ConstraintValidationFailed"
 
 
 class Loads:
@@ -77,10 +74,9 @@ class Loads:
         try:
             made = await self._server.writing(what, rows, statement, given)
         except Refused as error:
-            cause = error.__cause__
-            if isinstance(cause, Neo4jError) and cause.code == _TAKEN:
-                return False
-            raise
+            if not is_taken(error):
+                raise
+            return False
         return bool(made[0]["made"] == len(part))
 
 
