@@ -221,27 +221,32 @@ class LadybugReading(GraphStore):
             index, prop = pattern.order_by
             value = f"s{index}.{quoted(prop)}"
             order = f"{value} IS NULL, {value}{' DESC' if pattern.descending else ''}, {order}"
-        rows = await self._rows(
-            f"MATCH {chain} WHERE {' AND '.join(wanted)}"
-            f" RETURN DISTINCT {', '.join(given)}"
-            f" ORDER BY {order} LIMIT {limit:d}",
-            bound.parameters,
+        statement = (
+            f"MATCH {chain} WHERE {' AND '.join(wanted)} RETURN DISTINCT {', '.join(given)}"
+            f" ORDER BY {order}"
         )
-        found = [answers.matched(view, pattern, row) for row in rows]
-        for index, step in enumerate(pattern.steps):
-            if isinstance(step, EdgeStep) and step.direction == "both":
-                found = await self._turned(view, scope, index, step, found)
-        return found
+        asked = limit
+        while True:
+            rows = await self._rows(f"{statement} LIMIT {asked:d}", bound.parameters)
+            found = [answers.matched(view, pattern, row) for row in rows]
+            for index, step in enumerate(pattern.steps):
+                if isinstance(step, EdgeStep) and step.direction == "both":
+                    found = await self._turned(view, scope, index, step, found)
+            if len(found) >= limit or len(rows) < asked:
+                return found[:limit]
+            asked *= 2
 
     async def _turned(
         self, view: GraphView, scope: Scope, index: int, step: EdgeStep, rows: list[tuple[Any, ...]]
     ) -> list[tuple[Any, ...]]:
         """`rows` with the edges of a step that is gone either way as they really are: the engine
-        does not say which way it went. One that is gone meanwhile takes its row along.
+        does not say which way it went, and where two are between the same nodes it has told of one
+        that it was asked to leave out. That, and one that is gone meanwhile, takes its row along.
         """
         ends = [row[at].key for row in rows for at in (index - 1, index + 1)]
         edges = asking.edges_of(view, step.type)
-        real = {it.key: it for it in await self._edges(view, scope, edges, ends)}
+        found = await self._edges(view, scope, edges, ends, where=step.where)
+        real = {it.key: it for it in found}
         return [
             (*row[:index], real[row[index].key], *row[index + 1 :])
             for row in rows
@@ -340,6 +345,7 @@ class LadybugReading(GraphStore):
         edges: Collection,
         sources: Sequence[str],
         ids: Sequence[str] | None = None,
+        where: Where | None = None,
     ) -> list[GraphEdge]:
         """The edges from these keys, or those of them with these keys of their own."""
         source, target = asking.ends_of(view, edges)
@@ -349,7 +355,7 @@ class LadybugReading(GraphStore):
             f"-[r:{quoted(edges.labelled)}]->(b:{quoted(target.labelled)})"
             f" WHERE {answers.visible(bound, 'a', source, scope)}"
             f" AND {answers.visible(bound, 'b', target, scope)}"
-            f" AND {answers.visible(bound, 'r', edges, scope)}{among}"
+            f" AND {answers.visible(bound, 'r', edges, scope, where)}{among}"
             f" RETURN a.`_key`, b.`_key`, {returned('r', edges)}"
         )
         rows = await self._from_each(source, rest, bound, list(dict.fromkeys(sources)))
