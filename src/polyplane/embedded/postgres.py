@@ -21,7 +21,7 @@ from polyplane.embedded.files import sync_folder, write_file
 from polyplane.embedded.process import run
 from polyplane.embedded.seal import path_of, told
 from polyplane.errors import EngineFailed
-from polyplane.security.grants import NAMES, session_sql
+from polyplane.security.logins import NAMES, session_sql
 
 ADMIN = "postgres"
 OWNER = "polyplane"
