@@ -1,4 +1,4 @@
-"""One plane with the agents for all of their tests; each test is a tenant of its own."""
+"""One plane with the agents for each file of their tests; each test is a tenant of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def greet(task: Task) -> dict[str, Any]:
     return {"said": f"Hello, {task.arguments.name}!"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def plane(
     engines: Engines, chdb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[pp.Plane]:

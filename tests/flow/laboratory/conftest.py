@@ -1,4 +1,4 @@
-"""One plane with the laboratory for all of its tests; each test is a tenant of its own."""
+"""One plane with the laboratory for each file of its tests; each test is a tenant of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from polyplane.serve.token import ops_token
 BASE = "http://127.0.0.1/api/v1/laboratory/"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def plane(
     engines: Engines, chdb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[pp.Plane]:
