@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 from httpx import ASGITransport, AsyncClient
 from hypothesis import settings
 from sqlalchemy import URL, make_url
@@ -33,6 +34,14 @@ settings.load_profile("default")
 
 # What a shell starts in the background, and all its children, ignore Ctrl-C; tests of it do not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A traceback in the log is told in plain lines: to paint every frame, as is usual, takes
+# longer than most of the tests that have one.
+*_others, _ = structlog.get_config()["processors"]
+_plain = structlog.dev.ConsoleRenderer(
+    colors=False, exception_formatter=structlog.dev.plain_traceback
+)
+structlog.configure(processors=[*_others, _plain])
 
 
 class SharedEngines(Engines):
