@@ -44,7 +44,7 @@ from polyplane.runtime.targets import Stores
 from polyplane.runtime.truth import Truth, open_truth
 from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
-from polyplane.security.grants import NAMES
+from polyplane.security.logins import NAMES
 from polyplane.security.realm import Realm
 from polyplane.security.transport import exposed
 from polyplane.security.volume import disk_is_encrypted
