@@ -1,7 +1,7 @@
 """Passages that every machine with Python has: what the standard library says of itself.
 
-A passage is the name of a module, class, function or method and its docstring. The same Python gives
-the same passages in the same order. Judgements name them by that name (`shutil.copytree`).
+A passage is the name of a module, class, function or method and its docstring. The same Python
+gives the same passages in the same order. Judgements name them by that name (`shutil.copytree`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ SHORTEST: Final = 40
 LONGEST: Final = 1_500
 """Characters of a docstring that count, cut at the end of a line: about what a chunk holds."""
 
-LEFT_OUT: Final = frozenset(
-    "tkinter distutils turtle encodings imp asynchat asyncore smtpd cgi cgitb crypt nntplib "
-    "telnetlib pipes mailcap chunk aifc sunau sndhdr imghdr uu xdrlib lib2to3 idlelib pydoc_data "
-    "antigravity this ensurepip turtledemo msilib audioop nis ossaudiodev spwd test tests "
-    "site-packages".split()
+_NAMES: Final = (
+    "aifc antigravity asynchat asyncore audioop cgi cgitb chunk crypt distutils "
+    "encodings ensurepip idlelib imghdr imp lib2to3 mailcap msilib nis nntplib "
+    "ossaudiodev pipes pydoc_data site-packages smtpd sndhdr spwd sunau telnetlib "
+    "test tests this tkinter turtle turtledemo uu xdrlib"
 )
+LEFT_OUT: Final = frozenset(_NAMES.split())
 """Modules that later Pythons do not have or that need what not every machine has; and tests."""
 
 COMPILED: Final[dict[str, tuple[str, ...]]] = {
@@ -104,9 +105,12 @@ def _within(node: ast.Module | ast.ClassDef, name: str) -> Iterator[tuple[str, s
     for it in node.body:
         if isinstance(it, ast.ClassDef) and not it.name.startswith("_"):
             yield from _within(it, f"{name}.{it.name}")
-        elif isinstance(it, ast.FunctionDef | ast.AsyncFunctionDef) and not it.name.startswith("_"):
-            if doc := ast.get_docstring(it, clean=False):
-                yield f"{name}.{it.name}", doc
+        elif (
+            isinstance(it, ast.FunctionDef | ast.AsyncFunctionDef)
+            and not it.name.startswith("_")
+            and (doc := ast.get_docstring(it, clean=False))
+        ):
+            yield f"{name}.{it.name}", doc
 
 
 def _compiled() -> Iterator[tuple[str, str]]:

@@ -33,6 +33,7 @@ from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
+from polyplane.runtime.embeddings import Embeddings
 from polyplane.runtime.generations import Rebuilt, Telling
 from polyplane.runtime.graph import Graph
 from polyplane.runtime.keeping import prune
@@ -262,6 +263,11 @@ class Plane:
     def request_cache(self) -> RequestCache:
         """What is loaded for nobody in particular, kept for a while; see `acting`, too."""
         return request_cache_of(self.opened.requests, Scope.everything)
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The vectors that cost something: what was spent (`usage`), and `forget`."""
+        return self.opened.embeddings
 
     @property
     def blobs(self) -> Blobs:

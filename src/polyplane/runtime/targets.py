@@ -12,6 +12,7 @@ from polyplane.flow.deriving import (
     EntryDeriver,
     GraphDeriver,
     Keyed,
+    Remembering,
     VectorDeriver,
 )
 from polyplane.flow.projector import Target
@@ -39,6 +40,8 @@ class Stores:
     """Whether this process has seen that the bucket is as it must be."""
     embedder: Embedder | None = None
     embedder_url: str = ""
+    memory: Remembering | None = None
+    """What keeps the vectors of an embedder that costs."""
     ring: Keyring | None = None
     """Data keys; None where no model has secrets."""
     keyed: Keyed = NO_KEY
@@ -54,7 +57,9 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
     if issubclass(projection, Vectors):
         embedder = None if projection.dimensions else stores.embedder
         assert stores.vector is not None
-        deriver, types = VectorDeriver(projection(), embedder, keyed), projection.tag_types()
+        memory = None if projection.secrets else stores.memory
+        deriver = VectorDeriver(projection(), embedder, keyed, memory)
+        types = projection.tag_types()
         try:
             check_unreserved(types, f"{projection.__name__}: the tag")
         except Refused as error:

@@ -107,6 +107,7 @@ def _flow(plane: Plane) -> Iterator[Sample]:
             (("place", place),),
         )
     yield from _requests(plane)
+    yield from _embeddings(plane)
     for name, ingest in plane.opened.ingests.items():
         yield Sample(
             "polyplane_ingest_points",
@@ -123,6 +124,21 @@ def _flow(plane: Plane) -> Iterator[Sample]:
             follower.handled_messages,
             (("inbound", name),),
         )
+
+
+def _embeddings(plane: Plane) -> Iterator[Sample]:
+    """What embedders that cost were asked for by this process."""
+    for model, (spent, kept, cost) in plane.embeddings.spent().items():
+        for name, told, value in (
+            ("requests", "Requests sent to the embedder.", spent.requests),
+            ("failed_requests", "Those that gave nothing.", spent.failed),
+            ("texts", "Texts embedded.", spent.texts),
+            ("kept_texts", "Texts not sent, since their vectors were kept.", kept),
+            ("tokens", "Tokens of the texts embedded.", spent.tokens),
+            ("cost", "What they cost, by the price that is set.", float(cost)),
+        ):
+            labels = (("model", model),)
+            yield Sample(f"polyplane_embedding_{name}", "counter", told, value, labels)
 
 
 _READS: Final = ("hit", "miss", "direct", "stale")

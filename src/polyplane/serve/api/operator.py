@@ -25,10 +25,12 @@ from polyplane.security.roles import OPERATE
 from polyplane.serve.api import audit, cache, keys, people, sagas, senders, transformations
 from polyplane.serve.api.acts import Operator
 from polyplane.truth.dead import DeadLetter
+from polyplane.truth.embeddings import EmbeddingUsage
 from polyplane.web import PlaneOf, permission, problem_responses, within
 
 LONG_TIMEOUT_S: Final = 3600.0
 _LOOK_EVERY_S: Final = 0.5
+_USAGE_DAYS: Final = 7
 
 T = TypeVar("T")
 
@@ -69,6 +71,16 @@ class FlowStatus(BaseModel):
     )
 
 
+class EmbedderStatus(BaseModel):
+    """What texts are embedded by, and what that took."""
+
+    model: str
+    costs: bool = Field(description="Whether a text costs a request; else none of the rest counts.")
+    days: list[EmbeddingUsage] = Field(
+        description="By day and model, of every process, the last week; empty while unknown."
+    )
+
+
 class PlaneStatus(BaseModel):
     """The whole plane at one moment."""
 
@@ -82,6 +94,7 @@ class PlaneStatus(BaseModel):
     projections: list[ProjectionLag]
     streams: list[FlowStatus]
     inbound: list[FlowStatus]
+    embedder: EmbedderStatus | None = Field(description="None where no text is embedded.")
 
 
 class Backfilled(BaseModel):
@@ -118,7 +131,16 @@ async def status(plane: PlaneOf) -> PlaneStatus:
             FlowStatus(name=name, done=it.handled_messages, error=it.last_error)
             for name, it in opened.followers.items()
         ],
+        embedder=await _embedder(plane),
     )
+
+
+async def _embedder(plane: Plane) -> EmbedderStatus | None:
+    embedder = plane.opened.stores.embedder
+    if embedder is None:
+        return None
+    days = await plane.embeddings.usage(_USAGE_DAYS) if embedder.costs else []
+    return EmbedderStatus(model=embedder.identity, costs=embedder.costs, days=days)
 
 
 @router.get("/urls", summary="Where the engines are, secrets included")
