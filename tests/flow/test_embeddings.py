@@ -93,7 +93,7 @@ async def kept(plane: pp.Plane) -> int:
     return int(count)
 
 
-FILL = "INSERT INTO memo SELECT n, 'acme', 'memo about matter ' || n FROM generate_series(%s::int, %s::int) n"
+FILL = "INSERT INTO memo (id, tenant_id, body) SELECT n, 'acme', 'memo about matter ' || n FROM generate_series(%s::int, %s::int) n"
 
 
 async def test_no_text_is_paid_for_twice(
@@ -106,7 +106,9 @@ async def test_no_text_is_paid_for_twice(
     """Not by a rebuild, nor by going to another model and back; what was spent is told by all."""
     plane = await plane_of(models=[Memo], projections=[MemoSearch], settings=paid)
     await by_hand(plane, FILL, 1, ROWS)
-    await by_hand(plane, "INSERT INTO memo VALUES (99, 'acme', 'memo about matter 1')")
+    await by_hand(
+        plane, "INSERT INTO memo (id, tenant_id, body) VALUES (99, 'acme', 'memo about matter 1')"
+    )
     await plane.caught_up()
     assert sorted(endpoint.texts) == sorted({f"memo about matter {n}" for n in range(1, ROWS + 1)})
     assert max(len(body["input"]) for _, _, body in endpoint.requests) <= 16
@@ -171,7 +173,7 @@ async def test_whose_it_is(plane_of: PlaneOf, paid: pp.Settings, endpoint: Endpo
     plane = await plane_of(
         models=[Memo, Diary], projections=[MemoSearch, DiarySearch], settings=paid
     )
-    rows = "INSERT INTO memo VALUES (1, 'acme', 'one'), (2, 'acme', 'two'), (3, 'umbrella', 'one')"
+    rows = "INSERT INTO memo (id, tenant_id, body) VALUES (1, 'acme', 'one'), (2, 'acme', 'two'), (3, 'umbrella', 'one')"
     await by_hand(plane, rows)
     async with plane.write(actor="ada") as tx:
         tx.add(Diary(id=1, body=Secret("one")))
