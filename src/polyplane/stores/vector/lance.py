@@ -16,21 +16,29 @@ from pathlib import Path
 from typing import Final
 
 import lancedb
-import numpy as np
 import pyarrow as pa
-from lancedb.query import ColumnOrdering
+from lancedb.query import ColumnOrdering, MatchQuery
 
 from polyplane.errors import Misconfigured, NotFound, StoreDown
 from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Where
 from polyplane.model.scope import Scope
+from polyplane.model.terms import asked
 from polyplane.stores import disk
 from polyplane.stores.protocol import VectorStore
-from polyplane.stores.vector import lance_disk, lance_table
+from polyplane.stores.vector import lance_disk, lance_indexes, lance_table
 from polyplane.stores.vector.lance_inspection import Watch, inspect
 from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge, overrule
-from polyplane.stores.vector.where import check_names, check_query, check_tags, narrowed, reserved
+from polyplane.stores.vector.where import (
+    check_full_text,
+    check_limit,
+    check_names,
+    check_query,
+    check_tags,
+    narrowed,
+    reserved,
+)
 
 MAINTAIN_TIMEOUT_S: Final = 1800.0
 CACHE_BYTES: Final = 64 * 2**20
@@ -226,19 +234,49 @@ class LanceStore(VectorStore):
         *,
         limit: int = 10,
         where: Where | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
-        """Exact. A vector of zeros has no direction: it is found by nothing and finds nothing."""
+        """Exact as long as there is no index (see `lance_indexes`).
+
+        A vector of zeros has no direction: it is found by nothing and finds nothing.
+        """
         check_query(collection, embedding, limit)
         where = narrowed(collection, scope, where)
         table = await self._table(collection)
         async with self._answering(f"search {collection.target}"):
             columns = await self._columns(table, collection)
             found = await (
-                table.query()
-                .nearest_to(np.asarray(embedding, dtype=np.float32))
-                .distance_type("cosine")
+                lance_indexes.nearest(table, embedding, exact=exact)
                 .where(lance_table.predicate(collection, columns, where))
-                .select([*(name for name in columns.names if name != "vector"), "_distance"])
+                .select([*lance_table.shown(columns), "_distance"])
+                .limit(limit)
+                .to_arrow()
+            )
+        return lance_table.hits(collection, found)
+
+    async def match(
+        self,
+        collection: Collection,
+        scope: Scope,
+        question: str,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        check_limit(limit)
+        check_full_text(collection)
+        where = narrowed(collection, scope, where)
+        table = await self._table(collection)
+        async with self._answering(f"search {collection.target}"):
+            columns = await self._columns(table, collection)
+            wanted = lance_table.predicate(collection, columns, where)
+            if not (looked_for := asked(question, collection.full_text)):
+                return []
+            found = await (
+                table.query()
+                .nearest_to_text(MatchQuery(" ".join(looked_for), lance_table.TERMS))
+                .where(wanted)
+                .select([*lance_table.shown(columns), "_score"])
                 .limit(limit)
                 .to_arrow()
             )
@@ -256,7 +294,7 @@ class LanceStore(VectorStore):
                 rows = await (
                     table.query()
                     .where(f"{wanted} AND {living}")
-                    .select([name for name in columns.names if name != "vector"])
+                    .select(lance_table.shown(columns))
                     .to_arrow()
                 )
             found |= {hit.key: hit for hit in lance_table.hits(collection, rows)}
@@ -276,7 +314,7 @@ class LanceStore(VectorStore):
             # A handle of its own, so that long work does not hold up the one that applies.
             table = await self._database.open_table(collection.target)
             try:
-                await upkeep.run(table, collection.indexes, full=full)
+                await upkeep.run(table, collection, full=full)
             finally:
                 table.close()  # type: ignore[no-untyped-call]
 
