@@ -1,0 +1,1 @@
+"""The assistant: documents in, the right answer out."""
