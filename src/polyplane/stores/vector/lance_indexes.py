@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import lancedb
 import numpy as np
+import pyarrow as pa
+from lancedb.index import FTS, Bitmap, BTree
 from lancedb.query import AsyncVectorQuery
+
+from polyplane.model.collection import Collection
+from polyplane.stores.vector.lance_table import TERMS
 
 WORDS: Final = FTS(
     base_tokenizer="whitespace",
