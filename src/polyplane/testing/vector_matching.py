@@ -34,9 +34,7 @@ WORDED: Final = replace(NOTES, name="worded", full_text="english")
 PLAIN: Final = replace(NOTES, name="worded_plainly", full_text="plain")
 OWNED_WORDED: Final = replace(OWNED, name="owned_worded", full_text="english")
 
-_WORDS: Final = (
-    "kettle boiling water steam copper handle lid spout tea leaves cup saucer sugar milk"
-)
+_WORDS: Final = "kettle boiling water steam copper handle lid spout tea leaves cup sugar milk"
 
 HOSTILE_QUESTIONS: Final = [
     *HOSTILE,

@@ -17,7 +17,7 @@ from typing import Final
 
 import lancedb
 import pyarrow as pa
-from lancedb.query import ColumnOrdering, MatchQuery
+from lancedb.query import ColumnOrdering
 
 from polyplane.errors import Misconfigured, NotFound, StoreDown
 from polyplane.garbage import uncollected
@@ -245,13 +245,11 @@ class LanceStore(VectorStore):
         table = await self._table(collection)
         async with self._answering(f"search {collection.target}"):
             columns = await self._columns(table, collection)
-            found = await (
-                lance_indexes.nearest(table, embedding, exact=exact)
-                .where(lance_table.predicate(collection, columns, where))
-                .select([*lance_table.shown(columns), "_distance"])
-                .limit(limit)
-                .to_arrow()
-            )
+            query = lance_indexes.nearest(table, embedding, exact=exact)
+            if wanted := lance_table.predicate(collection, columns, where):
+                query = query.where(wanted)
+            query = query.select([*lance_table.shown(columns), "_distance"])
+            found = await query.limit(limit).to_arrow()
         return lance_table.hits(collection, found)
 
     async def match(
@@ -272,14 +270,10 @@ class LanceStore(VectorStore):
             wanted = lance_table.predicate(collection, columns, where)
             if not (looked_for := asked(question, collection.full_text)):
                 return []
-            found = await (
-                table.query()
-                .nearest_to_text(MatchQuery(" ".join(looked_for), lance_table.TERMS))
-                .where(wanted)
-                .select([*lance_table.shown(columns), "_score"])
-                .limit(limit)
-                .to_arrow()
-            )
+            query = lance_indexes.matching(table, looked_for)
+            query = query.where(wanted) if wanted else query
+            query = query.select([*lance_table.shown(columns), "_score"])
+            found = await query.limit(limit).to_arrow()
         return lance_table.hits(collection, found)
 
     async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:
@@ -289,11 +283,11 @@ class LanceStore(VectorStore):
         for start in range(0, len(keys), GET_KEYS):
             async with self._answering(f"read {collection.target}"):
                 columns = await self._columns(table, collection)
-                living = lance_table.predicate(collection, columns, where)
+                seen = lance_table.predicate(collection, columns, where)
                 wanted = lance_table.among("key", keys[start : start + GET_KEYS])
                 rows = await (
                     table.query()
-                    .where(f"{wanted} AND {living}")
+                    .where(f"{wanted} AND {seen}" if seen else wanted)
                     .select(lance_table.shown(columns))
                     .to_arrow()
                 )

@@ -9,7 +9,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 from lancedb.index import FTS, Bitmap, BTree
-from lancedb.query import AsyncVectorQuery
+from lancedb.query import AsyncVectorQuery, MatchQuery
 
 from polyplane.model.collection import Collection
 from polyplane.stores.vector.lance_table import TERMS
@@ -30,6 +30,11 @@ def nearest(table: lancedb.AsyncTable, embedding: Sequence[float], *, exact: boo
     wanted: AsyncVectorQuery = table.query().nearest_to(np.asarray(embedding, dtype=np.float32))
     wanted = wanted.distance_type("cosine")
     return wanted.bypass_vector_index() if exact else wanted
+
+
+def matching(table: lancedb.AsyncTable, looked_for: Sequence[str]) -> Any:
+    """The query for what has any of these terms, by BM25."""
+    return table.query().nearest_to_text(MatchQuery(" ".join(looked_for), TERMS))
 
 
 async def missing(table: lancedb.AsyncTable, collection: Collection) -> dict[str, Any]:

@@ -185,13 +185,16 @@ def behind(name: str, value: str) -> str:
 
 
 def predicate(collection: Collection, columns: pa.Schema, where: Where | None) -> str:
-    """What a living item that satisfies `where` looks like, in SQL.
+    """What an item that satisfies `where` looks like, in SQL; empty when any does.
+
+    Whether it lives is no part of it: a tombstone has neither a vector nor words to be found by,
+    and to look at each digest first would take longer than the search.
 
     Raises Refused, naming the tag, for an unknown tag or a value its type cannot have.
     """
     stored = tag_types(collection, columns)
     wanted = conditions(where, collection.tag_types)
-    return " AND ".join(["`digest` IS NOT NULL", *(_clause(c, stored.get(c.name)) for c in wanted)])
+    return " AND ".join(_clause(condition, stored.get(condition.name)) for condition in wanted)
 
 
 def _clause(condition: Condition, kind: type | None) -> str:
@@ -222,13 +225,18 @@ def _same(value: Any, kind: type, *, ordered: bool = False) -> bool:
 
 
 def hits(collection: Collection, found: pa.Table) -> list[Hit]:
-    """Rows as hits, best first and equals by key. Without a distance or a score it is 1."""
+    """The living ones of these rows as hits, best first and equals by key.
+
+    Without a distance or a score it is 1.
+    """
     names = [name for name in found.column_names if name not in (*OWN, *_SCORES)]
     texts = found[collection.text_name].to_pylist()
     columns = {n: found[n].to_pylist() for n in names if n != collection.text_name}
     scores = _scores(found)
-    made = []
+    digests, made = found["digest"].to_pylist(), []
     for row, key in enumerate(found["key"].to_pylist()):
+        if digests[row] is None:
+            continue
         tags = {name: values[row] for name, values in columns.items()}
         if not collection.tag_types:
             tags = {name: value for name, value in tags.items() if value is not None}
