@@ -173,8 +173,8 @@ async def test_whose_it_is(plane_of: PlaneOf, paid: pp.Settings, endpoint: Endpo
     plane = await plane_of(
         models=[Memo, Diary], projections=[MemoSearch, DiarySearch], settings=paid
     )
-    rows = "INSERT INTO memo (id, tenant_id, body) VALUES (1, 'acme', 'one'), (2, 'acme', 'two'), (3, 'umbrella', 'one')"
-    await by_hand(plane, rows)
+    rows = "(1, 'acme', 'one'), (2, 'acme', 'two'), (3, 'umbrella', 'one')"
+    await by_hand(plane, f"INSERT INTO memo (id, tenant_id, body) VALUES {rows}")
     async with plane.write(actor="ada") as tx:
         tx.add(Diary(id=1, body=Secret("one")))
     await plane.settled(tx.token)

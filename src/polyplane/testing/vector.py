@@ -33,13 +33,13 @@ from polyplane.testing.samples import (
     notes,
     query,
 )
-from polyplane.testing.vector_scoping import VectorScopingContract
+from polyplane.testing.vector_matching import VectorMatchingContract
 from polyplane.testing.vector_writing import RawItem
 
 __all__ = ["RawItem", "VectorStoreContract"]
 
 
-class VectorStoreContract(VectorScopingContract):
+class VectorStoreContract(VectorMatchingContract):
     """What every vector store does. Subclass it as `Test...`."""
 
     filters: Sequence[Where] = FILTERS
