@@ -93,7 +93,10 @@ async def kept(plane: pp.Plane) -> int:
     return int(count)
 
 
-FILL = "INSERT INTO memo (id, tenant_id, body) SELECT n, 'acme', 'memo about matter ' || n FROM generate_series(%s::int, %s::int) n"
+FILL = (
+    "INSERT INTO memo (id, tenant_id, body)"
+    " SELECT n, 'acme', 'memo about matter ' || n FROM generate_series(%s::int, %s::int) n"
+)
 
 
 async def test_no_text_is_paid_for_twice(
@@ -163,7 +166,7 @@ async def test_a_proof_is_of_nothing_that_is_kept(
     assert (await plane.verify()).clean
     assert (await plane.verify(deep=True)).stale == 3
     mended = await plane.repair(MemoSearch, deep=True)
-    assert mended.after.clean
+    assert mended.left.clean
     assert (await plane.verify(deep=True)).clean
 
 
