@@ -1,4 +1,4 @@
-"""What comes in, and what became of it: the words between who brings documents and who keeps them."""
+"""What comes in, and what became of it: the words between who brings and who keeps documents."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ class Landed:
     name: str
     outcome: Outcome
     id: UUID | None = None
+
+    @classmethod
+    def of(cls, name: str, outcome: str, id: UUID | None) -> Landed:
+        """As it was told over HTTP."""
+        return cls(name, Outcome(outcome), id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Final
 
 from fastapi import APIRouter
@@ -12,6 +11,7 @@ from polyplane.domains.assistant.models import MODELS, SCHEMA, Document
 from polyplane.domains.assistant.permissions import PERMISSIONS
 from polyplane.domains.assistant.processing import ReadDocuments
 from polyplane.domains.assistant.projections import PROJECTIONS
+from polyplane.domains.assistant.routes import documents
 from polyplane.live import Events, Rows, Topic
 
 SAGAS: Final = (ReadDocuments,)
@@ -20,8 +20,7 @@ SAGAS: Final = (ReadDocuments,)
 def routes() -> APIRouter:
     """All routes of the assistant."""
     router = APIRouter()
-    parts: tuple[ModuleType, ...] = ()
-    for part in parts:
+    for part in (documents,):
         router.include_router(part.router)
     return router
 

@@ -1,4 +1,4 @@
-"""How a folder is ingested: files are looked at one by one, and what is news goes in batch by batch.
+"""How a folder is ingested: files are looked at one by one, what is news goes in by batches.
 
 Some batches are read while the next one is found, but never many: neither they nor what is on its
 way to be read grow with the folder.
@@ -74,9 +74,9 @@ class Library(Protocol):
 class IngestReport:
     """What a run saw and did, in files: `new`, `changed` and `again` ones were taken in, of which
     `ready` are read and `failed` cannot be (`failures` names the first 1,000); `skipped` ones could
-    not be taken. `gone` are documents whose file is no more there, `removed` those of them that were
-    removed. Chunks are counted by what was done with them (see `Work`). `is_settled`: the vector
-    store shows all of it.
+    not be taken, `still_failed` ones are unchanged and could not be read before. `gone` are
+    documents whose file is no more there, `removed` those of them that were removed. Chunks are
+    counted by what was done with them (see `Work`). `is_settled`: the vector store shows all of it.
     """
 
     files: int = 0
@@ -86,6 +86,7 @@ class IngestReport:
     again: int = 0
     unchanged: int = 0
     skipped: int = 0
+    still_failed: int = 0
     ready: int = 0
     failed: int = 0
     gone: int = 0
@@ -108,7 +109,7 @@ class IngestReport:
     @property
     def is_clean(self) -> bool:
         """Whether nothing failed, and nothing is left to do."""
-        return self.is_whole and not (self.failed or self.skipped)
+        return self.is_whole and not (self.failed or self.skipped or self.still_failed)
 
     def fail(self, failure: Failure) -> None:
         """Note one by name, as long as there is room."""
@@ -258,11 +259,17 @@ class _Course:
         news = [it for it in some if not self._is_known(it, known.get(it.name))]
         self._report.files += len(some)
         self._report.bytes += sum(it.size for it in some)
-        self._report.unchanged += len(some) - len(news)
+        for it in some:
+            if self._is_known(it, was := known.get(it.name)) and was is not None:
+                self._left(was)
         self._told()
         reading = _batches(news)
         while batch := await asyncio.to_thread(next, reading, None):
             await self._take(batch, known)
+
+    def _left(self, known: Known) -> None:
+        self._report.unchanged += 1
+        self._report.still_failed += known.state == "failed"
 
     def _is_known(self, it: Found, known: Known | None) -> bool:
         """Whether a file need not be read."""
@@ -274,11 +281,9 @@ class _Course:
         arrivals = []
         for it in batch:
             was = known.get(it.name)
-            is_same = was is not None and was.is_current and it.content is not None
-            if is_same and was is not None and not self._wanted.again:
-                if (it.sha256, it.file_stamp) == (was.sha256, was.file_stamp):
-                    self._report.unchanged += 1  # read for nothing, as it was asked
-                    continue
+            if was is not None and not self._wanted.again and _is_same(it, was):
+                self._left(was)  # read for nothing, as it was asked
+                continue
             arrivals.append(it)
             if it.content is None:
                 self._report.fail(Failure(it.name, it.code, it.reason))
@@ -328,6 +333,11 @@ class _Course:
     def _told(self) -> None:
         self._report.duration_s = round(time.monotonic() - self._began_s, 3)
         self._tell(self._report)
+
+
+def _is_same(it: Arrival, known: Known) -> bool:
+    same = (it.sha256, it.file_stamp) == (known.sha256, known.file_stamp)
+    return same and known.is_current
 
 
 def _some(files: Iterator[Found]) -> list[Found]:

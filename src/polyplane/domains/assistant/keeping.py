@@ -200,6 +200,8 @@ class _Batch:
         columns = (*_COLUMNS, "state", "failure_code", "failure_reason")
         rows = []
         for it in arrivals:
+            if it.content is not None and Place(it.source, it.name) not in blobs:
+                continue  # known, and to be looked at again behind the lock
             state = "received" if it.content is not None else "failed"
             why = (it.code, it.reason[:REASON_MAX]) if it.content is None else (None, None)
             rows.append((*_row(it, blobs), state, *why))
@@ -320,6 +322,26 @@ async def remove(
             if blobs:
                 tx.audit("documents.removed", "assistant.documents", detail={"n": len(blobs)})
         return len(blobs), tx.token
+
+    return await _tried(work)
+
+
+async def remove_one(
+    plane: pp.Plane, caller: pp.Caller, id: UUID, check: Callable[[Document], None]
+) -> pp.Token | None:
+    """Remove one document, if `check` lets it; the token. NotFound."""
+    acting = plane.acting(caller)
+
+    async def work() -> pp.Token | None:
+        async with acting.write() as tx:
+            row = await tx.get(Document, id, for_update=True)
+            if row is None or row.tenant_id != tx.tenant:
+                raise pp.NotFound(f"There is no document {id}.", field="document_id")
+            check(row)
+            blobs = await remove_in(tx, [id])
+            await acting.blobs.delete_many(tx, [it for it in blobs.values() if it is not None])
+            tx.audit("document.removed", "assistant.documents", str(id))
+        return tx.token
 
     return await _tried(work)
 
