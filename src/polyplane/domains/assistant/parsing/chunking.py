@@ -13,11 +13,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from heapq import heapify, heappop
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from unicodedata import category
 from zlib import crc32
-
-from semantic_text_splitter import TextSplitter
 
 from polyplane.domains.assistant.parsing.extract import (
     GRAPHEME,
@@ -28,6 +26,9 @@ from polyplane.domains.assistant.parsing.extract import (
     section,
 )
 from polyplane.domains.assistant.parsing.parsed import Chunk, ChunkOptions
+
+if TYPE_CHECKING:
+    from semantic_text_splitter import TextSplitter
 
 _LOOK: Final = 64
 """Characters after a place that make it better or worse than others of its kind."""
@@ -122,6 +123,8 @@ def _finer(text: str, start: int, end: int, limit: int, kind: int = 0) -> Iterat
 
 @cache
 def _splitter(limit: int) -> TextSplitter:
+    from semantic_text_splitter import TextSplitter  # large, and few files need it
+
     return TextSplitter(limit, trim=False)
 
 
@@ -176,7 +179,7 @@ def _joined(cuts: Sequence[tuple[int, int]], length: int, limit: int) -> list[in
 
 
 def _overlapping(text: str, begin: int, overlap: int) -> int:
-    """Where the chunk begins whose own text begins at `begin`: at a word, `overlap` before or less."""
+    """Where the chunk begins whose own text begins at `begin`: at a word, if one begins there."""
     start = max(begin - overlap, 0)
     if start in (0, begin):
         return start

@@ -18,10 +18,12 @@ from polyplane.domains.assistant.parsing.extract import (
 )
 
 _DEFINITION: Final = re.compile(
-    r"[ \t]{0,12}(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|"
-    r"override|pub(?:\([\w:]{1,20}\))?|unsafe|extern|const|sealed|open|partial|inline|data|case)[ \t]+){0,6}"
+    r"[ \t]{0,12}(?:(?:export|default|public|private|protected|internal|static|final|abstract|"
+    r"async|override|pub(?:\([\w:]{1,20}\))?|unsafe|extern|const|sealed|open|partial|inline|data|"
+    r"case)[ \t]+){0,6}"
     r"(?P<kind>def|class|fn|func|fun|function|struct|enum|interface|impl|trait|module|namespace|"
-    r"object|record|protocol|extension|type|sub|CREATE[ \t]+(?:OR[ \t]+REPLACE[ \t]+)?[A-Z]{3,20})\b"
+    r"object|record|protocol|extension|type|sub|"
+    r"CREATE[ \t]+(?:OR[ \t]+REPLACE[ \t]+)?[A-Z]{3,20})\b"
     r"[ \t]*(?:\([^()\n]{0,100}\)[ \t]*)?(?P<name>[\w.:$\"]{1,120})?"
 )
 _BEFORE: Final = re.compile(r"[ \t]*(?:@|#|//|/\*|\*|--|'''|\"\"\"|;;)")

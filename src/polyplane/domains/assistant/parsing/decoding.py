@@ -1,4 +1,4 @@
-"""Bytes become text: by their mark, as UTF-8, as what they say they are, or as what they look like."""
+"""Bytes become text: by their mark, as UTF-8, as they say, or as what they look like."""
 
 from __future__ import annotations
 

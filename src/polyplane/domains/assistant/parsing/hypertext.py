@@ -21,19 +21,33 @@ DEPTH_MAX: Final = 500
 TAGS_MAX: Final = 500_000
 
 _UNSEEN: Final = frozenset(
-    "script style noscript template head iframe object embed applet svg math canvas audio video "
-    "select datalist dialog frameset map nav".split()
-)
-_BLOCKS: Final = frozenset(
-    "address article aside blockquote body center dd details div dl dt fieldset figcaption figure "
-    "footer form h1 h2 h3 h4 h5 h6 header hr html legend li main ol p pre section summary table "
-    "tbody tfoot thead tr ul caption".split()
+    {
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "head",
+        "iframe",
+        "object",
+        "embed",
+        "applet",
+        "svg",
+    }
+    | {"math", "canvas", "audio", "video", "select", "datalist", "dialog", "frameset", "map", "nav"}
 )
 _HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
+_ROWS: Final = frozenset({"tr", "td", "th", "thead", "tbody", "tfoot"})
+_BLOCKS: Final = frozenset(
+    {"address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details"}
+    | {"div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hr"}
+    | {"html", "legend", "li", "main", "ol", "p", "pre", "section", "summary", "table", "ul"}
+    | (_ROWS - {"td", "th"} | _HEADINGS.keys())
+)
 _ITEMS: Final = frozenset({"li", "tr", "dd", "dt"})
 _LOOSE: Final = frozenset(
-    "area base br col embed hr img input link meta source track wbr p li dt dd tr td th thead tbody "
-    "tfoot option optgroup colgroup rt rp html head body".split()
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track"}
+    | {"wbr", "p", "li", "dt", "dd", "option", "optgroup", "colgroup", "rt", "rp", "html", "head"}
+    | {"body", *_ROWS}
 )
 """Elements that end by themselves."""
 _TAG: Final = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]{0,30})")
