@@ -56,6 +56,7 @@ from polyplane.truth import session
 V = TypeVar("V", bound=Vectors[Any, Any])
 C = TypeVar("C", bound=Cached[Any])
 S = TypeVar("S", bound=Stream)
+T = TypeVar("T")
 
 VERIFY_TIMEOUT_S: Final = 60.0
 REBUILD_TIMEOUT_S: Final = 3600.0
@@ -274,6 +275,10 @@ class Plane:
     def blobs(self) -> Blobs:
         """The files; each call raises Misconfigured when the plane keeps none."""
         return Blobs(self.opened, self.sagas)
+
+    async def kept(self, name: str, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """What `make` gives on entering, made once under this name, and left with the plane."""
+        return await self.opened.kept.get(name, make)
 
     @property
     def keys(self) -> Keys:

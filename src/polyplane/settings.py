@@ -223,6 +223,18 @@ class Settings(BaseModel):
     embedder_cache_rows: int = Field(
         default=2_000_000, ge=0, le=1_000_000_000, description="How many of them, at most."
     )
+    chunk_size: int = Field(
+        default=1_200,
+        ge=100,
+        le=100_000,
+        description="Characters of a document's chunks, at most.",
+    )
+    chunk_overlap: int = Field(
+        default=0,
+        ge=0,
+        le=50_000,
+        description="Characters of a chunk that may be those before it; at most half.",
+    )
     retired_keep_s: int = Field(
         default=86_400,
         ge=0,

@@ -11,7 +11,7 @@ import pytest
 
 from polyplane.errors import NotFound, Refused
 from polyplane.model.collection import Collection
-from polyplane.model.items import Item
+from polyplane.model.items import Item, Where
 from polyplane.model.scope import RESERVED, TENANT_ID, Scope
 from polyplane.model.terms import asked, terms
 from polyplane.reconcile.deep import is_like
@@ -82,6 +82,9 @@ def having(items: Iterable[Item], question: str, language: str = "english") -> s
 
 class VectorMatchingContract(VectorScopingContract):
     """Items are found by their words, at once and by nothing else."""
+
+    filters: Sequence[Where] = FILTERS
+    """What is searched for; an engine that cannot express one of them says so, loudly."""
 
     async def _matched(
         self,
@@ -185,9 +188,7 @@ class VectorMatchingContract(VectorScopingContract):
         await store.prepare(WORDED)
         await store.apply(WORDED, items, ["gone"], 1)
         best = having(items, "kettle tea")
-        for where in FILTERS:
-            if isinstance(where.get("done"), bool):
-                continue  # an engine may not know them: see `filters`
+        for where in self.filters:
             wanted = {it.key for it in items if matches(content_of(it), where)} & best
             found = await store.match(WORDED, ALL, "kettle tea", limit=100, where=where)
             assert {hit.key for hit in found} == wanted, where
@@ -273,6 +274,18 @@ class VectorMatchingContract(VectorScopingContract):
             hits = await store.match(OWNED_WORDED, scope, "kettle", limit=limit)
             assert len(hits) == limit
             assert {hit.key for hit in hits} <= {it.key for it in mine}
+
+    async def test_words_put_by_hand_are_told_of(self, store: VectorStore) -> None:
+        """They are no part of a digest: who compares contents must see that they are others."""
+        await store.prepare(WORDED)
+        item = note("a", "the kettle")
+        await store.apply(WORDED, [item, note("b", "a samovar")], [], 1)
+        await self.raw_words(store, WORDED, "a", "b")
+        assert set(await self._matched(store, "samovar")) == {"a", "b"}
+        held = {it.stamp.key: it for it in await store.contents(WORDED, ["a", "b"])}
+        assert held["a"].stamp.digest == item.digest
+        assert not is_like(item.content, held["a"].content)
+        assert is_like(note("b", "a samovar").content, held["b"].content)
 
     async def test_what_is_worded_is_held_and_scanned_as_any(self, store: VectorStore) -> None:
         items: Sequence[Item] = said(30)

@@ -245,11 +245,10 @@ class LanceStore(VectorStore):
         table = await self._table(collection)
         async with self._answering(f"search {collection.target}"):
             columns = await self._columns(table, collection)
-            query = lance_indexes.nearest(table, embedding, exact=exact)
+            query = lance_indexes.nearest(table, embedding, limit=limit, exact=exact)
             if wanted := lance_table.predicate(collection, columns, where):
                 query = query.where(wanted)
-            query = query.select([*lance_table.shown(columns), "_distance"])
-            found = await query.limit(limit).to_arrow()
+            found = await query.select([*lance_table.shown(columns), "_distance"]).to_arrow()
         return lance_table.hits(collection, found)
 
     async def match(

@@ -174,8 +174,8 @@ class Upkeep:
 
         Compaction of a fragment loses against any update of its rows, so merges wait for it. It
         keeps fragments apart that different indexes cover: the second round joins what the first
-        has indexed. With nothing left to compact, the third removes old versions, which takes
-        longest, beside the merges.
+        has indexed. Indexes that take long to make are made beside the merges. With nothing left
+        to compact, the third round removes old versions, which takes longest, beside them, too.
         """
         async with alone(self._lock):
             started_s = time.monotonic()
@@ -183,6 +183,7 @@ class Upkeep:
             await _create(table, await lance_indexes.missing(table, collection))
             await _optimize(table, keep=FOREVER)
             stalled_s = time.monotonic() - started_s
+        await lance_indexes.train(table, collection, _commits)
         await _optimize(table, keep=RETAIN)
         self._compact_not_before_s = time.monotonic() + stalled_s / STALL_SHARE
 
