@@ -25,7 +25,7 @@ class Query:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether it is of the half that nothing is tuned by: as its text says, and nothing else."""
+        """Whether it is of the half that nothing is tuned by: as its text says."""
         return sha256(self.text.encode()).digest()[0] % 2 == 1
 
 
