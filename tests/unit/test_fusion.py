@@ -6,7 +6,7 @@ from math import isclose
 
 from hypothesis import given, strategies as st
 
-from polyplane.model.fusion import K, WEIGHTS, fused
+from polyplane.model.fusion import WEIGHTS, K, fused
 
 RANKING = st.lists(st.sampled_from("abcdefgh"), unique=True)
 RANKINGS = st.dictionaries(st.sampled_from(["text", "vector", "graph"]), RANKING, max_size=3)
