@@ -30,6 +30,7 @@ from bench.retrieval.judged import (
 )
 from polyplane.model.found import Mode
 from polyplane.model.fusion import fused
+from polyplane.runtime.searching import FUSED
 
 MODES: Final[tuple[Mode, ...]] = ("vector", "text", "hybrid")
 MEASURES: Final[Mapping[str, Callable[[Query, Sequence[str]], float]]] = {
@@ -39,7 +40,7 @@ MEASURES: Final[Mapping[str, Callable[[Query, Sequence[str]], float]]] = {
     "MRR": reciprocal_rank,
 }
 QUERIES: Final = Path(stdlib.__file__).parent / "stdlib_queries.txt"
-DEPTH: Final = 200
+DEPTH: Final = FUSED
 """Of each answer; as many as are fused."""
 PAGE: Final = 500
 TIMEOUT_S: Final = 300.0

@@ -17,6 +17,8 @@ from polyplane import marks
 from polyplane.errors import StoreDown
 from polyplane.marks import Secret
 from polyplane.runtime import embeddings
+from polyplane.serve.api.embedding import embedder_of
+from polyplane.serve.cli.status import embedder_table
 from polyplane.truth.embeddings import EmbeddingUsage
 from tests.conftest import PlaneOf
 from tests.embeddings_endpoint import DIMENSIONS, Endpoint, tokens
@@ -161,6 +163,11 @@ async def test_no_text_is_paid_for_twice(
     async with client_of(plane) as client:
         metrics = (await client.get("/metrics")).text
     assert f'polyplane_embedding_tokens_total{{model="{MODEL}"}} {float(spent)}' in metrics
+    status = await embedder_of(plane)
+    assert status is not None and (status.model, status.costs) == (MODEL, True)
+    assert total(status.days, "tokens") == (spent,)
+    table = embedder_table(status.model_dump(mode="json"))
+    assert table.row_count == len(status.days)
     await plane.close()
 
     other = own_settings.model_copy(update={"embedder_url": SecretStr("deterministic://32")})

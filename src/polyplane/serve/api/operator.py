@@ -24,13 +24,12 @@ from polyplane.runtime.requests import RequestCache
 from polyplane.security.roles import OPERATE
 from polyplane.serve.api import audit, cache, keys, people, sagas, senders, transformations
 from polyplane.serve.api.acts import Operator
+from polyplane.serve.api.embedding import EmbedderStatus, embedder_of
 from polyplane.truth.dead import DeadLetter
-from polyplane.truth.embeddings import EmbeddingUsage
 from polyplane.web import PlaneOf, permission, problem_responses, within
 
 LONG_TIMEOUT_S: Final = 3600.0
 _LOOK_EVERY_S: Final = 0.5
-_USAGE_DAYS: Final = 7
 
 T = TypeVar("T")
 
@@ -68,16 +67,6 @@ class FlowStatus(BaseModel):
     done: int = Field(description="Points stored, or messages handled, since the start.")
     error: str = Field(
         default="", description="What it met last; empty: nothing since it last worked."
-    )
-
-
-class EmbedderStatus(BaseModel):
-    """What texts are embedded by, and what that took."""
-
-    model: str
-    costs: bool = Field(description="Whether a text costs a request; else none of the rest counts.")
-    days: list[EmbeddingUsage] = Field(
-        description="By day and model, of every process, the last week; empty while unknown."
     )
 
 
@@ -131,16 +120,8 @@ async def status(plane: PlaneOf) -> PlaneStatus:
             FlowStatus(name=name, done=it.handled_messages, error=it.last_error)
             for name, it in opened.followers.items()
         ],
-        embedder=await _embedder(plane),
+        embedder=await embedder_of(plane),
     )
-
-
-async def _embedder(plane: Plane) -> EmbedderStatus | None:
-    embedder = plane.opened.stores.embedder
-    if embedder is None:
-        return None
-    days = await plane.embeddings.usage(_USAGE_DAYS) if embedder.costs else []
-    return EmbedderStatus(model=embedder.identity, costs=embedder.costs, days=days)
 
 
 @router.get("/urls", summary="Where the engines are, secrets included")

@@ -30,7 +30,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
             report.show(_work(found))
         report.show(table_of(found["projections"]), _flows(found))
         if found["embedder"] and found["embedder"]["costs"]:
-            report.show(_embedder(found["embedder"]))
+            report.show(embedder_table(found["embedder"]))
         report.next = "polyplane verify"
 
 
@@ -62,7 +62,8 @@ def _flows(found: dict[str, Any]) -> Table:
     return table
 
 
-def _embedder(found: dict[str, Any]) -> Table:
+def embedder_table(found: dict[str, Any]) -> Table:
+    """What an embedder that costs took, by day and model."""
     table = Table("embedder", "day", "tokens", "texts", "kept", "cost", box=None)
     for it in found["days"] or [{"model": found["model"], "day": "none"}]:
         numbers = (f"{it.get(name, 0):,}" for name in ("tokens", "texts", "kept"))
