@@ -67,7 +67,7 @@ def ndcg(query: Query, keys: Sequence[str], depth: int = 10) -> float:
 
 
 def _gain(grades: Sequence[int]) -> float:
-    return sum((2**grade - 1) / log2(place + 1) for place, grade in enumerate(grades, 1))
+    return sum(((1 << grade) - 1) / log2(place + 1) for place, grade in enumerate(grades, 1))
 
 
 def recall(query: Query, keys: Sequence[str], depth: int) -> float:

@@ -16,7 +16,7 @@ import polyplane as pp
 from polyplane import marks
 from polyplane.errors import StoreDown
 from polyplane.marks import Secret
-from polyplane.runtime import embeddings
+from polyplane.runtime import embeddings, searching
 from polyplane.serve.api.embedding import embedder_of
 from polyplane.serve.cli.status import embedder_table
 from polyplane.truth.embeddings import EmbeddingUsage
@@ -244,6 +244,19 @@ async def test_a_lost_cache_only_costs(
     await plane.rebuild(MemoSearch)
     assert len(endpoint.texts) >= asked + 2 + 4
     assert (await plane.verify()).clean
+
+
+async def test_who_searches_is_not_held_back_for_long(
+    plane_of: PlaneOf, paid: pp.Settings, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that wants to be left alone for a minute is left alone, and that is said."""
+    monkeypatch.setattr(searching, "EMBEDDED_S", 0.5)
+    plane = await plane_of(models=[Memo], projections=[MemoSearch], settings=paid)
+    await ready(plane)
+    endpoint.answer = lambda _: (429, {"Retry-After": "60"}, b"")
+    reader = plane.acting(pp.Caller("ada", "acme"))[MemoSearch]
+    with pytest.raises(StoreDown):
+        await reader.search("anything")
 
 
 async def test_what_came_before_a_failure_is_kept_and_counted(

@@ -130,15 +130,19 @@ def _embeddings(plane: Plane) -> Iterator[Sample]:
     """What embedders that cost were asked for by this process."""
     for model, (spent, kept, cost) in plane.embeddings.spent().items():
         for name, told, value in (
-            ("requests", "Requests sent to the embedder.", spent.requests),
-            ("failed_requests", "Those that gave nothing.", spent.failed),
-            ("texts", "Texts embedded.", spent.texts),
-            ("kept_texts", "Texts not sent, since their vectors were kept.", kept),
-            ("tokens", "Tokens of the texts embedded.", spent.tokens),
-            ("cost", "What they cost, by the price that is set.", float(cost)),
+            ("polyplane_embedding_requests", "Requests sent to the embedder.", spent.requests),
+            ("polyplane_embedding_failed_requests", "Those that gave nothing.", spent.failed),
+            ("polyplane_embedding_texts", "Texts embedded.", spent.texts),
+            (
+                "polyplane_embedding_kept_texts",
+                "Texts not sent, since their vectors were kept.",
+                kept,
+            ),
+            ("polyplane_embedding_tokens", "Tokens of the texts embedded.", spent.tokens),
+            ("polyplane_embedding_cost", "What they cost, by the price that is set.", float(cost)),
         ):
             labels = (("model", model),)
-            yield Sample(f"polyplane_embedding_{name}", "counter", told, value, labels)
+            yield Sample(name, "counter", told, value, labels)
 
 
 _READS: Final = ("hit", "miss", "direct", "stale")
