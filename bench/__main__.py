@@ -39,12 +39,14 @@ from bench import (
     machine,
     overload,
     poison,
+    quality,
     rebuild,
     relay,
     request_cache,
     request_races,
     rls,
     sagas,
+    search,
     telemetry,
     transform,
     verify,
@@ -69,8 +71,10 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "learn": learn.measure,
     "live": live.measure,
     "poison": poison.measure,
+    "quality": quality.measure,
     "rebuild": rebuild.measure,
     "sagas": sagas.measure,
+    "search": search.measure,
     "transform": transform.measure,
     "graph": graph.measure,
     "workers": workers.measure,
@@ -151,6 +155,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"any of: {', '.join(MEASUREMENTS)}; default all")
     parser.add_argument("--runs", type=int, default=5, help="runs of each (default 5)")
     parser.add_argument("--quick", action="store_true", help="small and once; writes no results")
+    parser.add_argument("--cranfield", type=Path, help="a folder with that collection (quality)")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(MEASUREMENTS)):
         parser.error(f"there is no measurement {unknown[0]!r}")
@@ -159,7 +164,7 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    size = Size(1 if asked.quick else max(1, asked.runs), asked.quick)
+    size = Size(1 if asked.quick else max(1, asked.runs), asked.quick, asked.cranfield)
     uvloop.run(run(asked.names or list(MEASUREMENTS), size, Console()))
 
 

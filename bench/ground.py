@@ -32,10 +32,14 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How often a measurement runs, and how large it is: `quick` ones only show that it works."""
+    """How often a measurement runs, and how large it is: `quick` ones only show that it works.
+
+    `cranfield` is a folder with that collection, if there is one.
+    """
 
     runs: int
     quick: bool
+    cranfield: Path | None = None
 
     def scaled(self, full: int) -> int:
         """`full`, or a twentieth of it."""

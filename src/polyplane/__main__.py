@@ -8,12 +8,15 @@ PROGRAM = Program(
     applications={
         "laboratory": "polyplane.domains.laboratory",
         "agents": "polyplane.domains.agents",
+        "assistant": "polyplane.domains.assistant",
     },
     demo={
         "laboratory": "polyplane.domains.laboratory.demo",
         "agents": "polyplane.domains.agents.demo",
+        "assistant": "polyplane.domains.assistant.demo",
     },
     controller="polyplane.domains.laboratory.controller:run_controller",
+    ingest="polyplane.domains.assistant.over_routes",
     learn="polyplane.domains.agents.learning.over_routes:learn_over",
 )
 

@@ -12,12 +12,14 @@ from polyplane.flow.deriving import (
     EntryDeriver,
     GraphDeriver,
     Keyed,
+    Remembering,
     VectorDeriver,
 )
 from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
 from polyplane.model.projection import Cached, Edges, Nodes, Projection, Vectors
 from polyplane.model.scope import Whose, check_unreserved
+from polyplane.model.terms import check_language
 from polyplane.model.touches import touches_of
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.stores.object_protocol import ObjectStore
@@ -39,6 +41,8 @@ class Stores:
     """Whether this process has seen that the bucket is as it must be."""
     embedder: Embedder | None = None
     embedder_url: str = ""
+    memory: Remembering | None = None
+    """What keeps the vectors of an embedder that costs."""
     ring: Keyring | None = None
     """Data keys; None where no model has secrets."""
     keyed: Keyed = NO_KEY
@@ -54,7 +58,11 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
     if issubclass(projection, Vectors):
         embedder = None if projection.dimensions else stores.embedder
         assert stores.vector is not None
-        deriver, types = VectorDeriver(projection(), embedder, keyed), projection.tag_types()
+        if projection.full_text:
+            check_language(projection.full_text)
+        memory = None if projection.secrets else stores.memory
+        deriver = VectorDeriver(projection(), embedder, keyed, memory)
+        types = projection.tag_types()
         try:
             check_unreserved(types, f"{projection.__name__}: the tag")
         except Refused as error:
@@ -69,6 +77,7 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
             indexes=(*projection.indexes, *marks),
             marks=marks,
             text_name=projection.text_name,
+            full_text=projection.full_text,
         )
         return Target(projection.name, source, deriver, stores.vector, collection)
     if issubclass(projection, Cached):

@@ -48,6 +48,9 @@ PROJECTOR: Final[Mapping[str, str]] = {
     "ingested": _KEEP,
     "dead": _KEEP,
     "data_keys": "SELECT, UPDATE",
+    "embedding": _KEEP,
+    "embedding_key": _READ,
+    "embedding_usage": _NOTE,
 }
 """What derives, proves and keeps the positions."""
 

@@ -11,6 +11,7 @@ that the scope does not see. What it gives says whose it is, so that its caller 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -129,8 +130,29 @@ class VectorStore(ItemStore, Protocol):
         *,
         limit: int = 10,
         where: Where | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
-        """The nearest items that satisfy `where`, best first; tombstones are never shown."""
+        """The nearest items that satisfy `where`, best first; tombstones are never shown.
+
+        An index may miss some of them, except with `exact`. What is not in it yet is found, too.
+        """
+        ...
+
+    async def match(
+        self,
+        collection: Collection,
+        scope: Scope,
+        question: str,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        """The items with any word of `question` that satisfy `where`, best first (BM25).
+
+        Words are compared as the collection's language has it (`model.terms`); `question` is not
+        a language of its own. What was applied before is found. Refused for a collection without
+        full text.
+        """
         ...
 
     async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:
@@ -286,12 +308,28 @@ class SeriesStore(Store, Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Spent:
+    """What an embedder was asked for since it was opened. It only grows."""
+
+    requests: int = 0
+    """That were sent, also those that failed."""
+    failed: int = 0
+    """Of these, those that gave nothing."""
+    texts: int = 0
+    tokens: int = 0
+    """As the endpoint counts them; else about as many."""
+
+
 class Embedder(Protocol):
     """Text -> vectors. Deterministic for a given `identity`."""
 
     identity: str
     """Model, version and dimensions; part of every digest, so a new model is drift."""
     dimensions: int
+    costs: bool
+    """Whether a text costs money, or a request: its vector is kept, and what it took is noted."""
+    spent: Spent
 
     async def embed(self, texts: Sequence[str]) -> Any:
         """Unit vectors, float32 array of shape (len(texts), dimensions)."""
