@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from polyplane.embedded import EngineHealth
 from polyplane.errors import PolyplaneError, StoreDown
 from polyplane.ops.health import PING_TIMEOUT_S, Check, Work, promptly
 from polyplane.runtime.opening import Open
+from polyplane.runtime.transformations import Transformations
 from polyplane.stores.catalog import engine_of
 
 SAGA_DUE_S: Final = 30.0
@@ -84,7 +86,13 @@ def work_of(opened: Open) -> Iterator[Work]:
         yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
 
 
-async def sagas_of(opened: Open) -> list[Work]:
+async def noted_of(opened: Open, transformations: Transformations) -> list[Work]:
+    """What this and other processes are at, by truth."""
+    sagas, transformed = await asyncio.gather(_sagas(opened), _transformations(transformations))
+    return [*sagas, *transformed]
+
+
+async def _sagas(opened: Open) -> list[Work]:
     """What sagas wait for people, or for a process that does them; nothing while truth is down."""
     found = []
     if opened.runner is not None and opened.runner.fault:
@@ -100,6 +108,26 @@ async def sagas_of(opened: Open) -> list[Work]:
         elif it.due_s > SAGA_DUE_S:
             told = f"One has been due for {it.due_s:.0f} s, and no process takes it up."
             found.append(Work("sagas", "waiting", told, it.due_s))
+    return found
+
+
+async def _transformations(transformations: Transformations) -> list[Work]:
+    """What is transformed, or was to be and is not; nothing while truth is down."""
+    try:
+        records = await promptly(transformations.records(), PING_TIMEOUT_S)
+    except (PolyplaneError, TimeoutError):
+        return []  # its own check says so
+    found = []
+    for it in records:
+        what, dead = f"transformation {it.name}", f"{it.dead:,} dead" if it.dead else ""
+        if it.state == "failed":
+            told = f"{it.error} When that is mended: polyplane transform run {it.name}"
+            found.append(Work(what, "stuck", told))
+        elif it.state == "running" and it.error:
+            found.append(Work(what, "waiting", it.error))
+        elif it.state == "running":
+            done = _of(it.read, max(it.about, it.read)) or it.phase
+            found.append(Work(what, "transforming", ", ".join(filter(None, (done, dead)))))
     return found
 
 

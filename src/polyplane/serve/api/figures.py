@@ -75,6 +75,22 @@ async def _sagas(plane: Plane) -> list[Sample]:
     return found
 
 
+async def _transformations(plane: Plane) -> list[Sample]:
+    found = []
+    for it in await plane.transformations.records():
+        for state in ("running", "failed", "done"):
+            labels = (("transformation", it.name), ("state", state))
+            told = "Whether the transformation is running, has failed, or is done."
+            is_so = float(it.state == state)
+            found.append(Sample("polyplane_transformation", "gauge", told, is_so, labels))
+        for what in ("read", "written", "skipped", "again", "deleted", "dead"):
+            labels = (("transformation", it.name), ("what", what))
+            told = "Rows since the transformation was begun, by what became of them."
+            rows = getattr(it, what)
+            found.append(Sample("polyplane_transformation_rows", "gauge", told, rows, labels))
+    return found
+
+
 def _flow(plane: Plane) -> Iterator[Sample]:
     followers = float(len(plane.opened.live.hub.followers))
     yield Sample("polyplane_live_followers", "gauge", "Who follows live updates here.", followers)
@@ -176,7 +192,7 @@ async def _projections(plane: Plane) -> list[Sample]:
         Sample("polyplane_outbox_waiting_rows", "gauge", "Rows not published yet.", waiting_rows),
         Sample("polyplane_outbox_waiting_seconds", "gauge", "Age of the oldest.", waiting_s),
     ]
-    found += await _sagas(plane)
+    found += [*await _sagas(plane), *await _transformations(plane)]
     for lag in await plane.lag():
         labels = (("projection", lag.projection),)
         found += [
