@@ -331,7 +331,7 @@ class Plane:
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline; and what this process is at."""
-        work = [*work_of(self.opened), *await noted_of(self.opened, self.transformations)]
+        work = [*work_of(self.opened), *await noted_of(self.opened, self.transformations.records)]
         return await examine(checks_of(self.opened), work)
 
     async def lag(self) -> list[ProjectionLag]:

@@ -73,9 +73,10 @@ class Work:
     """What this process does that is more, or less, than to follow the changes.
 
     A collection (`what`) is filled, proven, switched to or, since `waits_s` seconds, waits for a
-    fault to pass; a stream waits, or has lost messages; an epoch was begun; rows are transformed; or
-    sagas, or a transformation that has failed, are stuck until somebody looks at them. A store that
-    gave what a caller may not see has violated their scope. `detail` says how far it is, or why.
+    fault to pass; a stream waits, or has lost messages; an epoch was begun; rows are transformed;
+    or sagas, or a transformation that has failed, are stuck until somebody looks at them. A store
+    that gave what a caller may not see has violated their scope. `detail` says how far it is, or
+    why.
     """
 
     what: str

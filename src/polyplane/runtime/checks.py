@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from polyplane.embedded import EngineHealth
 from polyplane.errors import PolyplaneError, StoreDown
+from polyplane.model.transformation import TransformationRecord
 from polyplane.ops.health import PING_TIMEOUT_S, Check, Work, promptly
 from polyplane.runtime.opening import Open
-from polyplane.runtime.transformations import Transformations
 from polyplane.stores.catalog import engine_of
+
+Records = Callable[[], Awaitable[Sequence[TransformationRecord]]]
+"""How far each transformation is."""
 
 SAGA_DUE_S: Final = 30.0
 """A process that dies leaves its sagas for a few seconds."""
@@ -86,9 +89,9 @@ def work_of(opened: Open) -> Iterator[Work]:
         yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
 
 
-async def noted_of(opened: Open, transformations: Transformations) -> list[Work]:
+async def noted_of(opened: Open, records: Records) -> list[Work]:
     """What this and other processes are at, by truth."""
-    sagas, transformed = await asyncio.gather(_sagas(opened), _transformations(transformations))
+    sagas, transformed = await asyncio.gather(_sagas(opened), _transformed(records))
     return [*sagas, *transformed]
 
 
@@ -111,14 +114,14 @@ async def _sagas(opened: Open) -> list[Work]:
     return found
 
 
-async def _transformations(transformations: Transformations) -> list[Work]:
+async def _transformed(records: Records) -> list[Work]:
     """What is transformed, or was to be and is not; nothing while truth is down."""
     try:
-        records = await promptly(transformations.records(), PING_TIMEOUT_S)
+        known = await promptly(records(), PING_TIMEOUT_S)
     except (PolyplaneError, TimeoutError):
         return []  # its own check says so
     found = []
-    for it in records:
+    for it in known:
         what, dead = f"transformation {it.name}", f"{it.dead:,} dead" if it.dead else ""
         if it.state == "failed":
             told = f"{it.error} When that is mended: polyplane transform run {it.name}"
