@@ -24,9 +24,7 @@ from polyplane.stores.graph.neo4j_graph import Neo4jStore, connect
 from polyplane.stores.graph.neo4j_names import AHEAD, ALTERED, OWN, STRANGE
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.testing.graph import GraphStoreContract, RawItem
-from tests.flow.agents.neo4j_plane import (
-    test_a_plane_has_its_graph_in_neo4j as test_a_plane_has_its_graph_in_neo4j,
-)
+from tests.flow.agents.neo4j_plane import test_agents_on_neo4j as test_agents_on_neo4j
 from tests.neo4j_server import PASSWORD, Neo4j, neo4j
 
 # A first run fetches the server, which has a bound of its own.

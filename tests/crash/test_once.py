@@ -17,7 +17,7 @@ import polyplane as pp
 from polyplane.security.grants import SESSION
 from polyplane.serve.token import ops_token
 from tests.conftest import PlaneOf
-from tests.crash.children import Child
+from tests.crash.children import Child, Died
 from tests.crash.nursery import Nursery
 from tests.crash.points import named_steps
 from tests.flow.counters import application
@@ -42,7 +42,7 @@ async def nursery(place: Path) -> AsyncIterator[Nursery]:
     await nursery.stop()
 
 
-async def ended(plane: pp.Plane, nursery: Nursery, step: str, by: str) -> Child:
+async def ended(plane: pp.Plane, nursery: Nursery, place: Path, step: str, by: str) -> Child:
     """A process that has come to `step`, and no further."""
     known = ("database_url", "nats_url", "cache_url")
     order = {
@@ -55,7 +55,10 @@ async def ended(plane: pp.Plane, nursery: Nursery, step: str, by: str) -> Child:
     }
     child = await nursery.bear()
     child.say(json.dumps(order))
-    await child.hear("blown", WAIT_S)
+    try:
+        await child.hear("blown", WAIT_S)
+    except Died:
+        raise AssertionError((place / "once.err").read_text()[-4000:]) from None
     return child
 
 
@@ -97,20 +100,23 @@ async def made(plane: pp.Plane, named: str) -> tuple[int, int]:
 
 @pytest.mark.timeout(300)
 async def test_it_is_done_once_and_its_key_is_free_in_time(
-    plane: pp.Plane, nursery: Nursery, client_of: Callable[[pp.Plane], AsyncClient]
+    plane: pp.Plane,
+    nursery: Nursery,
+    place: Path,
+    client_of: Callable[[pp.Plane], AsyncClient],
 ) -> None:
     assert [it for it in named_steps() if it.startswith("repeat.")] == STEPS
     assert SESSION["idle_in_transaction_session_timeout"] == "1min"  # here 2 s
     client = client_of(plane)
     for step in STEPS:
-        child = await ended(plane, nursery, step, "SIGKILL")
+        child = await ended(plane, nursery, place, step, "SIGKILL")
         await child.gone.wait()
         told, last = await again(plane, client, name_of(step, "SIGKILL"))
         assert told[-1] == 201, last.text
         assert ("idempotency-replayed" in last.headers) is (step == "repeat.committed")
         assert await made(plane, name_of(step, "SIGKILL")) == (1, 1)
     for step in ("repeat.claimed", "repeat.kept"):
-        child = await ended(plane, nursery, step, "SIGSTOP")
+        child = await ended(plane, nursery, place, step, "SIGSTOP")
         told, last = await again(plane, client, name_of(step, "SIGSTOP"))
         assert told[-1] == 201 and "idempotency-replayed" not in last.headers, last.text
         child.send(signal.SIGCONT)  # whoever was overtaken is told so, and has done nothing

@@ -65,7 +65,7 @@ async def taught(plane: pp.Plane, folder: Path) -> None:
     assert drift.clean, drift
 
 
-async def test_a_plane_has_its_graph_in_neo4j(
+async def test_agents_on_neo4j(
     server: Neo4j, raw: AsyncDriver, own_settings: pp.Settings, plane_of: PlaneOf, tmp_path: Path
 ) -> None:
     """Learned, asked, harmed and mended; then a file is renamed, and all are erased."""

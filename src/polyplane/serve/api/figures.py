@@ -12,6 +12,7 @@ from polyplane.errors import Misconfigured, Unavailable
 from polyplane.ops.health import promptly
 from polyplane.ops.metrics import Sample
 from polyplane.plane import Plane
+from polyplane.stores.request_protocol import ServerFigures
 
 TRUTH_TIMEOUT_S: Final = 2.0
 
@@ -165,24 +166,22 @@ def _requests(plane: Plane) -> Iterator[Sample]:
             yield Sample("polyplane_request_cache_refused", "counter", told, times, labels)
 
 
-async def evictions(plane: Plane) -> tuple[int, float] | None:
-    """How many keys the cache's server has let go of, of whatever kind, and in how many seconds;
-    None when it does not say.
-    """
+async def cache_figures(plane: Plane) -> ServerFigures | None:
+    """What the cache's server says of itself; None when it does not."""
     if plane.opened.requests is None:
         return None
     try:
-        return await promptly(plane.opened.requests.store.evictions(), TRUTH_TIMEOUT_S)
+        return await promptly(plane.opened.requests.store.figures(), TRUTH_TIMEOUT_S)
     except (Misconfigured, Unavailable, TimeoutError):  # polyplane_engine_up says so
         return None
 
 
 async def _evicted(plane: Plane) -> list[Sample]:
-    found = await evictions(plane)
+    found = await cache_figures(plane)
     told = "Keys that the cache's server evicted to make room, whoever's."
     if found is None:
         return []
-    return [Sample("polyplane_cache_evicted_keys", "counter", told, found[0])]
+    return [Sample("polyplane_cache_evicted_keys", "counter", told, found.evicted_keys)]
 
 
 async def _projections(plane: Plane) -> list[Sample]:
