@@ -46,7 +46,7 @@ async def ended(plane: pp.Plane, nursery: Nursery, place: Path, step: str, by: s
     """A process that has come to `step`, and no further."""
     known = ("database_url", "nats_url", "cache_url")
     order = {
-        "home": str(plane.settings.home),
+        "home": str(place / name_of(step, by)),
         "namespace": plane.namespace,
         "urls": {name: plane.settings.url(name) for name in known},
         "named": name_of(step, by),

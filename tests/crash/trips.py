@@ -77,7 +77,7 @@ class After(pp.Edges[Effect]):
 
 async def seen(plane: pp.Plane) -> dict[str, list[list[Any]]]:
     """All nodes (id, step, what) and edges (id, source, target) that readers are given."""
-    edges = "MATCH (a:Effect)-[n:AFTER]->(b:Effect) WHERE n.id > $after"
+    edges = "MATCH (a:Effect)-[n:AFTER]->(b:Effect) WHERE b.id IS NOT NULL AND n.id > $after"
     return {
         "nodes": await _rows(plane, "MATCH (n:Effect) WHERE n.id > $after", "n.step, n.what"),
         "edges": await _rows(plane, edges, "a.id, b.id"),

@@ -61,7 +61,7 @@ class DatabaseHealth(_Figures):
     """Each engine that the plane uses; null is one that it does not."""
 
     postgres: PostgresHealth
-    neo4j: GraphHealth | None = None
+    neo4j: GraphHealth | None = Field(None, alias="neo4j")  # else it would be neo4J
     redis: CacheHealth | None = None
 
 
