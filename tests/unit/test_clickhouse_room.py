@@ -32,4 +32,4 @@ def test_there_is_an_end_to_it(tmp_path: Path) -> None:
     with pytest.raises(StoreDown, match="set aside 20 times"):
         for number in range(30):
             set_aside(part(tmp_path, str(number)))
-    assert (tmp_path / NAME / "data.bin").read_text() == "21"  # it stays where it is
+    assert (tmp_path / NAME / "data.bin").read_text() == "20"  # it stays where it is

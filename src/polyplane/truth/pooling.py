@@ -25,6 +25,7 @@ class PoolFigures(NamedTuple):
 class CountedPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's own, that knows who waits."""
 
+    _sqla_logger_namespace = "sqlalchemy.pool"  # as quiet as theirs
     waiting = 0
     asked = 0
     asked_s = 0.0

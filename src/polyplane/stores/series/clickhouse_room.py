@@ -62,7 +62,7 @@ def set_aside(part: Path) -> Path:
     """
     detached = part.parent / "detached"
     detached.mkdir(exist_ok=True)
-    names = (f"broken_{part.name}{f'_try{n}' if n else ''}" for n in range(_ROUNDS_MAX + 1))
+    names = (f"broken_{part.name}{f'_try{n}' if n else ''}" for n in range(_ROUNDS_MAX))
     for name in names:
         if not os.path.lexists(detached / name):
             return part.rename(detached / name)
