@@ -141,4 +141,4 @@ def test_the_demo_works_and_what_it_leaves_is_looked_at(up: Up) -> None:
     assert counted["held"]["entries"] >= 1 and counted["cleared"] == 0
     assert up.run("maintain", "cache", "--yes")["cleared"] >= 1
     assert up.run("maintain", "truth")["tables"] > 20
-    assert up.run("maintain", "stores")["collections"]["graph"] == 8
+    assert up.run("maintain", "stores")["collections"]["graph"] >= 8

@@ -180,6 +180,16 @@ async def test_databases_are_told_of_as_the_seed_has_it(client: AsyncClient) -> 
     assert set(told["cacheEfficiency"]) == {"hitRate", "missRate", "evictionRate"}
 
 
+async def test_the_methods_of_an_address_are_its_own(client: AsyncClient) -> None:
+    for path, methods in (
+        ("concepts/hybrid", "POST"),
+        ("discussions/active", "GET"),
+        (f"concepts/{NOBODY}", "DELETE, GET, PATCH"),
+    ):
+        answer = await client.options(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("agents", {"name": " ", "type": "x"}, "name"),
     ("agents", {"name": "x", "type": "x" * 51}, "type"),
