@@ -31,7 +31,7 @@ from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.acting import Acting, publishing, writing
 from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
-from polyplane.runtime.checks import checks_of, sagas_of, work_of
+from polyplane.runtime.checks import checks_of, noted_of, work_of
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.embeddings import Embeddings
 from polyplane.runtime.generations import Rebuilt, Telling
@@ -341,7 +341,7 @@ class Plane:
 
     async def health(self) -> Health:
         """Every engine asked at once, each with its own deadline; and what this process is at."""
-        work = [*work_of(self.opened), *await sagas_of(self.opened)]
+        work = [*work_of(self.opened), *await noted_of(self.opened, self.transformations.records)]
         return await examine(checks_of(self.opened), work)
 
     async def lag(self) -> list[ProjectionLag]:

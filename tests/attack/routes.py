@@ -16,7 +16,14 @@ CLOSED: Final = ("/api/v1/ops", "/api/v1/blobs", "/api/v1/graph/cypher")
 PEOPLE: Final = ("/api/v1/auth/", "/api/v1/auth/api-keys", "/api/v1/organizations")
 """For people, and those who may more: a program gets in nowhere, but to see who it is."""
 ME: Final = "/api/v1/auth/me"
-OPEN: Final = ("/healthz", "/readyz", "/metrics", "/health/metrics", "/api/v1/auth/oidc")
+OPEN: Final = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/health/databases",
+    "/health/metrics",
+    "/api/v1/auth/oidc",
+)
 """For everybody: nothing of any tenant is in it."""
 GRAPH: Final = "/api/v1/graph"
 """For everybody: each sees what is theirs."""

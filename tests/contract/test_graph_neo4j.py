@@ -26,6 +26,7 @@ from polyplane.stores.graph_protocol import GraphStore
 from polyplane.testing.graph import GraphStoreContract, RawItem
 from polyplane.testing.samples import ALL
 from tests.contract.neo4j_towns import ROADS, TOWNS, VIEW, plain, road, stamps, town
+from tests.flow.agents.neo4j_plane import test_agents_on_neo4j as test_agents_on_neo4j
 from tests.neo4j_server import PASSWORD, Neo4j, neo4j
 
 # A first run fetches the server, which has a bound of its own.
@@ -199,18 +200,16 @@ async def test_what_is_hidden_has_no_label_and_no_id(store: Neo4jStore) -> None:
     await store.apply(TOWNS, [town("a"), town("b")], [], 1)
     await store.apply(ROADS, [road("r", "a", "not there"), road("s", "a", "b")], ["gone"], 1)
     await store.apply(TOWNS, [], ["b", "never"], 2)
+    hidden = [("r", None, None), ("s", None, None)]
     for text, expected in (
         ("MATCH (t:Town) RETURN t.id", [("a",)]),
         ("MATCH (t:Town)-[r:ROAD]->(u:Town) RETURN r.id", []),
-        ("MATCH (t:Town {id: 'a'})-[r:ROAD]->(u) RETURN r.id, u, u.id ORDER BY r.id", _HIDDEN),
+        ("MATCH (t:Town {id: 'a'})-[r:ROAD]->(u) RETURN r.id, u, u.id ORDER BY r.id", hidden),
     ):
         assert (await store.cypher(VIEW, ALL, text, {})).rows == expected
     assert await store.neighbours(VIEW, ALL, "ROAD", "a") == []
     await store.apply(TOWNS, [town("b"), town("not there")], [], 3)
     assert [it.edge.key for it in await store.neighbours(VIEW, ALL, "ROAD", "a")] == ["r", "s"]
-
-
-_HIDDEN = [("r", None, None), ("s", None, None)]
 
 
 # Several in one database

@@ -26,6 +26,8 @@ class Verdict:
     unknown: int = 0
     rows: int = 0
     points: int = 0
+    nodes: int = 0
+    edges: int = 0
     lost: int = 0
     phantom: int = 0
     drift: int = 0
@@ -94,6 +96,35 @@ def judge_store(
         verdict.breach("drift", f"not in {name}", wanted.keys() - have.keys())
     stale = (key for key in have.keys() & wanted.keys() if have[key] != wanted[key])
     verdict.breach("drift", f"stale in {name}", stale)
+
+
+async def effects(url: str) -> dict[int, tuple[str, str]]:
+    """What sagas did: key -> (step, what)."""
+    async with await psycopg.AsyncConnection.connect(url, connect_timeout=10) as connection:
+        cursor = await connection.execute("SELECT id, step, what FROM public.effect")
+        return {key: (step, what) for key, step, what in await cursor.fetchall()}
+
+
+def judge_graph(
+    rows: Mapping[int, tuple[str, str]], told: Mapping[str, Any], verdict: Verdict
+) -> None:
+    """The graph as readers are given it, against truth: a node for each effect, and an edge to the
+    one before where there is one.
+    """
+    before = ((key, key - 1) for key in rows if key - 1 in rows)
+    wanted = {
+        "nodes": {str(key): row for key, row in rows.items()},
+        "edges": {str(key): (str(key), str(other)) for key, other in before},
+    }
+    verdict.nodes, verdict.edges = len(told["nodes"]), len(told["edges"])
+    for what, expected in wanted.items():
+        have = {key: (one, other) for key, one, other in told[what]}
+        if len(have) < len(told[what]):
+            verdict.wrong.append(f"{what} of the graph are there twice")
+        verdict.breach("phantom", f"{what} of nothing", have.keys() - expected.keys())
+        verdict.breach("drift", f"{what} that are not there", expected.keys() - have.keys())
+        stale = (key for key in have.keys() & expected.keys() if have[key] != expected[key])
+        verdict.breach("drift", f"stale {what}", stale)
 
 
 def judge_points(home: Path, told: Mapping[str, Any], verdict: Verdict) -> None:

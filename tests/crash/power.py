@@ -22,7 +22,7 @@ from tempfile import mkdtemp
 from time import monotonic
 from typing import Any, Final
 
-from tests.crash import judge
+from tests.crash import judge, trips
 from tests.crash.children import Child, Died, Life
 from tests.crash.declared import NAMESPACE
 from tests.crash.ground import Ground
@@ -151,8 +151,12 @@ class Power:
         """While the vectors are built anew beside those that are read."""
         return await self._while("rebuild", self.chance.uniform(0.1, 6))
 
+    async def rebuilding_graph(self) -> str:
+        """While nodes and edges are loaded beside those that are read."""
+        return await self._while('rebuild {"graph": true}', self.chance.uniform(0.1, 6))
+
     async def compacting(self) -> str:
-        """While the vectors are compacted."""
+        """While the vectors and the graph are compacted."""
         return await self._while("compact", self.chance.uniform(0.02, 0.6))
 
     async def _while(self, question: str, after_s: float) -> str:
@@ -196,7 +200,7 @@ class Power:
         self.tell(
             f"back in {opened_s:.1f} s, nothing behind in {recovery_s:.1f} s:"
             f" {verdict.acknowledged} acknowledged, {verdict.rows} rows, {verdict.points} points,"
-            f" {self.objects} objects"
+            f" {self.objects} objects, {verdict.nodes} nodes, {verdict.edges} edges"
         )
         for wrong in verdict.wrong:
             self.tell(f"WRONG: {wrong}")
@@ -221,6 +225,14 @@ class Power:
         held = await cards(urls["valkey"], f"{NAMESPACE}:default:thing:")
         judge.judge_store("vectors", rows, vectors, verdict, empty_too=False, may_lack=False)
         judge.judge_store("cards", rows, held, verdict, empty_too=True, may_lack=True)
+        graph = await self.ask("graph")
+        if "error" in graph:
+            verdict.wrong.append(f"graph: {graph['error']}")
+        else:
+            judge.judge_graph(await judge.effects(urls["postgres"]), graph, verdict)
+        begun = trips.acknowledged(self.folder)
+        verdict.sagas, faults = await trips.judge(urls["postgres"], begun)
+        verdict.wrong += faults
         self.objects, lost, wrong = await asyncio.to_thread(lost_objects, urls["s3"], self.folder)
         verdict.breach("lost", "objects that cannot be read", lost)
         verdict.breach("phantom", "objects with another content", wrong)
@@ -255,6 +267,9 @@ class Power:
             "rows": last.rows,
             "points": last.points,
             "objects": self.objects,
+            "nodes": last.nodes,
+            "edges": last.edges,
+            "sagas": last.sagas,
             "recovery_s_max": round(max(self.recoveries_s, default=0), 2),
             "recoveries_s": [round(it, 2) for it in self.recoveries_s],
             "sometimes": dict(sorted(events.items())),
@@ -265,6 +280,7 @@ CUTS: Final[dict[str, Callable[[Power], Awaitable[str]]]] = {
     "at work": Power.at_work,
     "at a step": Power.at_a_step,
     "rebuilding": Power.rebuilding,
+    "rebuilding the graph": Power.rebuilding_graph,
     "compacting": Power.compacting,
     "coming back": Power.coming_back,
 }

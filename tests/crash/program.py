@@ -225,16 +225,21 @@ class Questions:
         mended = await self._plane.repair(ThingSearch)
         return {"left": mended.left.missing + mended.left.stale + mended.left.extra}
 
-    async def ask_rebuild(self) -> dict[str, Any]:
-        """Build the vectors beside those that are read; joins a rebuild that is under way."""
-        await self._plane.rebuild(ThingSearch)
+    async def ask_rebuild(self, graph: bool = False) -> dict[str, Any]:
+        """Build the vectors, or the graph, beside those that are read; joins who is at it."""
+        await self._plane.rebuild(trips.EffectNodes if graph else ThingSearch)
         return {"rebuilt": True}
 
     async def ask_compact(self) -> dict[str, Any]:
-        """Compact the vectors, whether it pays or not."""
-        target = self._plane.opened.targets[ThingSearch.name]
-        await target.store.maintain(target.collection, full=True)
+        """Compact the vectors and the graph, whether it pays or not."""
+        for name in (ThingSearch.name, trips.EffectNodes.name):
+            target = self._plane.opened.targets[name]
+            await target.store.maintain(target.collection, full=True)
         return {"compacted": True}
+
+    async def ask_graph(self) -> dict[str, Any]:
+        """All nodes and edges that readers are given: one process has the files."""
+        return await trips.seen(self._plane)
 
     async def ask_health(self) -> dict[str, Any]:
         """What the plane says of itself."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-ELSEWHERE = ("blob.", "transform.")
-"""Steps at which others die: see `test_blobs.py` and `transforms.py`."""
+ELSEWHERE = ("blob.", "repeat.", "transform.")
+"""Steps at which others die: see `test_blobs.py`, `test_once.py` and `transforms.py`."""
 ONLY_OWNER = ("ingest.", "repair.")
 WHEN_ASKED = {
     "repair.": 'repair {"damage": true}',

@@ -47,6 +47,7 @@ async def test_what_is_acknowledged_outlives_a_power_cut(folder: Path) -> None:
     assert report["wrong"] == []
     assert report["cuts"] == CUTS
     assert report["acknowledged"] > 20
+    assert report["nodes"] > 1 and report["edges"] > 0
 
 
 @pytest.mark.long

@@ -26,6 +26,7 @@ OFTEN: Final = saga.Retries(attempts_max=1_000, first_wait_s=0.05, last_wait_s=1
 FIVE: Final = saga.Retries(attempts_max=5, first_wait_s=0.05, last_wait_s=0.5)
 _FEW: Final = asyncio.Semaphore(4)
 """Remote steps have connections of their own, and PostgreSQL has not many."""
+PAGE_ROWS: Final = 5_000
 LOCAL: Final = ("take", "keep", "last")
 REMOTE: Final = ("call", "tell")
 MOODS: Final = ("well", "refused", "flaky", "unheard", "odd undo")
@@ -72,6 +73,27 @@ class After(pp.Edges[Effect]):
     def derive(self, effect: Effect, /) -> graph.Edge:
         """By the number."""
         return graph.Edge(str(effect.id), str(effect.id - 1))
+
+
+async def seen(plane: pp.Plane) -> dict[str, list[list[Any]]]:
+    """All nodes (id, step, what) and edges (id, source, target) that readers are given."""
+    edges = "MATCH (a:Effect)-[n:AFTER]->(b:Effect) WHERE b.id IS NOT NULL AND n.id > $after"
+    return {
+        "nodes": await _rows(plane, "MATCH (n:Effect) WHERE n.id > $after", "n.step, n.what"),
+        "edges": await _rows(plane, edges, "a.id, b.id"),
+    }
+
+
+async def _rows(plane: pp.Plane, match: str, of: str) -> list[list[Any]]:
+    """The id of each `n`, and what is asked of it, page by page."""
+    rows, after = list[list[Any]](), ""
+    text = f"{match} RETURN n.id, {of} ORDER BY n.id"
+    while True:
+        table = await plane.graph.cypher(text, {"after": after}, limit=PAGE_ROWS)
+        rows += [list(row) for row in table.rows]
+        if not table.truncated:
+            return rows
+        after = rows[-1][0]
 
 
 def _local(name: str) -> saga.Step:

@@ -16,6 +16,8 @@ from polyplane import transform
 from polyplane.embedded import Engines
 from polyplane.errors import PolyplaneError, Unavailable
 from polyplane.flow import transform_runner, transforming
+from polyplane.ops.metrics import Metrics
+from polyplane.serve.api.figures import samples
 from polyplane.serve.cli import acting, transform as commands
 from polyplane.serve.cli.remote import error_of
 from polyplane.serve.token import ops_token
@@ -32,7 +34,7 @@ from tests.flow.people import (
     people,
     plane_in,
 )
-from tests.flow.things import ODD, by_hand
+from tests.flow.things import ODD, becomes, by_hand
 
 OPS = "/api/v1/ops/transformations"
 
@@ -224,25 +226,48 @@ async def test_what_works_for_none_fails_and_goes_on_when_it_is_mended(plane: pp
     assert "transform run to_person" in failed.value.fix
     record = await plane.transformations.show(ToPerson)
     assert (record.state, record.read, record.dead) == ("failed", 0, 0)
+    health = await plane.health()
+    [stuck] = [it for it in health.work if it.what == "transformation to_person"]
+    assert (health.status, stuck.state) == ("degraded", "stuck")
+    assert "works for none" in stuck.detail and "transform run to_person" in stuck.detail
     await by_hand(plane, "ALTER TABLE person DROP CONSTRAINT odd")
     assert (await plane.transformations.run(ToPerson)).written == 500
+    assert not [it for it in (await plane.health()).work if it.what == stuck.what]
+    page = Metrics().render(await samples(plane)).decode()
+    for line in (
+        'polyplane_transformation{state="done",transformation="to_person"} 1.0',
+        'polyplane_transformation{state="failed",transformation="to_person"} 0.0',
+        'polyplane_transformation_rows{transformation="to_person",what="written"} 500.0',
+    ):
+        assert line in page
 
 
 async def test_it_waits_for_truth_and_goes_on(
     plane: pp.Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault of PostgreSQL is no row's."""
-    faults = iter([Unavailable("It is down."), TimeoutError(), OSError("Broken.")])
+    faults = [Unavailable("It is down."), TimeoutError(), OSError("Broken.")]
+    raised: list[Exception] = []
+    is_up = False
 
     def step(name: str) -> None:
-        if name == "transform.written" and (fault := next(faults, None)):
-            raise fault
+        if name == "transform.written" and not is_up:
+            raised.append(faults[len(raised) % 3])
+            raise raised[-1]
+
+    async def seen() -> tuple[list[str], bool]:
+        work = [it for it in (await plane.health()).work if it.what == "transformation to_person"]
+        return [it.state for it in work], len(raised) >= 3
 
     monkeypatch.setattr(transforming, "step", step)
     monkeypatch.setattr(transform_runner, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(transform_runner, "_LAST_WAIT_S", 0.05)
     await fill(plane, 300)
-    done = await plane.transformations.run(ToPerson, timeout_s=60)
-    assert (done.state, done.read, done.dead, next(faults, None)) == ("done", 300, 0, None)
+    await plane.transformations.start(ToPerson)
+    await becomes(seen, (["waiting"], True), within_s=60)
+    is_up = True
+    done = await plane.transformations.finished(ToPerson, timeout_s=60)
+    assert (done.state, done.read, done.dead) == ("done", 300, 0)
     assert await people(plane) == await expected(plane)
 
 

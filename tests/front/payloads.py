@@ -166,8 +166,36 @@ LANGUAGES: Final[dict[str, tuple[str, ...]]] = {
         ":",
         "::",
     ),
+    "cypher": (
+        "' OR 1=1 //",
+        "x' OR d.body IS NOT NULL //",
+        "x'}) RETURN d //",
+        "x'}) DETACH DELETE d //",
+        "x' SET d.body = 'injected' //",
+        "x') MATCH (m) DETACH DELETE m //",
+        "x' UNION MATCH (m) RETURN m //",
+        "`) DETACH DELETE (d:`Deed",
+        "Deed`) DETACH DELETE d //",
+        "Deed|Concept",
+        "LEADS]->(m) DETACH DELETE m //",
+        "*1..9",
+        "body: 'x'}) RETURN d //",
+        "d.body} RETURN 1 //",
+        "MATCH (d) RETURN d",
+        "MATCH (d:Deed) DETACH DELETE d",
+        "CALL dbms.listConfig()",
+        "CALL show_tables() RETURN *",
+        f"COPY (MATCH (d:Deed) RETURN d.*) TO '{FILE}'",
+        "LOAD CSV FROM 'http://127.0.0.1:1/' AS row RETURN row",
+        "LOAD FROM '/etc/passwd' RETURN *",
+        "INSTALL httpfs",
+        "$said",
+        "$`said`",
+        "x\\' OR 1=1 //",
+        "x\\u0027 OR 1=1 //",
+        "/**/OR/**/true",
+    ),
 }
-"""Cypher has none: there is no graph store yet."""
 
 _AROUND: Final = ("{}", "x{}", "{}x", "'{}", '"{}', "{}'", "{} --", "{}/*", "{}#", "\\{}", " {} ")
 _WRITTEN: Final = ("{}", "{}", "{}", "%25{}", "{}%00", "﻿{}", "ʼ{}", "{}\u2028")

@@ -7,8 +7,9 @@ from time import monotonic
 from typing import Any, Final
 
 import polyplane as pp
+from polyplane.graph import EdgeStep, NodeStep
 from tests.attack.ground import Ground
-from tests.flow.deeds import Deed, DeedCard, DeedSearch, Meter
+from tests.flow.deeds import Deed, DeedCard, DeedNodes, DeedSearch, Leads, Meter
 from tests.front.injecting import Injected
 from tests.front.planted import DeedSaid
 
@@ -97,6 +98,45 @@ async def _points(acting: Any, text: str, number: int) -> Any:
     await acting[Meter].publish(given, batch_id=text)
 
 
+async def _nodes(acting: Any, text: str, number: int) -> Any:
+    return await acting.graph.nodes(DeedNodes, [text, f"{text}1"])
+
+
+async def _found(acting: Any, text: str, number: int) -> Any:
+    return await acting.graph.find(DeedNodes, where={"body": [text, text[:9]]})
+
+
+async def _found_name(acting: Any, text: str, number: int) -> Any:
+    return await acting.graph.find(DeedNodes, where={text: "x"})
+
+
+async def _label(acting: Any, text: str, number: int) -> Any:
+    return await acting.graph.find(text, limit=10)
+
+
+async def _beside(acting: Any, text: str, number: int) -> Any:
+    said = {"body": text}
+    return await acting.graph.neighbours(Leads, text, where=said, of=said, order_by="body")
+
+
+async def _order(acting: Any, text: str, number: int) -> Any:
+    return await acting.graph.neighbours(Leads, "1", order_by=text)
+
+
+async def _pattern(acting: Any, text: str, number: int) -> Any:
+    steps = NodeStep("Deed", {"body": text}), EdgeStep("LEADS", where={"body": text})
+    return await acting.graph.match(*steps, NodeStep("Deed", {"id": text}))
+
+
+async def _way(acting: Any, text: str, number: int) -> Any:
+    return await acting.graph.path((DeedNodes, text), (DeedNodes, f"{text}1"))
+
+
+async def _free(acting: Any, text: str, number: int) -> Any:
+    """Not for whom some of it is hidden from."""
+    return await acting.graph.cypher(text)
+
+
 VERBS: Final[dict[str, Verb]] = {
     "vectors by a tag": _tag,
     "vectors by tags": _tags,
@@ -113,6 +153,15 @@ VERBS: Final[dict[str, Verb]] = {
     "events": _event,
     "messages": _inbound,
     "points": _points,
+    "nodes by key": _nodes,
+    "nodes by a property": _found,
+    "nodes by a property's name": _found_name,
+    "nodes by a label": _label,
+    "neighbours": _beside,
+    "neighbours in an order": _order,
+    "patterns": _pattern,
+    "ways": _way,
+    "free queries": _free,
 }
 """What is asked for a text that nothing is called must not find anything."""
 

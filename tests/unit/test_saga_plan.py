@@ -242,6 +242,23 @@ def test_other_steps_are_treated_as_declared() -> None:
     assert isinstance(plan(declared(OLD[1], changed="undo"), reached(old, "a")), Aside)
 
 
+def test_what_was_made_with_the_saga_is_undone_though_no_step_began() -> None:
+    """Only at the step that says so: of those behind it nothing can have taken effect."""
+    first = unbegun("a")
+    kind, plain = declared(first, OLD[1], unbegun("c")), declared(OLD[1])
+    assert plan(plain, fresh(plain, cancelled="No.")) == Turn("No.", "", None)
+    found = plan(kind, fresh(kind, cancelled="No."))
+    assert found == Turn("No.", "a", first.mark)
+    assert turned(kind, fresh(kind), "refused", begun=False) == Turn("refused", "a", first.mark)
+    behind = reached(kind, "a", entered=2, cancelled="No.")
+    assert plan(kind, behind) == Turn("No.", "a", None)
+
+
+def unbegun(name: str) -> saga.Step:
+    """A step whose undo is done unbegun, too."""
+    return saga.remote(nothing, name=name, undo=nothing, undo_unbegun=True)
+
+
 def test_people_may_go_on_with_what_has_changed() -> None:
     """By names: what is done is not done again, what is new is, and nothing unknown is lost."""
     old = declared(*OLD)
@@ -268,6 +285,8 @@ def test_a_declaration_that_cannot_work_is_refused() -> None:
         declared(saga.settled("seen"))
     with pytest.raises(Misconfigured):
         declared(OLD[0], changed="perhaps")
+    with pytest.raises(Misconfigured):
+        declared(saga.remote(nothing, name="a", undo_unbegun=True))
 
 
 def test_a_document_is_read_back_as_it_was_kept() -> None:

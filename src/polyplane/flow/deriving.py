@@ -318,24 +318,25 @@ class GraphDeriver:
         if found is None:
             return None
         try:
-            content = self._checked(found)
+            properties = self._checked(found)
             if marks.names:
-                properties = {**content.properties, **marks.read(key, row)}
-                content = replace(content, properties=properties)
-            ends = [content.source, content.target] if isinstance(content, Edge) else []
-            return content, digest([*ends, content.properties], self._key)
+                properties = {**properties, **marks.read(key, row)}
+            if isinstance(found, Edge):
+                edge = Edge(found.source, found.target, properties)
+                return edge, digest([found.source, found.target, properties], self._key)
+            return Node(properties), digest([properties], self._key)
         except (TypeError, ValueError, Refused) as error:
             raise DeriveFailed(self._projection.name, key, error) from error
 
-    def _checked(self, found: Any) -> Node[Any] | Edge[Any]:
-        """What no engine can hold is found here, where it costs no other row."""
+    def _checked(self, found: Any) -> dict[str, Any]:
+        """The properties; what no engine can hold is found here, where it costs no other row."""
         if not isinstance(found, self._shape):
             raise Refused(f"A {type(found).__name__} is no {self._shape.__name__}.")
         if isinstance(found, Edge):
             for end in (found.source, found.target):
                 if not isinstance(end, str):
                     raise Refused(f"The end {end!r:.80} of an edge is no key, which is a text.")
-        return replace(found, properties=fitted(found.properties, self._types))
+        return fitted(found.properties, self._types)
 
     def digests(self, rows: Iterable[Row]) -> Iterable[tuple[str, str | None]]:
         """See `Deriver.digests`."""

@@ -101,6 +101,7 @@ class Step:
     final: tuple[type[Exception], ...] = ()
     after: str = ""
     projections: tuple[str, ...] = ()
+    undo_unbegun: bool = False
 
     @property
     def mark(self) -> Mark:
@@ -163,14 +164,16 @@ def remote(
     timeout_s: float = 30.0,
     deadline_s: float | None = None,
     final: Sequence[type[Exception]] = (),
+    undo_unbegun: bool = False,
 ) -> Step:
     """A step elsewhere: `async def do(context) -> result`. It happens at least once.
 
     It is called again after an exception, a timeout or a crash, with the same
     `context.idempotency_key`. `undo` must be right also when the step never took effect, or did so
     in part: it is called whenever nobody knows. It is not when the first try of all raises
-    `SagaRefused` or a `final` exception: these say that nothing was done. No transaction is open
-    meanwhile. Else as `local`.
+    `SagaRefused` or a `final` exception: these say that nothing was done. With `undo_unbegun` it is
+    called then, too, and when the saga turns back before this step has begun: for what was made
+    together with the saga. No transaction is open meanwhile. Else as `local`.
     """
     return Step(
         name or do.__name__,
@@ -183,6 +186,7 @@ def remote(
         timeout_s,
         deadline_s,
         tuple(final),
+        undo_unbegun=undo_unbegun,
     )
 
 
@@ -274,6 +278,8 @@ def check(saga: type[Saga[Any]]) -> None:
             )
         if step.timeout_s <= 0 or step.retries.attempts_max < 1:
             raise Misconfigured(f"{who}: {step.name} has no time, or no try.")
+        if step.undo_unbegun and step.undo is None:
+            raise Misconfigured(f"{who}: {step.name} has no undo to be done unbegun.")
 
 
 def document(value: Any, what: str) -> tuple[str, Any]:

@@ -14,7 +14,17 @@ from polyplane.errors import PolyplaneError
 
 Status = Literal["healthy", "degraded", "failed"]
 
-State = Literal["waiting", "filling", "proving", "switching", "begun", "lost", "stuck", "violated"]
+State = Literal[
+    "waiting",
+    "filling",
+    "proving",
+    "switching",
+    "transforming",
+    "begun",
+    "lost",
+    "stuck",
+    "violated",
+]
 
 WAITS_S_MAX: Final = 10.0
 """A collection that nothing could be applied to for longer is no passing fault."""
@@ -63,9 +73,10 @@ class Work:
     """What this process does that is more, or less, than to follow the changes.
 
     A collection (`what`) is filled, proven, switched to or, since `waits_s` seconds, waits for a
-    fault to pass; a stream waits, or has lost messages; an epoch was begun; or sagas are stuck,
-    until somebody looks at them. A store that gave what a caller may not see has violated their
-    scope. `detail` says how far it is, or why.
+    fault to pass; a stream waits, or has lost messages; an epoch was begun; rows are transformed;
+    or sagas, or a transformation that has failed, are stuck until somebody looks at them. A store
+    that gave what a caller may not see has violated their scope. `detail` says how far it is, or
+    why.
     """
 
     what: str
@@ -77,8 +88,8 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Health:
     """The whole: failed without an essential engine; degraded without another one, when one has
-    no room left on its disk, when a collection has waited for longer than WAITS_S_MAX, a saga is
-    stuck, or a scope was violated.
+    no room left on its disk, when a collection has waited for longer than WAITS_S_MAX, a saga or a
+    transformation is stuck, or a scope was violated.
     """
 
     status: Status

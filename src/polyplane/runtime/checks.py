@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from polyplane.embedded import EngineHealth
 from polyplane.errors import PolyplaneError, StoreDown
+from polyplane.model.transformation import TransformationRecord
 from polyplane.ops.health import PING_TIMEOUT_S, Check, Work, promptly
 from polyplane.runtime.opening import Open
 from polyplane.stores.catalog import engine_of
+
+Records = Callable[[], Awaitable[Sequence[TransformationRecord]]]
+"""How far each transformation is."""
 
 SAGA_DUE_S: Final = 30.0
 """A process that dies leaves its sagas for a few seconds."""
@@ -84,7 +89,13 @@ def work_of(opened: Open) -> Iterator[Work]:
         yield Work(f"epoch {opened.epoch}", "begun", opened.epochs_ended[-1])
 
 
-async def sagas_of(opened: Open) -> list[Work]:
+async def noted_of(opened: Open, records: Records) -> list[Work]:
+    """What this and other processes are at, by truth."""
+    sagas, transformed = await asyncio.gather(_sagas(opened), _transformed(records))
+    return [*sagas, *transformed]
+
+
+async def _sagas(opened: Open) -> list[Work]:
     """What sagas wait for people, or for a process that does them; nothing while truth is down."""
     found = []
     if opened.runner is not None and opened.runner.fault:
@@ -100,6 +111,26 @@ async def sagas_of(opened: Open) -> list[Work]:
         elif it.due_s > SAGA_DUE_S:
             told = f"One has been due for {it.due_s:.0f} s, and no process takes it up."
             found.append(Work("sagas", "waiting", told, it.due_s))
+    return found
+
+
+async def _transformed(records: Records) -> list[Work]:
+    """What is transformed, or was to be and is not; nothing while truth is down."""
+    try:
+        known = await promptly(records(), PING_TIMEOUT_S)
+    except (PolyplaneError, TimeoutError):
+        return []  # its own check says so
+    found = []
+    for it in known:
+        what, dead = f"transformation {it.name}", f"{it.dead:,} dead" if it.dead else ""
+        if it.state == "failed":
+            told = f"{it.error} When that is mended: polyplane transform run {it.name}"
+            found.append(Work(what, "stuck", told))
+        elif it.state == "running" and it.error:
+            found.append(Work(what, "waiting", it.error))
+        elif it.state == "running":
+            done = _of(it.read, max(it.about, it.read)) or it.phase
+            found.append(Work(what, "transforming", ", ".join(filter(None, (done, dead)))))
     return found
 
 

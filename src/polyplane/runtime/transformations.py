@@ -146,7 +146,7 @@ class Transformations:
 
     async def records(self) -> list[TransformationRecord]:
         """All that are declared, and how far they are."""
-        noted = await self._journal.records(list(self._declared))
+        noted = await self._journal.records(list(self._declared)) if self._declared else {}
         return [_record(it, noted.get(name)) for name, it in self._declared.items()]
 
     async def show(self, which: Which) -> TransformationRecord:

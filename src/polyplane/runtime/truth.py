@@ -45,6 +45,11 @@ class Truth:
     audit: Database
     logins: Logins
 
+    @property
+    def pools(self) -> list[Database]:
+        """Each of them once."""
+        return list(dict.fromkeys((self.app, self.projector, self.relay, self.audit)))
+
 
 async def open_truth(
     declared: Declared,

@@ -72,7 +72,8 @@ def plan(saga: type[Saga[Any]], live: Live, *, begun: bool = False) -> Next:
 
 def turned(saga: type[Saga[Any]], live: Live, why: str, *, begun: bool) -> Turn | Aside:
     """The way back. What has no undo any more is left to people, unless they know of it."""
-    unknown = _unknown(live, begun=begun)
+    always = {step.name for step in saga.steps if step.undo_unbegun}
+    unknown = _unknown(live, begun=begun or live.at in always)
     steps = list(live.steps)
     if unknown is not None:
         steps.append(Past(len(steps), unknown.name, unknown.version, "unknown"))

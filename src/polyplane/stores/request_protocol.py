@@ -57,6 +57,16 @@ class KeptEntry(NamedTuple):
     standing: Standing | None
 
 
+class ServerFigures(NamedTuple):
+    """What a cache's server counts, whoever asks it, since it started `uptime_s` seconds ago."""
+
+    uptime_s: float
+    evicted_keys: int
+    used_bytes: int
+    hits: int
+    misses: int
+
+
 class RequestStore(Protocol):
     """Entries of the request cache. Each call is bounded in time and raises `StoreDown`."""
 
@@ -136,8 +146,6 @@ class RequestStore(Protocol):
         """Delete every entry of this namespace, and nothing else; how many."""
         ...
 
-    async def evictions(self) -> tuple[int, float]:
-        """How many keys the server has evicted to make room, of whatever kind, and since when (s
-        ago).
-        """
+    async def figures(self) -> ServerFigures:
+        """What the server says of itself."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
@@ -23,6 +24,7 @@ from polyplane.errors import Misconfigured, TruthDown
 from polyplane.model.caller import Caller
 from polyplane.security.logins import SESSION, session_sql
 from polyplane.truth.lending import Lender
+from polyplane.truth.pooling import CountedPool, PoolFigures
 from polyplane.truth.statements import statement
 
 RV = TypeVar("RV")
@@ -35,6 +37,8 @@ _OPTIONS = " ".join(
 _AWAKE_POLL_S = 0.1
 _KEPT = 12
 """Connections that stay open when nobody needs them: a new one costs as much as a lot of work."""
+_TAKEN_MAX = 2_048
+"""Calls of which it is known how long they took: the last ones."""
 _TURN_S = 0.005
 """For how long one answer may keep the event loop from others."""
 _POOLER = "In pgbouncer.ini: ignore_startup_parameters = options"
@@ -112,9 +116,11 @@ class _Answering(psycopg.AsyncConnection[Any]):
     """
 
     deadline_s: float = 60
+    taken_s: deque[float] | None = None
 
     async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """As psycopg waits, but not for ever."""
+        began_s = monotonic()
         try:
             return await super().wait(
                 _at_once(gen, self.pgconn.socket),
@@ -125,6 +131,9 @@ class _Answering(psycopg.AsyncConnection[Any]):
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.pgconn.finish()  # nobody may use it before that answer, if it ever comes
             raise
+        finally:
+            if self.taken_s is not None:
+                self.taken_s.append(monotonic() - began_s)
 
 
 async def _is_pooled(connection: _Answering) -> bool:
@@ -166,6 +175,7 @@ class Database:
             self.url,
             pool_size=min(_KEPT, max_connections),
             max_overflow=max(0, max_connections - _KEPT),
+            poolclass=CountedPool,
             pool_timeout=pool_timeout_s,
             pool_pre_ping=False,
             pool_recycle=1800,
@@ -184,11 +194,14 @@ class Database:
         self.lender = Lender(autocommit, max_connections)
         self.session_of: Callable[[Caller], Mapping[str, Any]] = lambda _: {}
         """How a session for somebody is to be made; another where rows have secrets."""
+        self.taken_s: deque[float] = deque(maxlen=_TAKEN_MAX)
+        """How long the last calls took, until PostgreSQL had answered."""
+        self._connections_max = max_connections
         self._is_pooled: bool | None = None
 
     async def _connect(self, *args: Any, **kwargs: Any) -> _Answering:
         connection = await _Answering.connect(*args, **kwargs)
-        connection.deadline_s = self.statement_timeout_s
+        connection.deadline_s, connection.taken_s = self.statement_timeout_s, self.taken_s
         if self._is_pooled is None:
             try:
                 self._is_pooled = await _is_pooled(connection)
@@ -252,6 +265,12 @@ class Database:
             if asyncio.get_running_loop().time() > deadline:
                 raise TruthDown(f"PostgreSQL has taken nobody for {timeout_s:g} s.", fix=_FIX)
             await asyncio.sleep(_AWAKE_POLL_S)
+
+    def pool(self) -> PoolFigures:
+        """How many connections there are, and who waits for one."""
+        pool = self.engine.pool
+        assert isinstance(pool, CountedPool)
+        return pool.figures(self.lender.kept, self._connections_max)
 
     async def ping(self) -> None:
         """Return when PostgreSQL answers; TruthDown when it does not."""

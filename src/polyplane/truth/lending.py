@@ -48,6 +48,11 @@ class Lender:
         self._taking: set[asyncio.Task[Lent]] = set()
         self._is_closed = False
 
+    @property
+    def kept(self) -> int:
+        """How many are out of the pool, and idle."""
+        return len(self._kept)
+
     async def lend(self) -> Lent:
         """One that was kept, else one of the pool. Raises what the pool and the driver raise."""
         while self._kept:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from polyplane.errors import Conflict, Misconfigured, Refused
 from polyplane.model.caller import Caller
+from polyplane.steps import step
 from polyplane.truth.database import Database, in_our_words
 from polyplane.truth.statements import clause, statement
 
@@ -97,6 +98,7 @@ class Repeat:
             )
         self._named = {**named, "fingerprint": self.fingerprint}
         if fingerprint is None:
+            step("repeat.claimed")
             return
         if bytes(fingerprint) != self._named["fingerprint"]:
             raise Refused(
@@ -148,7 +150,9 @@ class Repeat:
                     raise Conflict(
                         "This was done under the same Idempotency-Key.", fix="Send it again."
                     )
+                step("repeat.kept")
                 await session.commit()
+        step("repeat.committed")
         for call in self._afterwards:
             call()
         for hint in self.hints:

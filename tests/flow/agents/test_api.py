@@ -160,6 +160,36 @@ async def test_an_operation_asked_for_twice_is_done_once_and_followed(client: As
     assert (await client.post(f"{path}/cancel", headers={"X-Tenant": "other"})).status_code == 404
 
 
+async def test_databases_are_told_of_as_the_seed_has_it(client: AsyncClient) -> None:
+    agent, *_ = await staffed(client)
+    await client.get(f"agents/{agent}/tools", params={"cached": True})
+    health = (await client.get("http://127.0.0.1/health/databases")).json()
+    assert {name: it["status"] for name, it in health.items()} == dict.fromkeys(
+        ("postgres", "neo4j", "redis"), "healthy"
+    )
+    assert set(health["postgres"]["connectionPool"]) == {"active", "idle", "waiting"}
+    assert health["postgres"]["connectionPool"]["idle"] >= 1
+    assert (health["neo4j"]["engine"], health["neo4j"]["connections"]) == ("ladybug", 1)
+    assert health["neo4j"]["queryTime"] > 0
+    assert health["redis"]["usedMemory"] > 0 and 0 <= health["redis"]["hitRate"] <= 1
+    told = (await client.get("http://127.0.0.1/health/metrics")).json()
+    latency = told["queryLatency"]
+    assert 0 < latency["p95"] <= latency["p99"] and latency["avg"] > 0
+    assert 0 <= told["connectionPool"]["utilization"] <= 1
+    assert told["connectionPool"]["waitTime"] >= 0
+    assert set(told["cacheEfficiency"]) == {"hitRate", "missRate", "evictionRate"}
+
+
+async def test_the_methods_of_an_address_are_its_own(client: AsyncClient) -> None:
+    for path, methods in (
+        ("concepts/hybrid", "POST"),
+        ("discussions/active", "GET"),
+        (f"concepts/{NOBODY}", "DELETE, GET, PATCH"),
+    ):
+        answer = await client.options(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("agents", {"name": " ", "type": "x"}, "name"),
     ("agents", {"name": "x", "type": "x" * 51}, "type"),

@@ -150,6 +150,22 @@ async def test_a_cancelled_operation_is_undone_wherever_it_is(
     assert again.status == "cancelled"
 
 
+async def test_whose_saga_is_cancelled_before_it_began_is_cancelled(
+    plane: pp.Plane, caller: pp.Caller
+) -> None:
+    """As by `polyplane sagas cancel` in the moment before a process takes it up."""
+    agent, tools = await crew(plane, caller, "drill")
+    async with plane.acting(caller).write() as tx:
+        steps = [StepWanted(tools["drill"], "try", {}), StepWanted(tools["drill"], "again", {})]
+        operation = await start_operation(plane, tx, agent_id=agent, type="test", steps=steps)
+        cancelled = "UPDATE polyplane.saga SET cancelled = 'Too early.' WHERE id = :id"
+        await tx.execute(sa.text(cancelled), {"id": operation.saga_id})
+    over = await ended(plane, caller, operation)
+    assert (over.status, over.error, over.started_at) == ("cancelled", "Too early.", None)
+    assert [it.status for it in await steps_of(plane, caller, over)] == ["skipped", "skipped"]
+    await becomes_state(plane, caller, operation.id, "cancelled")
+
+
 async def test_a_completed_step_is_not_done_again_nor_by_who_was_overtaken(
     plane: pp.Plane, caller: pp.Caller
 ) -> None:

@@ -19,6 +19,7 @@ from polyplane.domains.agents.models import (
     DiscussionParticipant,
 )
 from tests.flow.agents.crew import crew, ended, started
+from tests.flow.agents.seed import ACTIVE, DISCOVERY, NAVIGATION
 
 NAMES = ("outbox", "relay", "stream", "cursor", "island")
 
@@ -74,6 +75,8 @@ async def test_capability_discovery_both_ways(plane: pp.Plane, caller: pp.Caller
         (tools["concepts.search"], "concepts.search"),
         (tools["drill"], "drill"),
     ]
+    table = await plane.graph.cypher(DISCOVERY, {"agentId": str(agent)})
+    assert sorted(table.rows) == sorted((str(it.id), it.name, it.capability) for it in found)
     [who] = await queries.agents_for(plane, caller, "drill")
     assert (who.id, who.type, who.tool.id) == (agent, "researcher", tools["drill"])
     assert await queries.agents_for(plane, caller, "flying") == []
@@ -108,6 +111,10 @@ async def test_active_discussions(plane: pp.Plane, caller: pp.Caller) -> None:
     await plane.settled(tx.token)
     [found] = await queries.active_discussions(plane, caller)
     assert (found.agent_id, found.id, found.title) == (agent, ids["open"], "How?")
+    table = await plane.graph.cypher(ACTIVE)
+    assert [row for row in table.rows if row[0] == str(agent)] == [
+        (str(agent), str(ids["open"]), "How?")
+    ]
     assert await queries.active_discussions(plane, caller, agent_id=agent) == [found]
     [over] = await queries.active_discussions(plane, caller, agent_id=agent, status="closed")
     assert over.id == ids["over"]
@@ -128,6 +135,8 @@ async def test_concepts_by_strength_by_way_and_where_they_appear(
         ("relay", 0.9, "feeds"),
         ("stream", 0.2, "feeds"),
     ]
+    table = await plane.graph.cypher(NAVIGATION, {"conceptId": str(ids["outbox"])})
+    assert table.rows == [(str(it.id), it.name, it.strength) for it in related]
     strong = await queries.related_concepts(plane, caller, ids["outbox"], min_strength=0.5)
     assert [it.name for it in strong] == ["relay"]
     assert await queries.related_concepts(plane, caller, ids["outbox"], type="eats") == []

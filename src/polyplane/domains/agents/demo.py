@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -89,12 +90,14 @@ async def run_demo(
     *,
     ops_token: str,
     namespace: str = "pp",
+    paths: Sequence[Path] = (),
     console: Console | None = None,
 ) -> AgentsReport:
     """Learn, operate, ask and prove, on a plane that is up; with `console`, show progress there.
 
-    `nats_url_of` and `namespace` are for demos with programs outside; here are none. Raises
-    PolyplaneError when the plane refuses or a deadline passes.
+    It learns what is at `paths`, by default the standard library. `nats_url_of` and `namespace` are
+    for demos with programs outside; here are none. Raises PolyplaneError when the plane refuses or
+    a deadline passes.
     """
     started_s = time.monotonic()
     async with httpx.AsyncClient(
@@ -103,7 +106,7 @@ async def run_demo(
         api = Api(http)
         operator = {"Authorization": f"Bearer {ops_token}"}
         async with _key(api, operator) as http.headers["Authorization"]:
-            learned, settled_s = await _learn(api, console)
+            learned, settled_s = await _learn(api, paths, console)
             tools = await _crew(api)
             operated = await _operate(api, tools, console)
             return await _look(api, operator, learned, settled_s, operated, started_s)
@@ -126,19 +129,19 @@ async def _key(api: Api, operator: Mapping[str, str]) -> AsyncIterator[str]:
             await api("DELETE", f"{path}/{made['id']}", headers=operator, also=(404,))
 
 
-async def _learn(api: Api, console: Console | None) -> tuple[Learned, float]:
-    """Learn the standard library twice; and how long until all of it can be asked for."""
+async def _learn(api: Api, paths: Sequence[Path], console: Console | None) -> tuple[Learned, float]:
+    """Learn what there is twice; and how long until all of it can be asked for."""
 
     def tell(line: str) -> None:
         if console is not None:
             console.print(line, style="dim", markup=False)
 
-    first = await learn_over(api, TENANT, (), tell=tell)
+    first = await learn_over(api, TENANT, paths, tell=tell)
     began_s = time.monotonic()
     if first.token is not None:
         await _settled(api, str(first.token))
     settled_s = time.monotonic() - began_s
-    again = await learn_over(api, TENANT, ())
+    again = await learn_over(api, TENANT, paths)
     learned = Learned(
         first.files,
         first.changed,
@@ -147,6 +150,7 @@ async def _learn(api: Api, console: Console | None) -> tuple[Learned, float]:
         first.duration_s,
         again.changed,
         again.duration_s,
+        is_whole=not paths,
     )
     return learned, round(settled_s, 2)
 
@@ -315,7 +319,7 @@ async def _look(
     """All there is to see, and the proof."""
     drift = await api("POST", "ops/verify", headers=operator)  # stores have caught up then
     researcher = _fixed("Researcher")
-    [concept] = (await api.get("concepts", name=CONCEPT, category="module"))["items"][:1]
+    concept = await _module(api)
     related = await api.get(f"concepts/{concept['id']}/related")
     far = (await api.get("concepts", name=FAR, category="module"))["items"][:1]
     way: list[str] = []
@@ -332,7 +336,7 @@ async def _look(
         able=await api.get("capabilities/concepts.note/agents"),
         active=await api.get("discussions/active"),
         operated=operated,
-        concept=CONCEPT,
+        concept=concept["name"],
         related=related,
         way=way,
         question=QUESTION,
@@ -343,6 +347,14 @@ async def _look(
         extra=drift["extra"],
         duration_s=round(time.monotonic() - started_s, 2),
     )
+
+
+async def _module(api: Api) -> Any:
+    """The concept to look around: what is asked for, or another module, or any at all."""
+    for asked in ({"name": CONCEPT, "category": "module"}, {"category": "module"}, {}):
+        if found := (await api.get("concepts", limit=1, **asked))["items"]:
+            return found[0]
+    raise pp.Refused("Nothing was learned.", fix="Name files that tell something: --path docs")
 
 
 def _fixed(name: str) -> str:

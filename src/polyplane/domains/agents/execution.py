@@ -89,7 +89,7 @@ def _saga(steps: int, skills: Skills) -> type[Saga[Given]]:
         "name": _name(steps),
         "skills": skills,
         "steps": (
-            remote(announce, undo=close),
+            remote(announce, undo=close, undo_unbegun=True),
             local(begin, undo=give_up, final=(pp.NotFound,)),
             *(_step(number, skills) for number in range(1, steps + 1)),
             local(finish, final=(pp.NotFound,)),

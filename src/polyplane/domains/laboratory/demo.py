@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -87,13 +88,17 @@ async def run_demo(
     *,
     ops_token: str,
     namespace: str = "pp",
+    paths: Sequence[Path] = (),
     console: Console | None = None,
 ) -> DemoReport:
     """Run the experiment on a plane that is up; with `console`, show its progress there.
 
-    `nats_url_of` says where a controller of that name finds NATS. However it ends, the controllers
-    it started are gone. Raises PolyplaneError when the plane refuses or a deadline passes.
+    `nats_url_of` says where a controller of that name finds NATS; it reads no other files than its
+    own, so `paths` are Refused. However it ends, the controllers it started are gone. Raises
+    PolyplaneError when the plane refuses or a deadline passes.
     """
+    if paths:
+        raise pp.Refused("The experiment reads no files of yours.", fix="Leave out --path.")
     started_s = time.monotonic()
     async with httpx.AsyncClient(
         base_url=f"{api_url}/api/v1/", timeout=CALL_TIMEOUT_S, trust_env=False

@@ -21,6 +21,7 @@ from polyplane.serve.api import (
     api_keys,
     auth,
     blobs,
+    databases,
     events,
     graph,
     oidc,
@@ -112,6 +113,7 @@ def create_app(
     problems.install(app)
     app.add_exception_handler(Repeated, replay)
     app.include_router(watch.router)
+    app.include_router(databases.router)
     app.include_router(operator.router, prefix=f"{PREFIX}/ops")
     app.include_router(auth.router, prefix=f"{PREFIX}/auth")
     app.include_router(oidc.router, prefix=f"{PREFIX}/auth/oidc")

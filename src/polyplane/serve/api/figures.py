@@ -12,6 +12,7 @@ from polyplane.errors import Misconfigured, Unavailable
 from polyplane.ops.health import promptly
 from polyplane.ops.metrics import Sample
 from polyplane.plane import Plane
+from polyplane.stores.request_protocol import ServerFigures
 
 TRUTH_TIMEOUT_S: Final = 2.0
 
@@ -72,6 +73,22 @@ async def _sagas(plane: Plane) -> list[Sample]:
     if runner is not None:
         told = "Sagas at work in this process."
         found.append(Sample("polyplane_sagas_in_flight", "gauge", told, runner.in_flight))
+    return found
+
+
+async def _transformations(plane: Plane) -> list[Sample]:
+    found = []
+    for it in await plane.transformations.records():
+        for state in ("running", "failed", "done"):
+            labels = (("transformation", it.name), ("state", state))
+            told = "Whether the transformation is running, has failed, or is done."
+            is_so = float(it.state == state)
+            found.append(Sample("polyplane_transformation", "gauge", told, is_so, labels))
+        for what in ("read", "written", "skipped", "again", "deleted", "dead"):
+            labels = (("transformation", it.name), ("what", what))
+            told = "Rows since the transformation was begun, by what became of them."
+            rows = getattr(it, what)
+            found.append(Sample("polyplane_transformation_rows", "gauge", told, rows, labels))
     return found
 
 
@@ -169,24 +186,22 @@ def _requests(plane: Plane) -> Iterator[Sample]:
             yield Sample("polyplane_request_cache_refused", "counter", told, times, labels)
 
 
-async def evictions(plane: Plane) -> tuple[int, float] | None:
-    """How many keys the cache's server has let go of, of whatever kind, and in how many seconds;
-    None when it does not say.
-    """
+async def cache_figures(plane: Plane) -> ServerFigures | None:
+    """What the cache's server says of itself; None when it does not."""
     if plane.opened.requests is None:
         return None
     try:
-        return await promptly(plane.opened.requests.store.evictions(), TRUTH_TIMEOUT_S)
+        return await promptly(plane.opened.requests.store.figures(), TRUTH_TIMEOUT_S)
     except (Misconfigured, Unavailable, TimeoutError):  # polyplane_engine_up says so
         return None
 
 
 async def _evicted(plane: Plane) -> list[Sample]:
-    found = await evictions(plane)
+    found = await cache_figures(plane)
     told = "Keys that the cache's server evicted to make room, whoever's."
     if found is None:
         return []
-    return [Sample("polyplane_cache_evicted_keys", "counter", told, found[0])]
+    return [Sample("polyplane_cache_evicted_keys", "counter", told, found.evicted_keys)]
 
 
 async def _projections(plane: Plane) -> list[Sample]:
@@ -196,7 +211,7 @@ async def _projections(plane: Plane) -> list[Sample]:
         Sample("polyplane_outbox_waiting_rows", "gauge", "Rows not published yet.", waiting_rows),
         Sample("polyplane_outbox_waiting_seconds", "gauge", "Age of the oldest.", waiting_s),
     ]
-    found += await _sagas(plane)
+    found += [*await _sagas(plane), *await _transformations(plane)]
     for lag in await plane.lag():
         labels = (("projection", lag.projection),)
         found += [

@@ -22,7 +22,16 @@ from polyplane.runtime.generations import Rebuilt
 from polyplane.runtime.proving import BLOBS, BOOKMARK_NAME, REQUESTS
 from polyplane.runtime.requests import RequestCache
 from polyplane.security.roles import OPERATE
-from polyplane.serve.api import audit, cache, keys, people, sagas, senders, transformations
+from polyplane.serve.api import (
+    audit,
+    cache,
+    keys,
+    people,
+    sagas,
+    senders,
+    transformations,
+    upkeep,
+)
 from polyplane.serve.api.acts import Operator
 from polyplane.serve.api.embedding import EmbedderStatus, embedder_of
 from polyplane.truth.dead import DeadLetter
@@ -49,6 +58,7 @@ router.include_router(people.router)
 router.include_router(senders.router)
 router.include_router(cache.router)
 router.include_router(transformations.router)
+router.include_router(upkeep.router)
 
 
 class RelayStatus(BaseModel):

@@ -233,12 +233,15 @@ async def _of_http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of an address: the framework names those of its first route only."""
-    path, found = request.scope["path"], set[str]()
+    """The methods of an address: the framework names those of its first route only. Those of
+    `/things/{key}` are none of `/things/search`, which is a thing of its own.
+    """
+    path, found, own = request.scope["path"], set[str](), set[str]()
     for route in iter_route_contexts(request.app.routes):
-        if route.methods and route.path_regex.match(path):
+        if route.methods and (match := route.path_regex.match(path)):
             found |= route.methods
-    return ", ".join(sorted(found))
+            own |= set() if match.groupdict() else route.methods
+    return ", ".join(sorted(own or found))
 
 
 _UNEXPECTED: Final = "Something failed that should not have; the log has it under the request id."

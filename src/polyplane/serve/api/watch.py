@@ -5,10 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from polyplane.ops.health import Status
-from polyplane.serve.api.figures import evictions, samples
+from polyplane.serve.api.figures import samples
 from polyplane.web import PlaneOf
 
 router = APIRouter(tags=["health"])
@@ -55,42 +54,6 @@ async def readyz(plane: PlaneOf, response: Response) -> Readiness:
         response.status_code = 503
     engines = [EngineReadiness.model_validate(engine) for engine in health.engines]
     return Readiness(status=health.status, engines=engines)
-
-
-class CacheEfficiency(BaseModel):
-    """How well the request cache of this process does, since it started."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
-
-    hit_rate: float = Field(description="The share of reads that it answered; 0 before any.")
-    miss_rate: float = Field(description="The share that had to be loaded.")
-    eviction_rate: float = Field(
-        description="Keys a second that its server lets go of to make room, whoever's, since it"
-        " started; 0 when it does not say."
-    )
-
-
-class DatabaseMetrics(BaseModel):
-    """Figures of the engines, as a monitor wants them."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
-
-    cache_efficiency: CacheEfficiency
-
-
-@router.get("/health/metrics", summary="How well the cache does")
-async def health_metrics(plane: PlaneOf) -> DatabaseMetrics:
-    """Of this process; `/metrics` has the counts themselves."""
-    requests, found = plane.opened.requests, await evictions(plane)
-    counts = requests.loads.counts if requests is not None else {}
-    hits, misses = counts.get("hit", 0), counts.get("miss", 0)
-    reads = max(1, hits + misses)
-    rate = found[0] / max(1.0, found[1]) if found else 0.0
-    return DatabaseMetrics(
-        cache_efficiency=CacheEfficiency(
-            hit_rate=hits / reads, miss_rate=misses / reads, eviction_rate=rate
-        )
-    )
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,10 @@ def demo(
     what: Annotated[
         str, typer.Argument(help="The application: laboratory, or agents.")
     ] = "laboratory",
+    path: Annotated[
+        list[Path] | None,
+        typer.Option("--path", help="Files and folders to read, not those it usually does."),
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -56,6 +61,7 @@ def demo(
                     partial(nats_url_of, settings, remote, what, "default"),
                     ops_token=ops_token(settings.home),
                     namespace=settings.namespace,
+                    paths=path or [],
                     console=None if as_json else report.console,
                 )
             )

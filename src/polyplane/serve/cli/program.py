@@ -59,7 +59,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Show, make and renew what engines are come to with.",
     ),
     "audit": ("polyplane.serve.cli.audit:app", "Search, prove and hand out who did what."),
-    "maintain": ("polyplane.serve.cli.maintain:app", "Count and empty what may be emptied."),
+    "maintain": (
+        "polyplane.serve.cli.maintain:app",
+        "Look after tables and stores; count and empty what may be emptied.",
+    ),
     "backup": ("polyplane.serve.cli.backup:app", "Copy a home, check a copy, put one back."),
     "adopt": ("polyplane.serve.cli.adopt:adopt", "Project the tables of an existing database."),
 }

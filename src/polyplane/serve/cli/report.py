@@ -85,7 +85,8 @@ class Report:
             sys.stdout.write(json.dumps(envelope, default=str) + "\n")
             sys.stdout.flush()
         elif self.next and self.status == "ok":
-            self.console.print(Text.assemble(("Next: ", "bold"), self.next))
+            line = Text.assemble(("Next: ", "bold"), self.next)
+            self.console.print(line, soft_wrap=True)  # to be copied, whatever the width
 
     def __enter__(self) -> Self:
         return self

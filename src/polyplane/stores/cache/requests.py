@@ -27,7 +27,7 @@ from polyplane.stores.cache.following import Following
 from polyplane.stores.cache.glances import Glances
 from polyplane.stores.cache.names import CHAIN, MARK, NOBODY, glob, is_entry_name, record
 from polyplane.stores.cache.server import Server
-from polyplane.stores.request_protocol import Begun, Found, KeptEntry, Verdict
+from polyplane.stores.request_protocol import Begun, Found, KeptEntry, ServerFigures, Verdict
 
 LEASE_MS: Final = 3_000
 """How long a load that tells nothing any more keeps others waiting."""
@@ -212,12 +212,19 @@ class Requests(Following):
             dropped += await self._dropped([(name, b"") for name in names])
         return dropped
 
-    async def evictions(self) -> tuple[int, float]:
+    async def figures(self) -> ServerFigures:
         """See the protocol."""
         async with self._server.calls() as client:
-            told: Any = await client.info("stats")
-            server: Any = await client.info("server")
-        return int(told["evicted_keys"]), float(server["uptime_in_seconds"])
+            told: Any = {}
+            for section in ("server", "memory", "stats"):
+                told |= await client.info(section)
+        return ServerFigures(
+            float(told["uptime_in_seconds"]),
+            int(told["evicted_keys"]),
+            int(told["used_memory"]),
+            int(told["keyspace_hits"]),
+            int(told["keyspace_misses"]),
+        )
 
     async def _dropped(self, pairs: list[tuple[str, bytes]]) -> int:
         dropped = 0

@@ -81,6 +81,11 @@ class Neo4jStore(GraphStore):
         self._loads = Loads(server, names)
         self._seen: set[str] = set()
 
+    @property
+    def connections(self) -> int:
+        """Those that are at work."""
+        return self._server.at_work
+
     async def ping(self) -> None:
         await self._server.read("answer", "RETURN 1")
 

@@ -53,6 +53,8 @@ class Server:
         """Raises Misconfigured for a URL that cannot work. Connects on first use."""
         parts = urlsplit(url)
         self.timeout_s = timeout_s
+        self.at_work = 0
+        """Sessions that are open, each with a connection."""
         self._database = unquote(parts.path.strip("/")) or None
         given = unquote(parts.username or ""), unquote(parts.password or "")
         login = (user or given[0] or "neo4j", password or given[1])
@@ -118,6 +120,7 @@ class Server:
         self, access: str, what: str, *, timeout_s: float | None = None
     ) -> AsyncIterator[AsyncSession]:
         bound_s = self.timeout_s if timeout_s is None else timeout_s
+        self.at_work += 1
         try:
             async with (
                 asyncio.timeout(bound_s),
@@ -128,6 +131,8 @@ class Server:
                 yield session
         except (Neo4jError, DriverError, OSError, TimeoutError) as error:
             raise meaning(error, what, bound_s) from error
+        finally:
+            self.at_work -= 1
 
 
 async def rows(

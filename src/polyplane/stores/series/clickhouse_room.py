@@ -55,6 +55,20 @@ _BROKEN: Final = {
 _ONE: Final = {"check_query_single_value_result": 1}
 
 
+def set_aside(part: Path) -> Path:
+    """Move a part's folder to where its table does not look; where it is then.
+
+    Beside another one of its name, if that was set aside before, as ClickHouse itself does.
+    """
+    detached = part.parent / "detached"
+    detached.mkdir(exist_ok=True)
+    names = (f"broken_{part.name}{f'_try{n}' if n else ''}" for n in range(_ROUNDS_MAX))
+    for name in names:
+        if not os.path.lexists(detached / name):
+            return part.rename(detached / name)
+    raise StoreDown(f"{part.name} is broken, and was set aside {_ROUNDS_MAX} times before.")
+
+
 class Room:
     """Watches the room on the disk of one folder; does nothing where there is no folder."""
 
@@ -153,8 +167,7 @@ class Room:
         client.command(f"DETACH TABLE {name} SYNC")
         try:
             for path in paths:
-                (path.parent / "detached").mkdir(exist_ok=True)
-                path.rename(path.parent / "detached" / f"broken_{path.name}")
+                set_aside(path)
         finally:
             client.command(f"ATTACH TABLE {name}")
             client.command(f"SYSTEM STOP MERGES {name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,11 +156,18 @@ async def _read(
 
 
 def _found(read: Read, walk: Walk) -> Findings | None:
+    # A tree of a million nodes has no cycles, and to look for them again and again takes a third of
+    # the time.
+    was_on = gc.isenabled()
+    gc.disable()
     try:
         return read.find()
     except Unlearnable as error:
         walk.skip(read.path, str(error))
         return None
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Pack:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -93,16 +96,18 @@ async def totals(plane: pp.Plane, caller: pp.Caller) -> tuple[int, int]:
 async def take(plane: pp.Plane, caller: pp.Caller, files: Sequence[LearnedFile]) -> Kept:
     """Learn these files in one transaction; one at a time of a tenant does so.
 
-    What is known is read behind the lock, so a run that was overtaken counts nothing twice.
+    What is known is read behind the lock, so a run that was overtaken counts nothing twice. What
+    takes long without waiting is done in a thread: others are served meanwhile.
     """
+    now = await asyncio.to_thread(after, caller.tenant, files)
     async with plane.acting(caller).write() as tx:
         lock = sa.func.hashtextextended(f"{_LOCK}{caller.tenant}", 0)
         await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
         ids = [discussion_id(caller.tenant, it.path) for it in files]
-        before, now = await _before(tx.session, ids), after(caller.tenant, files)
-        concepts, relations = concerned(before, now)
+        before = await _before(tx.session, ids)
+        concepts, relations = await asyncio.to_thread(concerned, before, now)
         around = await _around(tx.session, ids, sorted(concepts), sorted(relations))
-        made = plan(before, now, around)
+        made = await asyncio.to_thread(plan, before, now, around)
         await _write(tx, made)
     return Kept(_touched(made), tx.token)
 
@@ -151,7 +156,7 @@ async def _around(
         elsewhere = elsewhere.where(
             seen.concept_id == _any_of(ids),
             seen.category.is_not(None),
-            seen.discussion_id != sa.all_(sa.bindparam(None, list(files), type_=_IDS)),
+            seen.discussion_id != sa.all_(_array(files)),
         )
         for concept, file, category, summary in await session.execute(elsewhere):
             views[concept].append((file, View(category, summary)))
@@ -163,7 +168,13 @@ async def _around(
 
 
 def _any_of(ids: Sequence[UUID]) -> Any:
-    return sa.any_(sa.bindparam(None, list(ids), type_=_IDS))
+    return sa.any_(_array(ids))
+
+
+def _array(ids: Sequence[UUID]) -> Any:
+    """As one text: to send them one by one takes longer."""
+    text = sa.bindparam(None, ",".join(it.hex for it in ids), sa.Text)
+    return sa.cast(sa.func.string_to_array(text, ","), _IDS)
 
 
 # What is to be written
@@ -245,14 +256,12 @@ async def _drop(
 
 
 def _given(model: type[Base], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-    """The rows as a table of a statement: one array for each column."""
-    kinds = [_table(model).c[name].type for name in columns]
-    arrays = [
-        sa.bindparam(None, list(values), type_=ARRAY(kind))
-        for kind, values in zip(kinds, zip(*rows, strict=True), strict=True)
-    ]
-    named = [sa.column(name, kind) for name, kind in zip(columns, kinds, strict=True)]
-    return sa.func.unnest(*arrays).table_valued(*named, name="given").render_derived()
+    """The rows as a table of a statement: one document, since a value at a time takes longer."""
+    text = orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows]).decode()
+    named = [sa.column(name, _table(model).c[name].type) for name in columns]
+    document = sa.cast(sa.bindparam(None, text, sa.Text), postgresql.JSON)
+    found = sa.func.json_to_recordset(document).table_valued(*named, name="given")
+    return found.render_derived(with_types=True)
 
 
 def _table(model: type[Base]) -> sa.Table:
