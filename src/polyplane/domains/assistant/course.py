@@ -140,6 +140,9 @@ class Wanted:
     settle: bool = True
 
 
+ALL: Final = Wanted()
+
+
 class InTruth:
     """The documents of a caller's tenant, on the plane itself."""
 
@@ -177,7 +180,7 @@ async def ingest(
     plane: pp.Plane,
     caller: pp.Caller,
     paths: Sequence[str | Path],
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = ALL,
     *,
     tell: Tell | None = None,
 ) -> IngestReport:
@@ -194,7 +197,7 @@ async def ingest(
 async def ingest_into(
     library: Library,
     paths: Sequence[str | Path],
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = ALL,
     *,
     tell: Tell | None = None,
     report: IngestReport | None = None,

@@ -219,7 +219,8 @@ class _Batch:
             .on_conflict_do_nothing(index_elements=list(_KEY))
             .returning(_DOCUMENTS.c.id, _DOCUMENTS.c.source, _DOCUMENTS.c.name)
         )
-        return {Place(row[1], row[2]): row[0] for row in await self._tx.execute(made)}
+        found: Sequence[Any] = (await self._tx.execute(made)).all()
+        return {Place(row[1], row[2]): row[0] for row in found}
 
     async def _change(
         self, changed: Sequence[tuple[Arrival, Known]], blobs: Mapping[Place, UUID]
@@ -355,7 +356,8 @@ async def remove_in(tx: pp.Write, ids: Sequence[UUID]) -> dict[UUID, UUID | None
         .order_by(it.source, it.name)
         .with_for_update()
     )
-    found: dict[UUID, UUID | None] = {row[0]: row[1] for row in await tx.execute(query)}
+    rows: Sequence[Any] = (await tx.execute(query)).all()
+    found: dict[UUID, UUID | None] = {row[0]: row[1] for row in rows}
     if found:
         gone = sa.delete(_DOCUMENTS).where(_DOCUMENTS.c.id == any_of([*found]))
         await tx.execute(gone)
