@@ -27,7 +27,7 @@ from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
-from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.acting import Acting, publishing, writing
 from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
@@ -43,6 +43,7 @@ from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import chosen, current, mend, mendable
 from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
+from polyplane.runtime.searching import VectorReader
 from polyplane.runtime.transformations import Transformations
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from lancedb.query import AsyncStandardQuery, AsyncVectorQuery
 from qdrant_client import AsyncQdrantClient, models
@@ -54,12 +55,14 @@ def _deleted_for_good(patch: Patch) -> None:
 
 
 def _tombstones_shown(patch: Patch) -> None:
-    original = lance_table.predicate
+    original = lance_table.hits
 
-    def broken(*args: Any) -> str:
-        return original(*args).replace("`digest` IS NOT NULL", "true")
+    def broken(collection: Any, found: Any) -> list[Hit]:
+        digests = pa.array(["any"] * found.num_rows)
+        at = found.column_names.index("digest")
+        return original(collection, found.set_column(at, "digest", digests))
 
-    patch.setattr(lance_table, "predicate", broken)
+    patch.setattr(lance_table, "hits", broken)
 
 
 def _filtered_after_the_limit(patch: Patch) -> None:

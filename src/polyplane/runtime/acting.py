@@ -20,7 +20,7 @@ from polyplane.model.projection import Cached, Vectors
 from polyplane.model.saga import In, Saga, SagaRecord
 from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
-from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.blobs import URL_S, Blobs, UploadUrl
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.graph import Graph
@@ -28,6 +28,7 @@ from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.opening import Open
 from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
+from polyplane.runtime.searching import VectorReader
 from polyplane.runtime.staging import SmallFile, Staged, delete_many, staged
 from polyplane.saga.sagas import Sagas
 from polyplane.truth import session

@@ -11,7 +11,7 @@ from polyplane.domains.assistant.models import MODELS, SCHEMA, Document
 from polyplane.domains.assistant.permissions import PERMISSIONS
 from polyplane.domains.assistant.processing import ReadDocuments
 from polyplane.domains.assistant.projections import PROJECTIONS
-from polyplane.domains.assistant.routes import documents
+from polyplane.domains.assistant.routes import documents, search
 from polyplane.live import Events, Rows, Topic
 
 SAGAS: Final = (ReadDocuments,)
@@ -20,7 +20,7 @@ SAGAS: Final = (ReadDocuments,)
 def routes() -> APIRouter:
     """All routes of the assistant."""
     router = APIRouter()
-    for part in (documents,):
+    for part in (documents, search):
         router.include_router(part.router)
     return router
 

@@ -49,6 +49,7 @@ class DocumentChunks(pp.Vectors[DocumentChunk, ChunkTags]):
     """Chunks by meaning, and by their words."""
 
     indexes = ("document_id", "media_type")
+    full_text = "english"
 
     def derive(self, chunk: DocumentChunk, /) -> pp.Vector[ChunkTags] | None:
         if not chunk.text.strip():
