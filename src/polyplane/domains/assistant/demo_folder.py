@@ -5,7 +5,6 @@ the standard library's docstrings written out, so that it can be changed.
 from __future__ import annotations
 
 import ast
-import shutil
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,24 +26,31 @@ Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def fill(folder: Path) -> int:
-    """Write the documents below an empty `folder`, the same at each run; how many they are."""
+    """Write the documents below `folder`, the same at each run; how many they are. Files that are as
+    they should be are left alone.
+    """
     count = 0
     for name, text in (*_docstrings(), *_topics()):
-        path = folder / "python" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        _write(folder / "python" / name, text.encode(errors="replace"))
         count += 1
     size = 0
     for path in _texts():
         bytes_ = path.stat().st_size
         if size + bytes_ > TEXTS_BYTES_MAX:
             break
-        to = folder / "texts" / path.relative_to(path.anchor)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, to)
+        _write(folder / "texts" / path.relative_to(path.anchor), path.read_bytes())
         size += bytes_
         count += 1
     return count
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        if path.read_bytes() == content:
+            return
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def _docstrings() -> Iterator[tuple[str, str]]:

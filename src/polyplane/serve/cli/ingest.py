@@ -80,7 +80,7 @@ def ingest(
         report.show(*_told(done))
         if not done.is_clean:
             report.status, report.exit_code = "failed", 1
-        report.next = 'polyplane search documents "how do I ..."'
+        report.next = 'polyplane search --app assistant "how do I ..."'
 
 
 def _interrupted(done: Any) -> str:
