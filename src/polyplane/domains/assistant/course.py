@@ -25,9 +25,10 @@ from polyplane.domains.assistant.arrivals import (
     Taken,
     Work,
 )
-from polyplane.domains.assistant.keeping import known_below, remove, take
+from polyplane.domains.assistant.keeping import known_below, take
 from polyplane.domains.assistant.processing import work_of
 from polyplane.domains.assistant.projections import DocumentChunks, ProcessedDocuments
+from polyplane.domains.assistant.removing import remove
 from polyplane.domains.assistant.walking import IGNORED, Found, Walk, read
 
 BATCH: Final = 200

@@ -30,19 +30,19 @@ CLIENT: Final = "demo-assistant"
 KEY_S: Final = 3_600
 TENANT: Final = "default"
 CHANGED: Final = "python/textwrap/dedent.md"
-REMOVED: Final = "python/heapq/nsmallest.md"
+REMOVED: Final = "python/difflib/get_close_matches.md"
 NEWS: Final = (
     "\n\n## Kettles\n\nThe kettle of the fourth floor is descaled with vinegar on Mondays.\n"
 )
 QUESTIONS: Final = (
-    ("run awaitables concurrently and gather their results", "python/asyncio.tasks/gather.md"),
     ("remove common leading whitespace from every line of a text", CHANGED),
-    ("find the n smallest elements of a dataset", REMOVED),
-    ("recursively delete a directory tree", "python/shutil/rmtree.md"),
+    ("find close matches of a misspelled word", REMOVED),
     (
-        "create a secure temporary file that is deleted when closed",
-        "python/tempfile/TemporaryFile.md",
+        "cache the results of a function, least recently used go first",
+        "python/functools/lru_cache.md",
     ),
+    ("send an e-mail over SMTP", "python/smtplib/SMTP.md"),
+    ("source code of an object as text", "python/inspect/getsource.md"),
 )
 NEWS_QUESTION: Final = "when is the kettle on the fourth floor descaled"
 
@@ -131,7 +131,7 @@ async def _own(
     news = await _ask(api, NEWS_QUESTION, folder / CHANGED)
     (folder / REMOVED).unlink()
     removed = await _ingest(api, [folder], Wanted(remove_gone=True))
-    gone = await _ask(api, QUESTIONS[2][0], folder / REMOVED)
+    gone = await _ask(api, QUESTIONS[1][0], folder / REMOVED)
     drift = await api("POST", "ops/verify", headers=operator)
     return AssistantReport(
         folder=str(folder),

@@ -26,8 +26,8 @@ Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def fill(folder: Path) -> int:
-    """Write the documents below `folder`, the same at each run; how many they are. Files that are as
-    they should be are left alone.
+    """Write the documents below `folder`, the same at each run; how many they are. What is as it
+    should be is left alone.
     """
     count = 0
     for name, text in (*_docstrings(), *_topics()):

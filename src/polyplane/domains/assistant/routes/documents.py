@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Header, Query, Request, Response
 
 import polyplane as pp
-from polyplane.domains.assistant import keeping, reading
+from polyplane.domains.assistant import keeping, reading, removing
 from polyplane.domains.assistant.arrivals import Arrival, Taken
 from polyplane.domains.assistant.models import NAME_BYTES_MAX, Document
 from polyplane.domains.assistant.permissions import READ, WRITE
@@ -224,7 +224,7 @@ async def remove_documents(
     given: IdsGiven, plane: PlaneOf, caller: Caller, token: TokenHeader
 ) -> Removed:
     """Remove documents with their chunks, files and all that follows; what is none counts 0."""
-    removed, written = await keeping.remove(plane, caller, given.ids)
+    removed, written = await removing.remove(plane, caller, given.ids)
     token.give(written)
     return Removed(removed=removed)
 
@@ -270,7 +270,7 @@ async def delete_document(
     def check(row: Document) -> None:
         check_if_match(request, row)
 
-    token.give(await keeping.remove_one(plane, caller, document_id, check))
+    token.give(await removing.remove_one(plane, caller, document_id, check))
 
 
 @router.post(
