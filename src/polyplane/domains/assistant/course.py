@@ -298,6 +298,9 @@ class _Course:
         taken = await self._library.take(arrivals, again=self._wanted.again)
         for landed, it in zip(taken.landed, arrivals, strict=True):
             outcome = Outcome.SKIPPED if it.content is None else landed.outcome
+            if outcome is Outcome.UNCHANGED and (was := known.get(it.name)) is not None:
+                self._left(was)
+                continue
             setattr(self._report, outcome, getattr(self._report, outcome) + 1)
         if taken.work is not None:
             self._works.add(asyncio.create_task(self._follow(taken.work)))
