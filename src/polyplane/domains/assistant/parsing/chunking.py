@@ -23,7 +23,6 @@ from polyplane.domains.assistant.parsing.extract import (
     SENTENCE,
     WORD,
     Extract,
-    section,
 )
 from polyplane.domains.assistant.parsing.parsed import Chunk, ChunkOptions
 
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
 _LOOK: Final = 64
 """Characters after a place that make it better or worse than others of its kind."""
-_SMALL: Final = 5
-"""A piece shorter than this part of what is allowed is joined even across headings."""
+_SMALL: Final = 4
+"""A piece shorter than this part of what is allowed is joined with a neighbour."""
 
 # Each looks at a character a bounded number of times: long runs of spaces are one match.
 _SENTENCE: Final = re.compile(r"(?<=[.!?…])[\"'”’)\]]{0,4}\s+|[。！？](?=[^。！？])")
@@ -74,7 +73,8 @@ def chunks_of(extract: Extract, options: ChunkOptions) -> tuple[Chunk, ...]:
 
 def _paths(headings: Sequence[tuple[int, int, str]]) -> list[tuple[str, ...]]:
     """The headings above: of what stands before the first, and of what follows each."""
-    paths, above = [()], list[tuple[int, str]]()
+    paths: list[tuple[str, ...]] = [()]
+    above = list[tuple[int, str]]()
     for _, level, words in headings:
         while above and above[-1][0] >= level:
             above.pop()
@@ -156,7 +156,7 @@ def _cuts(text: str, places: Sequence[tuple[int, int]], limit: int) -> list[tupl
 
 
 def _joined(cuts: Sequence[tuple[int, int]], length: int, limit: int) -> list[int]:
-    """Where pieces begin, once those that fit together are joined, over the worst places first."""
+    """Where pieces begin, once small ones are joined where they fit, over the worst places first."""
     starts = [0, *(place for place, _ in cuts)]
     before = list(range(-1, len(starts) - 1))
     after = list(range(1, len(starts) + 1))
@@ -164,12 +164,11 @@ def _joined(cuts: Sequence[tuple[int, int]], length: int, limit: int) -> list[in
     waiting = [(key, i + 1) for i, (_, key) in enumerate(cuts)]
     heapify(waiting)
     gone = set[int]()
-    least, headed = limit // _SMALL, section(6) * _BASE
     while waiting:
-        key, i = heappop(waiting)
+        i = heappop(waiting)[1]
         left, right = before[i], after[i]
         sizes = starts[i] - starts[left], ends[i] - starts[i]
-        if sum(sizes) > limit or (key >= headed and min(sizes) >= least):
+        if sum(sizes) > limit or min(sizes) >= limit // _SMALL:
             continue
         gone.add(i)
         ends[left], after[left] = ends[i], right

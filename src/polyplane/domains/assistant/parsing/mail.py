@@ -68,10 +68,12 @@ class _Reading:
         kind, inner = part.get_content_type(), part.get_payload()
         if kind == "message/rfc822" and isinstance(inner, list):
             for message in inner:
-                self.add(message, depth + 1)
+                if isinstance(message, Message):
+                    self.add(message, depth + 1)
         elif isinstance(inner, list):
             for one in _chosen(inner) if kind == "multipart/alternative" else inner:
-                self._part(one, depth + 1)
+                if isinstance(one, Message):
+                    self._part(one, depth + 1)
         elif _is_attached(part, kind):
             self._attach(part, kind)
         else:

@@ -36,7 +36,7 @@ _LIBRARIES: Final = (
 class _File(NamedTuple):
     """A file on its way: which of those asked for, and what is sent of it."""
 
-    index: int
+    number: int
     name: str
     media_type: str | None
     content: bytes
@@ -147,9 +147,9 @@ class Parsers:
             if isinstance(result, Unreadable) and result.code in _AGAIN:
                 await reader.end()
                 if is_first:
-                    results[files.popleft().index] = result
+                    results[files.popleft().number] = result
                 return
-            results[files.popleft().index] = result
+            results[files.popleft().number] = result
             if not reader.is_alive:
                 return
 
