@@ -55,7 +55,7 @@ def word() -> bytes:
     document.add_paragraph(PARAGRAPH * 9)
     out = BytesIO()
     document.save(out)
-    return out.getvalue()
+    return archive(entries_of(out.getvalue()))  # which has no time of its making
 
 
 OFFICE = "urn:oasis:names:tc:opendocument:xmlns"
@@ -100,13 +100,22 @@ def mail(depth: int = 0) -> bytes:
     message.set_content(f"Dear B,\n\n{PARAGRAPH * 3}\n\nÄrger.", charset="iso-8859-1")
     message.add_alternative(HTML, subtype="html")
     message.add_attachment(b"\0" * 100, "application", "x-thing", filename="../../thing.bin")
+    _bound(message)
     for _ in range(depth):
         outer = EmailMessage()
         outer["Subject"], outer["From"] = "Fwd", "c@example.org"
         outer.set_content("see below")
         outer.add_attachment(message)
         message = outer
+        _bound(message)
     return message.as_bytes()
+
+
+def _bound(message: EmailMessage) -> None:
+    """Name what stands between the parts, which is random else."""
+    for number, part in enumerate(message.walk()):
+        if part.is_multipart() and part.get_content_maintype() == "multipart":
+            part.set_boundary(f"between-{number}")
 
 
 def pdf(pages: list[str] | None = None, extra: str = "", catalog: str = "") -> bytes:
@@ -162,6 +171,6 @@ def good() -> dict[str, bytes]:
         "page.pdf": pdf(),
         "page.txt": f"Truth\n=====\n\n{PARAGRAPH * 9}\n".encode(),
         "page.rst": f"=====\nTruth\n=====\n\n{PARAGRAPH * 9}\n\nRelay\n-----\n\ntext\n".encode(),
-        "table.csv": "name,size\n".encode() + b"one,1\n" * 300,
+        "table.csv": b"name,size\n" + b"one,1\n" * 300,
         "rows.json": b'{\n  "name": [1, 2, 3]\n}\n',
     }

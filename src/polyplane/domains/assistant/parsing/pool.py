@@ -79,10 +79,13 @@ class Parsers:
     async def close(self) -> None:
         """End the processes, when what is being read is read. Nothing more is read after."""
         self._is_closed = True
-        for _ in range(self._processes):
-            if (reader := await self._free.get()) is not None:
+        readers = [await self._free.get() for _ in range(self._processes)]
+        try:
+            for reader in filter(None, readers):
                 await reader.end()
-            self._free.put_nowait(None)
+        finally:
+            for _ in readers:
+                self._free.put_nowait(None)
 
     async def read(self, sources: Sequence[Source]) -> list[Parsed | Unreadable]:
         """What each file says, in the order asked. One that goes wrong stops no other.
