@@ -33,7 +33,7 @@ LIMIT_MAX: Final = 1_000
 """The most hits of one answer, those before its page included."""
 QUESTION_MAX: Final = 4_000
 """Characters of a question; a longer text is searched for by what is like it (`similar`)."""
-FUSED: Final = 200
+FUSED: Final = 100
 """So many of the best by meaning, and by words, are ranked together: always as many, so that the
 pages of one question are of one order."""
 RERANKED: Final = 50
@@ -95,7 +95,7 @@ class VectorReader(Generic[P]):
         rerank_timeout_s: float = 2.0,
     ) -> Found:
         """A page of what answers `question`: by meaning ("vector"), by words ("text"), or by both
-        ("hybrid", reciprocal rank fusion of the best 200 of each; the default with full text).
+        ("hybrid", reciprocal rank fusion of the best 100 of each; the default with full text).
 
         Pages of one question do not overlap while nothing is written. With `exact` no index may
         miss anything. `rerank` orders the first 50 anew; when it fails, or takes longer than

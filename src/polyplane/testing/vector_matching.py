@@ -275,6 +275,18 @@ class VectorMatchingContract(VectorScopingContract):
             assert len(hits) == limit
             assert {hit.key for hit in hits} <= {it.key for it in mine}
 
+    async def test_words_put_by_hand_are_told_of(self, store: VectorStore) -> None:
+        """They are no part of a digest: who compares contents must see that they are others."""
+        await store.prepare(WORDED)
+        item = note("a", "the kettle")
+        await store.apply(WORDED, [item, note("b", "a samovar")], [], 1)
+        await self.raw_words(store, WORDED, "a", "b")
+        assert set(await self._matched(store, "samovar")) == {"a", "b"}
+        held = {it.stamp.key: it for it in await store.contents(WORDED, ["a", "b"])}
+        assert held["a"].stamp.digest == item.digest
+        assert not is_like(item.content, held["a"].content)
+        assert is_like(note("b", "a samovar").content, held["b"].content)
+
     async def test_what_is_worded_is_held_and_scanned_as_any(self, store: VectorStore) -> None:
         items: Sequence[Item] = said(30)
         await store.prepare(WORDED)

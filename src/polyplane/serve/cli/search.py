@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from polyplane.errors import Refused
 from polyplane.serve.cli.acting import as_operator
@@ -16,6 +18,7 @@ from polyplane.serve.cli.report import Home, Json, Report
 from polyplane.settings import Settings
 
 APPS: Final = ("agents", "assistant")
+_SPACE: Final = re.compile(r"\s")
 
 
 def search(
@@ -93,12 +96,11 @@ def _show_documents(report: Report, answer: Any) -> None:
     report.next = "polyplane ingest PATH" if not answer["hits"] else "polyplane status"
 
 
-def marked(hit: Any) -> str:
-    """The excerpt of a hit in the console's markup: what was asked for is bold."""
-    text, (start, end) = hit["text"], hit["excerpt"]
-    made, at = [], start
+def marked(hit: Any) -> Text:
+    """The excerpt of a hit; what was asked for is bold."""
+    start, end = hit["excerpt"]
+    shown = Text(_SPACE.sub(" ", hit["text"][start:end]))
     for first, last in hit["highlights"]:
         if start <= first and last <= end:
-            made.append(f"{escape(text[at:first])}[bold]{escape(text[first:last])}[/bold]")
-            at = last
-    return " ".join("".join([*made, escape(text[at:end])]).split())
+            shown.stylize("bold", first - start, last - start)
+    return shown

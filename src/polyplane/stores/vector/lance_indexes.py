@@ -36,11 +36,11 @@ WORDS: Final = FTS(
 NUMBERS_MIN: Final = 2_500_000
 """Index vectors of so many numbers (10,000 of 256): to compare less with all of them is as fast."""
 PARTITION_ROWS: Final = 1_000
-PARTITIONS_MAX: Final = 256
+PARTITIONS_MAX: Final = 128
 GROWN: Final = 4
 """Train anew when there are so many times as many rows as the partitions were made for."""
-PROBES: Final = 24
-"""Partitions that are looked through: the nearest ones, and all there are below 24,000 rows."""
+PROBES: Final = 48
+"""Partitions that are looked through: the nearest ones, and all there are below 49,000 rows."""
 REFINED: Final = 2
 """Of so many times what is wanted the whole vectors are compared, as in a search without index."""
 REFINED_MAX: Final = 100
