@@ -14,13 +14,17 @@ import json
 import sys
 from pathlib import Path
 
+import sqlalchemy as sa
+
 import polyplane as pp
 from polyplane.domains.assistant import course
 from polyplane.domains.assistant.contents import assistant
+from polyplane.domains.assistant.models import Document
 from polyplane.stores.catalog import adapter
 from tests.crash.nursery import nurse
 
-BATCH = 10
+WAIT_S = 60.0
+CALLER = pp.Caller("crash")
 
 
 async def main() -> None:
@@ -32,12 +36,21 @@ async def main() -> None:
     if not (line := (await reader.readline()).strip()):
         return
     order = json.loads(line)
-    course.BATCH = BATCH  # type: ignore[misc]
+    course.BATCH = order["batch"]  # type: ignore[misc]
     FUSE.set(order.get("step", ""), order.get("nth", 1), "SIGKILL")
     settings = pp.Settings.load(environ={}, **order["settings"])
     async with pp.Plane(settings=settings, applications=[assistant()]) as plane:
-        report = await course.ingest(plane, pp.Caller("crash"), [order["folder"]])
+        report = await course.ingest(plane, CALLER, [order["folder"]])
+        async with asyncio.timeout(WAIT_S):  # until what others left is read: it may be our end
+            while await _unread(plane):
+                await asyncio.sleep(0.05)
         tell(done=report.ready)
+
+
+async def _unread(plane: pp.Plane) -> bool:
+    query = sa.select(Document.id).where(Document.state.in_(("received", "parsing")))
+    async with plane.acting(CALLER).read() as session:
+        return (await session.scalars(query.limit(1))).first() is not None
 
 
 if __name__ == "__main__":

@@ -20,18 +20,18 @@ from polyplane.domains.assistant.projections import DocumentChunks, ProcessedDoc
 from polyplane.model.blob import BlobState
 from tests.conftest import PlaneOf
 from tests.crash.children import Died
-from tests.crash.ingester import BATCH
 from tests.crash.nursery import Nursery
 
+BATCH = 10
 FILES = 4 * BATCH
 WAIT_S = 60.0
+CALLER = pp.Caller("crash")
 KILLS = (
     ("blob.many_put", 2),
     ("blob.many_committing", 3),
     ("saga.remote_begun", 1),
     ("saga.remote_called", 1),
 )
-CALLER = pp.Caller("crash")
 
 
 def fill(folder: Path) -> None:
@@ -70,7 +70,7 @@ async def test_a_killed_ingest_is_gone_on_with(
     names = ("database_url", "nats_url", "cache_url", "objects_url", "vector_url")
     given = {name: own_settings.url(name) for name in names}
     given |= {"home": str(own_settings.home), "namespace": own_settings.namespace}
-    order = {"settings": given, "folder": str(tmp_path / "folder")}
+    order = {"settings": given, "folder": str(tmp_path / "folder"), "batch": BATCH}
     try:
         for step, nth in KILLS:
             child = await nursery.bear()
