@@ -15,6 +15,7 @@ import orjson
 import polyplane as pp
 from polyplane.domains.assistant.arrivals import Arrival, Known, Taken, Work
 from polyplane.domains.assistant.course import (
+    ALL,
     IngestReport,
     Tell,
     Wanted,
@@ -105,7 +106,7 @@ async def ingest_over(
     call: Call,
     tenant: str,
     paths: Sequence[Path],
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = ALL,
     *,
     tell: Tell | None = None,
     report: IngestReport | None = None,
