@@ -135,8 +135,8 @@ class Reader:
 
 
 def _spawned(theirs: socket.socket, settings: str) -> subprocess.Popen[bytes]:
-    """A child at the other end of a socket. It takes milliseconds: no page of ours is copied for it,
-    and nothing of ours is called on the way, as by the spawn of some event loops.
+    """A child at the other end of a socket. It takes milliseconds: no page of ours is copied, and
+    nothing of ours is called on the way, as by the spawn of some event loops.
     """
     return subprocess.Popen(
         [sys.executable, "-P", "-B", "-X", "utf8", "-m", PROGRAM, settings, str(os.getpid())],
