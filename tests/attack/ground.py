@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 from httpx import AsyncClient
 
 import polyplane as pp
-from polyplane.domains import agents, laboratory
+from polyplane.domains import agents, assistant, laboratory
 from polyplane.live import OPERATION
 from tests.attack.crewed import AGENTS, LISTS, fill_agents
+from tests.attack.documented import DOCUMENTS, fill_documents
 from tests.flow.deeds import (
     Deed,
     DeedCard,
@@ -31,7 +32,7 @@ from tests.flow.deeds import (
 
 LABORATORY: Final = "/api/v1/laboratory"
 DECLARED: Final[dict[str, Any]] = {
-    "applications": [laboratory.application, agents.application],
+    "applications": [laboratory.application, agents.application, assistant.application],
     "models": [Deed, Remark],
     "projections": [DeedSearch, DeedCard, DeedNodes, Leads],
     "streams": [Meter],
@@ -91,6 +92,9 @@ class Ground:
             found[rest] = await self._get(f"/experiments/{experiment}/{rest}", self.theirs)
         for name in LISTS:
             found[f"agents: {name}"] = await self._get(f"/{name}?limit=200", self.theirs, AGENTS)
+        document = self.theirs.ids["document_id"]
+        for path in ("?limit=200", f"/{document}/chunks", f"/{document}/text"):
+            found[f"documents{path}"] = await self._get(path, self.theirs, DOCUMENTS)
         acting = self.plane.acting(self.theirs.caller)
         found["deeds"] = sorted(hit.key for hit in await acting[DeedSearch].search([1.0] * 4))
         around = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
@@ -171,6 +175,7 @@ async def fill(plane: pp.Plane, http: AsyncClient, side: Side, number: int) -> N
         if cursor := page.json()["next"]:
             side.cursors.append(cursor)
     side.ids |= await fill_agents(plane, http, side.headers, side.canary)
+    side.ids |= await fill_documents(http, side.headers, side.canary)
     await _beside(plane, side, number)
 
 

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from tests.attack.crewed import AGENTS, FILE, WORDS
+from tests.attack.documented import DOCUMENTS, NO_URL
 from tests.attack.ground import LABORATORY, Ground, Side
 from tests.attack.report import Report
 
@@ -27,6 +28,7 @@ OPEN: Final = (
 """For everybody: nothing of any tenant is in it."""
 GRAPH: Final = "/api/v1/graph"
 """For everybody: each sees what is theirs."""
+ASSISTANT: Final = "/api/v1/assistant"
 LIVE: Final = "/api/v1/events"
 """Only what is declared can be followed, and no thing of a tenant is: see `probe_live`."""
 PLAIN: Final[dict[str, Any]] = {"status": None, "state": None, "metric": "temperature"}
@@ -68,7 +70,7 @@ def routes_of(document: dict[str, Any]) -> Iterator[Route]:
 
 
 def kind_of(route: Route) -> str:
-    """`open`, `closed`, `people` or `tenants`; Unprobed for a route of a kind that nobody knows."""
+    """`open`, `closed`, `people`, `outside`, `tenants` ...; Unprobed where nobody knows."""
     if route.path in OPEN:
         return "open"
     if route.path == LIVE:
@@ -79,7 +81,9 @@ def kind_of(route: Route) -> str:
         return "people"
     if route.path.startswith(GRAPH):
         return "graph"
-    if route.path.startswith((LABORATORY + "/", AGENTS + "/")):
+    if route.path == f"{DOCUMENTS}/url":
+        return "outside"
+    if route.path.startswith((LABORATORY + "/", AGENTS + "/", ASSISTANT + "/")):
         return "tenants"
     raise Unprobed(f"{route.name}: say what kind of route it is, and probe it.")
 
@@ -182,6 +186,8 @@ class Attacker:
         def pick() -> Side:
             return mine if self._dice.random() < own else other
 
+        if route.path == f"{DOCUMENTS}/url":
+            return NO_URL
         if examples := given.get("examples"):
             chosen = self._dice.choice(list(examples.values()))["value"]
             dropped = NOT_IN_METRICS if route.path.endswith("/metrics") else ()
@@ -259,6 +265,8 @@ class Attacker:
 
 def _order(route: Route) -> tuple[bool, int]:
     """What deletes comes last, and what is tied before what it is tied to."""
+    if route.path.endswith("/remove"):
+        return True, 0
     is_last = route.method == "delete"
     return is_last, -route.path.count("/") if is_last else 0
 

@@ -24,6 +24,7 @@ from polyplane.runtime.searching import VectorReader
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.protocol import CacheStore, ItemStore, SeriesStore, Store, VectorStore
+from tests.attack.documented import STAGES
 from tests.attack.graph import READS_GRAPH, STORE_OF_GRAPH
 from tests.attack.ground import Ground
 from tests.attack.live import LIVE_PROBES
@@ -315,6 +316,7 @@ READER_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     **LIVE_PROBES,
     **READS_GRAPH,
     **SEARCHES,
+    **STAGES,
 }
 NAMES_NOTHING: Final = {(ActingBlobs, "upload_url"), (RequestCache, "settled")}
 """What a caller holds that takes no name of anything that is there."""

@@ -25,9 +25,10 @@ from polyplane.domains.assistant.arrivals import (
     Taken,
     Work,
 )
-from polyplane.domains.assistant.keeping import known_below, remove, take
+from polyplane.domains.assistant.keeping import known_below, take
 from polyplane.domains.assistant.processing import work_of
 from polyplane.domains.assistant.projections import DocumentChunks, ProcessedDocuments
+from polyplane.domains.assistant.removing import remove
 from polyplane.domains.assistant.walking import IGNORED, Found, Walk, read
 
 BATCH: Final = 200
@@ -140,6 +141,9 @@ class Wanted:
     settle: bool = True
 
 
+ALL: Final = Wanted()
+
+
 class InTruth:
     """The documents of a caller's tenant, on the plane itself."""
 
@@ -177,7 +181,7 @@ async def ingest(
     plane: pp.Plane,
     caller: pp.Caller,
     paths: Sequence[str | Path],
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = ALL,
     *,
     tell: Tell | None = None,
 ) -> IngestReport:
@@ -194,7 +198,7 @@ async def ingest(
 async def ingest_into(
     library: Library,
     paths: Sequence[str | Path],
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = ALL,
     *,
     tell: Tell | None = None,
     report: IngestReport | None = None,
@@ -294,6 +298,9 @@ class _Course:
         taken = await self._library.take(arrivals, again=self._wanted.again)
         for landed, it in zip(taken.landed, arrivals, strict=True):
             outcome = Outcome.SKIPPED if it.content is None else landed.outcome
+            if outcome is Outcome.UNCHANGED and (was := known.get(it.name)) is not None:
+                self._left(was)
+                continue
             setattr(self._report, outcome, getattr(self._report, outcome) + 1)
         if taken.work is not None:
             self._works.add(asyncio.create_task(self._follow(taken.work)))

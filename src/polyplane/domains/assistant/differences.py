@@ -11,10 +11,9 @@ from uuid import UUID
 
 import orjson
 
+from polyplane.domains.assistant.models import BETWEEN
 from polyplane.domains.assistant.parsing.parsed import Chunk, Parsed
 
-BETWEEN: Final = " > "
-"""Between the headings above a chunk."""
 SUMMARY_MAX: Final = 1_000
 _HEADING_MAX: Final = 1_000
 

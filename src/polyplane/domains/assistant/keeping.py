@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,11 +17,12 @@ from polyplane.domains.assistant.bulk import any_of, given, table
 from polyplane.domains.assistant.models import REASON_MAX, Document
 from polyplane.domains.assistant.parsing.parsed import CHUNKER_VERSION
 from polyplane.domains.assistant.processing import Given, ReadDocuments
+from polyplane.domains.assistant.removing import tried
 from polyplane.domains.assistant.room import options_of, room_of
 
-T = TypeVar("T")
+WAITS_S_MAX: Final = 3 * 3_600.0
+"""Longer than a document can wait to be read: its saga gives up before that."""
 
-_AGAIN_MAX: Final = 3
 _DOCUMENTS: Final = table(Document)
 _COLUMNS: Final = ("source", "name", "blob_id", "sha256", "size", "file_stamp", "media_type")
 _KEY: Final = ("tenant_id", "owner_id", "source", "name")
@@ -59,24 +60,18 @@ async def take(
     *,
     owner: UUID | None = None,
     again: bool = False,
+    id: UUID | None = None,
 ) -> Taken:
     """Take in what has come, in one transaction: contents are durable then, and read by a saga.
 
     What is known by its content is left as it is, unless it is to be read `again`, or was read
-    otherwise than documents are read now. Raises Refused when two have one name.
+    otherwise than documents are read now. `id` is for one arrival that is new, else it has one.
+    Raises Refused when two have one name; Conflict when another document has this id.
     """
     places = [Place(it.source, it.name) for it in arrivals]
     if len({*places}) != len(places):
         raise pp.Refused("Two documents have the same name.", field="name")
-    return await _tried(lambda: _taken(plane, caller, arrivals, owner, again=again))
-
-
-async def _tried(work: Callable[[], Awaitable[T]]) -> T:
-    """What `work` gives; done again when who else takes in or removes the same came between."""
-    for _ in range(_AGAIN_MAX - 1):
-        with suppress(pp.Conflict):
-            return await work()
-    return await work()
+    return await tried(lambda: _taken(plane, caller, arrivals, owner, again=again, id=id))
 
 
 async def _taken(
@@ -86,6 +81,7 @@ async def _taken(
     owner: UUID | None,
     *,
     again: bool,
+    id: UUID | None,
 ) -> Taken:
     acting = plane.acting(caller)
     async with acting.read() as session:
@@ -98,7 +94,7 @@ async def _taken(
             blobs = {
                 Place(it.source, it.name): next(ids) for it in coming if it.content is not None
             }
-            batch = _Batch(plane, caller, owner, tx, again=again)
+            batch = _Batch(plane, caller, owner, tx, again=again, id=id)
             landed, unread = await batch.take(arrivals, blobs)
             work = None
             if unread:
@@ -129,12 +125,14 @@ class _Batch:
         tx: pp.Write,
         *,
         again: bool,
+        id: UUID | None,
     ) -> None:
         self._plane = plane
         self._caller = caller
         self._owner = owner
         self._tx = tx
         self._again = again
+        self._id = id
 
     async def take(
         self, arrivals: Sequence[Arrival], blobs: Mapping[Place, UUID]
@@ -208,18 +206,22 @@ class _Batch:
         if not rows:
             return {}
         source = given(Document, columns, rows)
-        whose = (
+        whose: tuple[Any, ...] = (
             sa.bindparam("tenant", self._caller.tenant, sa.String),
             sa.bindparam("owner", self._owner, sa.Uuid),
         )
+        names = [*columns, "tenant_id", "owner_id"]
+        if self._id is not None:
+            whose, names = (*whose, sa.bindparam("own", self._id, sa.Uuid)), [*names, "id"]
         picked = sa.select(*source.c, *whose).order_by(source.c.source, source.c.name)
         made = (
             insert(_DOCUMENTS)
-            .from_select([*columns, "tenant_id", "owner_id"], picked)
+            .from_select(names, picked)
             .on_conflict_do_nothing(index_elements=list(_KEY))
             .returning(_DOCUMENTS.c.id, _DOCUMENTS.c.source, _DOCUMENTS.c.name)
         )
-        return {Place(row[1], row[2]): row[0] for row in await self._tx.execute(made)}
+        found: Sequence[Any] = (await self._tx.execute(made)).all()
+        return {Place(row[1], row[2]): row[0] for row in found}
 
     async def _change(
         self, changed: Sequence[tuple[Arrival, Known]], blobs: Mapping[Place, UUID]
@@ -307,59 +309,11 @@ async def _find(
     return {Place(row[0], row[1]): Known._make([*row][2:]) for row in found}
 
 
-async def remove(
-    plane: pp.Plane, caller: pp.Caller, ids: Sequence[UUID]
-) -> tuple[int, pp.Token | None]:
-    """Remove documents with all that is of them: rows, chunks, what follows, and the files; how
-    many there were, and the token. The content of a file goes when nobody else has the same.
-    """
-    acting = plane.acting(caller)
-
-    async def work() -> tuple[int, pp.Token | None]:
-        async with acting.write() as tx:
-            blobs = await remove_in(tx, ids)
-            await acting.blobs.delete_many(tx, [it for it in blobs.values() if it is not None])
-            if blobs:
-                tx.audit("documents.removed", "assistant.documents", detail={"n": len(blobs)})
-        return len(blobs), tx.token
-
-    return await _tried(work)
-
-
-async def remove_one(
-    plane: pp.Plane, caller: pp.Caller, id: UUID, check: Callable[[Document], None]
-) -> pp.Token | None:
-    """Remove one document, if `check` lets it; the token. NotFound."""
-    acting = plane.acting(caller)
-
-    async def work() -> pp.Token | None:
-        async with acting.write() as tx:
-            row = await tx.get(Document, id, for_update=True)
-            if row is None or row.tenant_id != tx.tenant:
-                raise pp.NotFound(f"There is no document {id}.", field="document_id")
-            check(row)
-            blobs = await remove_in(tx, [id])
-            await acting.blobs.delete_many(tx, [it for it in blobs.values() if it is not None])
-            tx.audit("document.removed", "assistant.documents", str(id))
-        return tx.token
-
-    return await _tried(work)
-
-
-async def remove_in(tx: pp.Write, ids: Sequence[UUID]) -> dict[UUID, UUID | None]:
-    """Delete documents and their chunks; by id, the blobs they had, which are to go after them."""
+def is_left() -> sa.ColumnElement[bool]:
+    """The condition that nobody is going to read a document, though it waits to be."""
     it = Document
-    query = (
-        sa.select(it.id, it.blob_id)
-        .where(it.id == any_of(ids), it.tenant_id == tx.tenant)
-        .order_by(it.source, it.name)
-        .with_for_update()
-    )
-    found: dict[UUID, UUID | None] = {row[0]: row[1] for row in await tx.execute(query)}
-    if found:
-        gone = sa.delete(_DOCUMENTS).where(_DOCUMENTS.c.id == any_of([*found]))
-        await tx.execute(gone)
-    return found
+    waits = it.state.in_(("received", "parsing"))
+    return waits & (it.updated_at < sa.func.now() - timedelta(seconds=WAITS_S_MAX))
 
 
 async def read_again(
@@ -367,7 +321,8 @@ async def read_again(
 ) -> tuple[UUID | None, pp.Token | None]:
     """Have documents read anew from the files that are kept: the saga that does, and the token.
 
-    Those being read, and those without a file, are left as they are.
+    Those being read, and those without a file, are left as they are; but not those that have waited
+    longer than any saga takes: somebody has cancelled theirs.
     """
     it = Document
     query = (
@@ -376,7 +331,7 @@ async def read_again(
             it.id == any_of(ids),
             it.tenant_id == caller.tenant,
             it.blob_id.is_not(None),
-            it.state.in_(("ready", "failed")),
+            it.state.in_(("ready", "failed")) | is_left(),
         )
         .order_by(it.source, it.name)
         .with_for_update()

@@ -15,6 +15,7 @@ import orjson
 import polyplane as pp
 from polyplane.domains.assistant.arrivals import Arrival, Known, Taken, Work
 from polyplane.domains.assistant.course import (
+    ALL,
     IngestReport,
     Tell,
     Wanted,
@@ -78,7 +79,7 @@ class OverRoutes:
 
     async def work(self, work: UUID, wait_s: float) -> Work:
         """See `Library`."""
-        answer = await self._asked("GET", f"work/{work}", parameters={"wait_s": wait_s})
+        answer = await self._asked("GET", f"readings/{work}", parameters={"wait_s": wait_s})
         return WorkShown.model_validate(answer).work()
 
     async def remove(self, ids: Sequence[UUID]) -> int:
@@ -105,7 +106,7 @@ async def ingest_over(
     call: Call,
     tenant: str,
     paths: Sequence[Path],
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = ALL,
     *,
     tell: Tell | None = None,
     report: IngestReport | None = None,

@@ -236,6 +236,34 @@ class IdsGiven(Wire):
     ids: Ids
 
 
+FILES_EXAMPLES: Final[dict[str, Any]] = {
+    "two files": {
+        "summary": "A file, and one that could not be read",
+        "value": {
+            "source": "folder",
+            "files": [
+                {
+                    "name": "/srv/handbook/kettles.md",
+                    "content": "IyBLZXR0bGVzCgpUaGV5IHdoaXN0bGUuCg==",
+                    "media_type": "text/markdown",
+                },
+                {
+                    "name": "/srv/handbook/secret.md",
+                    "code": "unreachable",
+                    "reason": "Permission denied",
+                },
+            ],
+        },
+    }
+}
+IDS_EXAMPLES: Final[dict[str, Any]] = {
+    "one": {
+        "summary": "One document",
+        "value": {"ids": ["0199f7a2-1c5e-7d10-8a8e-2f8e1f0d9a11"]},
+    }
+}
+
+
 class Removed(Wire):
     """How many documents were removed."""
 

@@ -144,14 +144,16 @@ class _Pack:
             .order_by(it.source, it.name)
             .with_for_update()
         )
-        found = await self._tx.execute(query)
+        found: Sequence[Any] = (await self._tx.execute(query)).all()
         return {id: owner for id, sha256, owner in found if read[id] == sha256}
 
     async def _held(self, ids: Sequence[UUID]) -> Mapping[UUID, list[Held]]:
         columns = [_CHUNKS.c[name] for name in _PLACE]
         query = sa.select(_CHUNKS.c.document_id, _CHUNKS.c.id, _CHUNKS.c.digest, *columns)
         held: dict[UUID, list[Held]] = defaultdict(list)
-        for row in await self._tx.execute(query.where(_CHUNKS.c.document_id == any_of(ids))):
+        query = query.where(_CHUNKS.c.document_id == any_of(ids))
+        rows: Sequence[Any] = (await self._tx.execute(query)).all()
+        for row in rows:
             held[row[0]].append(Held(row[1], row[2], Place._make([*row][3:])))
         return held
 

@@ -26,7 +26,7 @@ from polyplane.settings import Settings
 def demo(
     ctx: typer.Context,
     what: Annotated[
-        str, typer.Argument(help="The application: laboratory, or agents.")
+        str, typer.Argument(help="The application: laboratory, agents or assistant.")
     ] = "laboratory",
     path: Annotated[
         list[Path] | None,
@@ -37,7 +37,8 @@ def demo(
 ) -> None:
     """Run a real experiment through every store.
 
-    That of the laboratory; `agents` learns Python's standard library and works with it. Starts
+    That of the laboratory; `agents` learns Python's standard library and works with it; `assistant`
+    takes in thousands of documents of this machine, and finds them. Starts
     `up` on the home unless it runs already, and stops what it started. Ctrl-C at any moment
     leaves nothing running.
     """

@@ -56,7 +56,6 @@ def ingest(
         done = words.IngestReport()
         asked: dict[str, Any] = {"check": check, "again": again, "remove_gone": remove_gone}
         asked |= {"globs": glob or ()} | ({"ignore": ignore} if ignore else {})
-        report.if_interrupted = "The same command goes on with it."
         try:
             with watched(report) as bar:
 
@@ -74,20 +73,21 @@ def ingest(
 
                 as_operator(ctx, report, Settings.load(home=home), work)
         except KeyboardInterrupt:
-            report.show(_interrupted(done))
+            report.if_interrupted = _interrupted(done)
             raise
         report.data = words.as_json(done)
         report.show(*_told(done))
         if not done.is_clean:
             report.status, report.exit_code = "failed", 1
-        report.next = 'polyplane search documents "how do I ..."'
+        report.next = 'polyplane search --app assistant "how do I ..."'
 
 
 def _interrupted(done: Any) -> str:
     under_way = done.taken - done.ready - done.failed
     return (
         f"{done.taken:,} files were taken in and stay: {done.ready:,} are read, {under_way:,} are"
-        f" going to be. {done.unchanged:,} were known. Of the rest nothing was taken."
+        f" going to be. {done.unchanged:,} were known. Of the rest nothing was taken; the same"
+        " command goes on."
     )
 
 

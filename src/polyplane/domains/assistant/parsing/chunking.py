@@ -19,6 +19,7 @@ from zlib import crc32
 
 from polyplane.domains.assistant.parsing.extract import (
     GRAPHEME,
+    LEVELS_MAX,
     LINE,
     SENTENCE,
     WORD,
@@ -30,10 +31,10 @@ from polyplane.domains.assistant.parsing.parsed import Chunk, ChunkOptions
 if TYPE_CHECKING:
     from semantic_text_splitter import TextSplitter
 
-_LOOK: Final = 64
+_LOOK: Final = 32
 """Characters after a place that make it better or worse than others of its kind."""
-_SMALL: Final = 5
-"""A piece shorter than this part of what is allowed is joined even across headings."""
+_SMALL: Final = 4
+"""A piece shorter than this part of what is allowed is joined with a neighbour."""
 
 # Each looks at a character a bounded number of times: long runs of spaces are one match.
 _SENTENCE: Final = re.compile(r"(?<=[.!?…])[\"'”’)\]]{0,4}\s+|[。！？](?=[^。！？])")
@@ -41,6 +42,8 @@ _LINE: Final = re.compile(r"\n+")
 _SPACE: Final = re.compile(r"\s+")
 _FINER: Final = ((SENTENCE, _SENTENCE), (LINE, _LINE), (WORD, _SPACE))
 _BASE: Final = 1 << 32
+_NEAR: Final = 32
+"""Characters before a place at which a run without spaces is cut at the latest."""
 
 
 def chunks_of(extract: Extract, options: ChunkOptions) -> tuple[Chunk, ...]:
@@ -74,7 +77,8 @@ def chunks_of(extract: Extract, options: ChunkOptions) -> tuple[Chunk, ...]:
 
 def _paths(headings: Sequence[tuple[int, int, str]]) -> list[tuple[str, ...]]:
     """The headings above: of what stands before the first, and of what follows each."""
-    paths, above = [()], list[tuple[int, str]]()
+    paths: list[tuple[str, ...]] = [()]
+    above = list[tuple[int, str]]()
     for _, level, words in headings:
         while above and above[-1][0] >= level:
             above.pop()
@@ -102,11 +106,10 @@ def _finer(text: str, start: int, end: int, limit: int, kind: int = 0) -> Iterat
     else where one sign ends and another begins.
     """
     if kind == len(_FINER):
-        splitter, first = _splitter(limit), True
-        for offset, _ in splitter.chunk_indices(text[start:end]):
-            if not first:
-                yield start + offset, GRAPHEME
-            first = False
+        near = min(_NEAR, limit // 4)
+        # A place may be so much earlier, and the next not: they are still near enough.
+        for place in range(start + limit - near, end, limit - near):
+            yield _between_signs(text, place, near), GRAPHEME
         return
     strength, pattern = _FINER[kind]
     before = start
@@ -121,11 +124,19 @@ def _finer(text: str, start: int, end: int, limit: int, kind: int = 0) -> Iterat
         yield from _finer(text, before, end, limit, kind + 1)
 
 
+def _between_signs(text: str, place: int, near: int) -> int:
+    """A place at `place` or less than `near` before it, where no sign is cut in two, nor a word of
+    a script that writes no spaces.
+    """
+    found = _splitter(near).chunk_indices(text[place - near : place + near])
+    return place - near + found[1][0] if len(found) > 1 else place
+
+
 @cache
-def _splitter(limit: int) -> TextSplitter:
+def _splitter(size: int) -> TextSplitter:
     from semantic_text_splitter import TextSplitter  # large, and few files need it
 
-    return TextSplitter(limit, trim=False)
+    return TextSplitter(size, trim=False)
 
 
 def _is_joined(char: str) -> bool:
@@ -156,7 +167,7 @@ def _cuts(text: str, places: Sequence[tuple[int, int]], limit: int) -> list[tupl
 
 
 def _joined(cuts: Sequence[tuple[int, int]], length: int, limit: int) -> list[int]:
-    """Where pieces begin, once those that fit together are joined, over the worst places first."""
+    """Where pieces begin, once small ones are joined where they fit, at the worst places first."""
     starts = [0, *(place for place, _ in cuts)]
     before = list(range(-1, len(starts) - 1))
     after = list(range(1, len(starts) + 1))
@@ -164,12 +175,13 @@ def _joined(cuts: Sequence[tuple[int, int]], length: int, limit: int) -> list[in
     waiting = [(key, i + 1) for i, (_, key) in enumerate(cuts)]
     heapify(waiting)
     gone = set[int]()
-    least, headed = limit // _SMALL, section(6) * _BASE
+    small, headed = limit // _SMALL, section(LEVELS_MAX) * _BASE
     while waiting:
         key, i = heappop(waiting)
         left, right = before[i], after[i]
         sizes = starts[i] - starts[left], ends[i] - starts[i]
-        if sum(sizes) > limit or (key >= headed and min(sizes) >= least):
+        # What stands under a heading goes to another section only when both are short.
+        if sum(sizes) > limit or (max if key >= headed else min)(sizes) >= small:
             continue
         gone.add(i)
         ends[left], after[left] = ends[i], right

@@ -76,4 +76,4 @@ def _definition(line: str) -> tuple[int, str] | None:
     indent = len(line) - len(line.lstrip())
     if indent and found["kind"] in ("type", "case", "object", "data"):
         return None
-    return min(1 + (indent + 3) // 4, 4), found["name"] or ""
+    return min(1 + (indent + 3) // 4, 4), (found["name"] or "").rstrip(":")

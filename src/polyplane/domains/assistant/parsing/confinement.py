@@ -94,7 +94,7 @@ def _filtered(libc: ctypes.CDLL) -> bool:
     lines = b"".join(_program(machine, os.getpid()))
     kept = ctypes.create_string_buffer(lines, len(lines))
     program = struct.pack("@HP", len(lines) // 8, ctypes.addressof(kept))
-    return libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, program, 0, 0) == 0
+    return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, program, 0, 0) == 0)
 
 
 def _program(machine: str, own: int) -> Iterator[bytes]:

@@ -41,8 +41,8 @@ def decoded(content: bytes, declared: str | None = None) -> tuple[str, Mapping[s
         if content.startswith(bom):
             return _read_as(encoding, content[len(bom) :])
     if b"\0" in content:
-        if encoding := _wide(content):
-            return _read_as(encoding, content)
+        if wide := _wide(content):
+            return _read_as(wide, content)
         if content.count(b"\0") > _NUL_SHARE_MAX * len(content):
             raise Refused("binary", "it is no text, and no format that is known")
     try:
@@ -75,9 +75,9 @@ def _guessed(content: bytes, declared: str | None) -> tuple[str, Mapping[str, An
     good = sum(len(it) for it in re.findall("[^\x00-\x7f\ufffd]+", text[:SAMPLE_BYTES]))
     if good > bad:  # UTF-8 with some damage
         return clean(text), {"replaced": bad}
-    for encoding in (declared, _looks_like(content)):
-        if encoding and (name := _known(encoding)):
-            return _read_as(name, content)
+    for named in (declared, _looks_like(content)):
+        if named and (encoding := _known(named)):
+            return _read_as(encoding, content)
     if bad > _BAD_SHARE_MAX * len(text):
         raise Refused("binary", "it is no text in any encoding that is known")
     return clean(text), {"replaced": bad}

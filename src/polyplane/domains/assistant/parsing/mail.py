@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from email import message_from_bytes, policy
-from email.message import EmailMessage, Message
+from contextlib import suppress
+from email import message_from_bytes
+from email.errors import MessageError
+from email.header import decode_header, make_header
+from email.message import Message
 from typing import Any, Final
 
 from polyplane.domains.assistant.parsing.decoding import decoded
@@ -17,7 +20,7 @@ from polyplane.domains.assistant.parsing.extract import (
 )
 from polyplane.domains.assistant.parsing.hypertext import add_html
 
-DEPTH_MAX: Final = 20
+DEPTH_MAX: Final = 40
 PARTS_MAX: Final = 1_000
 ATTACHMENTS_MAX: Final = 100
 _SHOWN: Final = ("From", "To", "Cc", "Date", "Subject")
@@ -29,7 +32,10 @@ def read_mail(content: bytes, characters_max: int) -> Extract:
     """What an e-mail says. Raises Refused."""
     if sum(1 for _ in _NESTED.finditer(content)) > PARTS_MAX // 4:
         raise Refused("too_deep", "too many messages in each other")
-    message = message_from_bytes(content, policy=policy.default)
+    if content.lower().count(b"\ncontent-type:") > 2 * PARTS_MAX:
+        raise _too_many()
+    # Not the newer policy: what that takes for a header can grow by the square of its length.
+    message = message_from_bytes(content)
     if not any(_said(message, it) for it in _SHOWN):
         raise Refused("damaged", "it has no headers of an e-mail")
     reading = _Reading(Draft(characters_max))
@@ -62,16 +68,18 @@ class _Reading:
     def _part(self, part: Message[Any, Any], depth: int) -> None:
         self._parts += 1
         if depth > DEPTH_MAX:
-            raise Refused("too_deep", f"more than {DEPTH_MAX} messages or parts in each other")
+            raise Refused("too_deep", f"more than {DEPTH_MAX} messages and parts in each other")
         if self._parts > PARTS_MAX:
-            raise Refused("too_large", f"it has more than {PARTS_MAX:,} parts")
+            raise _too_many()
         kind, inner = part.get_content_type(), part.get_payload()
         if kind == "message/rfc822" and isinstance(inner, list):
             for message in inner:
-                self.add(message, depth + 1)
+                if isinstance(message, Message):
+                    self.add(message, depth + 1)
         elif isinstance(inner, list):
             for one in _chosen(inner) if kind == "multipart/alternative" else inner:
-                self._part(one, depth + 1)
+                if isinstance(one, Message):
+                    self._part(one, depth + 1)
         elif _is_attached(part, kind):
             self._attach(part, kind)
         else:
@@ -107,15 +115,17 @@ def _chosen(parts: list[Any]) -> list[Any]:
 
 
 def _is_attached(part: Message[Any, Any], kind: str) -> bool:
-    is_body = (
-        isinstance(part, EmailMessage) and not part.is_attachment() and not part.get_filename()
-    )
-    return not (is_body and kind.startswith("text/"))
+    is_named = part.get_content_disposition() == "attachment" or part.get_filename() is not None
+    return is_named or not kind.startswith("text/")
 
 
 def _said(message: Message[Any, Any], name: str) -> str:
-    """A header, decoded; empty when it is not there, or cannot be read."""
-    try:
-        return shortened(str(message[name] or ""), VALUE_MAX)
-    except (ValueError, IndexError, AttributeError, TypeError):  # known faults of the library
-        return ""
+    """A header, decoded as far as it can be; empty when it is not there."""
+    value = str(message[name] or "")[: 8 * VALUE_MAX]
+    with suppress(MessageError, LookupError, ValueError):  # else as it was written
+        value = str(make_header(decode_header(value)))
+    return shortened(value, VALUE_MAX)
+
+
+def _too_many() -> Refused:
+    return Refused("too_large", f"it has more than {PARTS_MAX:,} parts")

@@ -54,7 +54,7 @@ def read_markdown(text: str) -> Extract:
                     extract.headings.append((place, level, heading))
                 level = 0
         elif level and kind in ("Text", "Code"):
-            words.append(tag)
+            words.append(str(tag))
     if not extract.title and extract.headings:
         extract.title = extract.headings[0][2]
     return extract

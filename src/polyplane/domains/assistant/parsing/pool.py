@@ -36,7 +36,7 @@ _LIBRARIES: Final = (
 class _File(NamedTuple):
     """A file on its way: which of those asked for, and what is sent of it."""
 
-    index: int
+    number: int
     name: str
     media_type: str | None
     content: bytes
@@ -79,10 +79,13 @@ class Parsers:
     async def close(self) -> None:
         """End the processes, when what is being read is read. Nothing more is read after."""
         self._is_closed = True
-        for _ in range(self._processes):
-            if (reader := await self._free.get()) is not None:
+        readers = [await self._free.get() for _ in range(self._processes)]
+        try:
+            for reader in filter(None, readers):
                 await reader.end()
-            self._free.put_nowait(None)
+        finally:
+            for _ in readers:
+                self._free.put_nowait(None)
 
     async def read(self, sources: Sequence[Source]) -> list[Parsed | Unreadable]:
         """What each file says, in the order asked. One that goes wrong stops no other.
@@ -147,9 +150,9 @@ class Parsers:
             if isinstance(result, Unreadable) and result.code in _AGAIN:
                 await reader.end()
                 if is_first:
-                    results[files.popleft().index] = result
+                    results[files.popleft().number] = result
                 return
-            results[files.popleft().index] = result
+            results[files.popleft().number] = result
             if not reader.is_alive:
                 return
 

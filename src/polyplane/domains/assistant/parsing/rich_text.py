@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from striprtf.striprtf import rtf_to_text
@@ -11,6 +12,7 @@ from polyplane.domains.assistant.parsing.extract import Draft, Extract, Refused
 
 _EMPTY: Final = re.compile(r"\n+")
 DEPTH_MAX: Final = 1_000
+_READ: Final[Callable[..., str]] = rtf_to_text
 
 
 def read_rtf(content: bytes, characters_max: int) -> Extract:
@@ -19,10 +21,8 @@ def read_rtf(content: bytes, characters_max: int) -> Extract:
         raise Refused("damaged", "it ends before its last group does")
     if content.count(b"{") > DEPTH_MAX and _depth(content) > DEPTH_MAX:
         raise Refused("too_deep", f"more than {DEPTH_MAX:,} groups in each other")
-    draft = Draft(characters_max)
-    for paragraph in _EMPTY.split(
-        rtf_to_text(content.decode("cp1252", "replace"), errors="replace")
-    ):
+    draft, read = Draft(characters_max), _READ
+    for paragraph in _EMPTY.split(read(content.decode("cp1252", "replace"), errors="replace")):
         draft.block(paragraph)
     return draft.done()
 

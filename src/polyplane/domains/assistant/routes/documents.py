@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 
 import polyplane as pp
-from polyplane.domains.assistant import keeping, reading
+from polyplane.domains.assistant import keeping, reading, removing
 from polyplane.domains.assistant.arrivals import Arrival, Taken
 from polyplane.domains.assistant.models import NAME_BYTES_MAX, Document
 from polyplane.domains.assistant.permissions import READ, WRITE
@@ -18,6 +18,8 @@ from polyplane.domains.assistant.processing import work_of
 from polyplane.domains.assistant.projections import DocumentChunks, ProcessedDocuments
 from polyplane.domains.assistant.room import LIMITS
 from polyplane.domains.assistant.shapes import (
+    FILES_EXAMPLES,
+    IDS_EXAMPLES,
     ChunkPage,
     ChunkShown,
     DocumentShown,
@@ -120,7 +122,11 @@ async def upload_document(
     responses=problem_responses(409, 413),
 )
 async def take_documents(
-    files: FilesGiven, plane: PlaneOf, caller: Caller, token: TokenHeader, shared: _Shared = True
+    files: Annotated[FilesGiven, Body(openapi_examples=FILES_EXAMPLES)],
+    plane: PlaneOf,
+    caller: Caller,
+    token: TokenHeader,
+    shared: _Shared = True,
 ) -> TakenShown:
     """Many small files in one transaction. A repetition changes nothing."""
     arrivals = await asyncio.to_thread(lambda: [it.arrival(files.source) for it in files.files])
@@ -188,7 +194,7 @@ async def list_known(
 
 
 @router.get(
-    "/work/{work_id}",
+    "/readings/{work_id}",
     dependencies=[READ, within(WAIT_MAX_S + 30)],
     responses=problem_responses(404),
 )
@@ -221,10 +227,13 @@ async def settle(
     responses=problem_responses(409),
 )
 async def remove_documents(
-    given: IdsGiven, plane: PlaneOf, caller: Caller, token: TokenHeader
+    given: Annotated[IdsGiven, Body(openapi_examples=IDS_EXAMPLES)],
+    plane: PlaneOf,
+    caller: Caller,
+    token: TokenHeader,
 ) -> Removed:
     """Remove documents with their chunks, files and all that follows; what is none counts 0."""
-    removed, written = await keeping.remove(plane, caller, given.ids)
+    removed, written = await removing.remove(plane, caller, given.ids)
     token.give(written)
     return Removed(removed=removed)
 
@@ -235,7 +244,10 @@ async def remove_documents(
     responses=problem_responses(409),
 )
 async def read_documents_again(
-    given: IdsGiven, plane: PlaneOf, caller: Caller, token: TokenHeader
+    given: Annotated[IdsGiven, Body(openapi_examples=IDS_EXAMPLES)],
+    plane: PlaneOf,
+    caller: Caller,
+    token: TokenHeader,
 ) -> ReadAgain:
     """Read documents anew from the files that are kept: with other sizes, or a better parser. Only
     what changes by that is written.
@@ -270,7 +282,7 @@ async def delete_document(
     def check(row: Document) -> None:
         check_if_match(request, row)
 
-    token.give(await keeping.remove_one(plane, caller, document_id, check))
+    token.give(await removing.remove_one(plane, caller, document_id, check))
 
 
 @router.post(
