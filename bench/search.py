@@ -7,6 +7,7 @@ settings. What an index misses is counted against a search without one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -27,6 +28,7 @@ from bench.searcher import Task
 from polyplane.domains.assistant import application
 from polyplane.domains.assistant.projections import PROJECTIONS, DocumentChunks
 from polyplane.domains.assistant.searching import search_documents
+from polyplane.model.fusion import fused
 from polyplane.model.terms import asked
 from polyplane.runtime.searching import FUSED
 from polyplane.search import Mode
@@ -161,14 +163,12 @@ class Raw:
         return await self._keys(query, "_score", limit)
 
     async def both(self, question: str) -> list[str]:
-        """The keys of the best of both, ranked by lancedb."""
-        assert self._embedder is not None
-        (embedding,) = await self._embedder.embed([question])
-        query: Any = self.table.query().nearest_to(embedding).distance_type("cosine")
-        query = query.nprobes(lance_indexes.PROBES).refine_factor(1)
-        query = query.nearest_to_text(" ".join(asked(question, "english")), lance_table.TERMS)
-        found = await query.where(FILTER).select(self._columns).limit(FUSED).to_arrow()
-        return cast(list[str], found["key"].to_pylist()[:K])
+        """The keys of the best of both, as deep as the library looks, and ranked together."""
+        near, worded = await asyncio.gather(
+            self.near(question, limit=FUSED, probes=lance_indexes.PROBES, refined=1),
+            self.worded(question, limit=FUSED),
+        )
+        return [it.key for it in fused({"vector": near, "text": worded})[:K]]
 
     async def _keys(self, query: Any, score: str, limit: int) -> list[str]:
         found = await query.where(FILTER).select([*self._columns, score]).limit(limit).to_arrow()
