@@ -8,6 +8,7 @@ PROGRAM = Program(
     applications={
         "laboratory": "polyplane.domains.laboratory",
         "agents": "polyplane.domains.agents",
+        "assistant": "polyplane.domains.assistant",
     },
     demo={
         "laboratory": "polyplane.domains.laboratory.demo",

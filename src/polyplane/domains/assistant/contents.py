@@ -1,0 +1,43 @@
+"""The table of contents of the assistant."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from fastapi import APIRouter
+
+import polyplane as pp
+from polyplane.domains.assistant.models import MODELS, SCHEMA, Document
+from polyplane.domains.assistant.permissions import PERMISSIONS
+from polyplane.domains.assistant.projections import PROJECTIONS
+from polyplane.live import Events, Rows, Topic
+
+
+def routes() -> APIRouter:
+    """All routes of the assistant."""
+    router = APIRouter()
+    parts: tuple[ModuleType, ...] = ()
+    for part in parts:
+        router.include_router(part.router)
+    return router
+
+
+def assistant() -> pp.Application:
+    """The application."""
+    return pp.Application(
+        name="assistant",
+        schema=SCHEMA,
+        models=MODELS,
+        projections=PROJECTIONS,
+        sagas=(),
+        migrations="polyplane.domains.assistant.migrations",
+        routes=routes,
+        permissions=PERMISSIONS,
+        topics=(
+            Topic("documents", Rows(Document), "assistant.read"),
+            Topic("events", Events("assistant"), "assistant.read"),
+        ),
+    )
+
+
+application = assistant()

@@ -1,0 +1,1 @@
+"""The HTTP API of the assistant, one file per kind of thing."""
