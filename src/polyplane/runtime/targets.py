@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from polyplane.errors import Misconfigured, Refused
@@ -43,6 +44,8 @@ class Stores:
     """Data keys; None where no model has secrets."""
     keyed: Keyed = NO_KEY
     """What digests over secrets are keyed with."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """What the vector store calls projections that it does not call by their names."""
 
 
 def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
@@ -55,6 +58,9 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
         embedder = None if projection.dimensions else stores.embedder
         assert stores.vector is not None
         deriver, types = VectorDeriver(projection(), embedder, keyed), projection.tag_types()
+        table = stores.tables.get(projection.name, "")
+        if table:  # under another name it is another collection, to be built and proven
+            deriver.definition += f"/in {table}"
         try:
             check_unreserved(types, f"{projection.__name__}: the tag")
         except Refused as error:
@@ -69,6 +75,7 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
             indexes=(*projection.indexes, *marks),
             marks=marks,
             text_name=projection.text_name,
+            table=table,
         )
         return Target(projection.name, source, deriver, stores.vector, collection)
     if issubclass(projection, Cached):

@@ -12,16 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 import polyplane as pp
 from polyplane.domains.assistant.matters import states
-from polyplane.domains.assistant.matters.tables import (
-    Base,
-    Owned,
-    imported_once,
-    listed,
-    one_of,
-    referable,
-    refers,
-    rule,
-)
+from polyplane.domains.assistant.matters.tables import Owned, imported_once, rule
+from polyplane.domains.assistant.models import Base, listed, one_of, owned, refers
 
 
 class Configuration(Base):
@@ -60,7 +52,7 @@ class ModelOutput(Owned):
 
     __tablename__ = "model_outputs"
     __table_args__ = (
-        referable(),
+        owned(),
         rule("input_tokens", "input_tokens >= 0"),
         rule("output_tokens", "output_tokens >= 0"),
         rule("cost", "cost >= 0"),

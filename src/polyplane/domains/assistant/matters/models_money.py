@@ -13,16 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 import polyplane as pp
 from polyplane import marks
 from polyplane.domains.assistant.matters import states
-from polyplane.domains.assistant.matters.tables import (
-    Owned,
-    imported_once,
-    listed,
-    once_each,
-    one_of,
-    referable,
-    refers,
-    rule,
-)
+from polyplane.domains.assistant.matters.tables import Owned, imported_once, once_each, rule
+from polyplane.domains.assistant.models import listed, one_of, owned, refers
 
 POSTINGS_MAX: Final = 100
 """Of one transaction."""
@@ -35,7 +27,7 @@ class Account(Owned):
     __tablename__ = "accounts"
     __table_args__ = (
         sa.UniqueConstraint("id", "tenant_id", "currency"),
-        once_each("accounts", "name"),
+        once_each("name"),
         one_of("kind", states.ACCOUNT_KINDS),
         rule("currency", "currency ~ '^[A-Z]{3}$'"),
         listed("accounts"),
@@ -57,7 +49,7 @@ class Transaction(Owned):
 
     __tablename__ = "transactions"
     __table_args__ = (
-        referable(),
+        owned(),
         refers("reverses_id", "transactions"),
         sa.UniqueConstraint("reverses_id"),
         rule("postings", f"postings BETWEEN 2 AND {POSTINGS_MAX}"),

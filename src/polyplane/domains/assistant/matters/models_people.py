@@ -13,14 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 import polyplane as pp
 from polyplane import marks
 from polyplane.domains.assistant.matters import states
-from polyplane.domains.assistant.matters.tables import (
-    MOMENT,
-    Owned,
-    listed,
-    once_each,
-    one_of,
-    rule,
-)
+from polyplane.domains.assistant.matters.tables import MOMENT, Owned, once_each, rule
+from polyplane.domains.assistant.models import listed, one_of
 from polyplane.marks import Secret
 
 
@@ -29,13 +23,7 @@ class UserProfile(Owned):
 
     __tablename__ = "user_profiles"
     __table_args__ = (
-        sa.Index(
-            "uq_user_profiles_owner_id",
-            "tenant_id",
-            "owner_id",
-            unique=True,
-            postgresql_nulls_not_distinct=True,
-        ),
+        once_each(),
         listed("user_profiles"),
     )
 
@@ -55,7 +43,7 @@ class OAuthToken(Owned):
 
     __tablename__ = "oauth_tokens"
     __table_args__ = (
-        once_each("oauth_tokens", "provider", "account"),
+        once_each("provider", "account"),
         one_of("state", tuple(states.TOKEN_MOVES)),
         rule("lease_until", "(lease_until IS NOT NULL) = (state = 'refreshing')"),
         rule("failure", "failure IS NOT NULL OR state <> 'needs_consent'"),
@@ -85,6 +73,7 @@ class OAuthConsent(Owned):
 
     id: Mapped[UUID] = pp.key()
     provider: Mapped[str] = mapped_column(sa.String(31))
+    account: Mapped[str] = marks.personal(sa.String(255))
     state_hash: Mapped[str] = mapped_column(sa.String(64))
     verifier: Mapped[Secret[str]] = marks.secret()
     expires_at: Mapped[datetime] = mapped_column(MOMENT)
@@ -95,7 +84,7 @@ class Integration(Owned):
     """How somebody wants an integration to behave: settings of its kind, and its secrets apart."""
 
     __tablename__ = "integrations"
-    __table_args__ = (once_each("integrations", "kind"), listed("integrations"))
+    __table_args__ = (once_each("kind"), listed("integrations"))
 
     id: Mapped[UUID] = pp.key()
     kind: Mapped[str] = mapped_column(sa.String(50))

@@ -18,12 +18,10 @@ from polyplane.domains.assistant.matters.tables import (
     NOW,
     Owned,
     imported_once,
-    listed,
-    one_of,
-    referable,
-    refers,
+    listed_by,
     rule,
 )
+from polyplane.domains.assistant.models import listed, one_of, owned, refers
 
 EVENT_DAYS_MAX: Final = 366
 """How long one event may last."""
@@ -58,7 +56,7 @@ class Thread(Owned):
 
     __tablename__ = "message_threads"
     __table_args__ = (
-        referable(),
+        owned(),
         one_of("channel", states.CHANNELS),
         listed("message_threads"),
     )
@@ -73,7 +71,7 @@ class Message(Owned):
 
     __tablename__ = "messages"
     __table_args__ = (
-        referable(),
+        owned(),
         refers("thread_id", "message_threads", ondelete="CASCADE"),
         imported_once("messages"),
         sa.Index("ix_messages_thread", "thread_id", "sent_at", "id"),
@@ -83,7 +81,7 @@ class Message(Owned):
             "owner_id",
             postgresql_where=sa.text("read_at IS NULL"),
         ),
-        listed("messages", by="sent_at"),
+        listed_by("messages", "sent_at"),
     )
 
     id: Mapped[UUID] = pp.key()
@@ -106,7 +104,7 @@ class CalendarEvent(Owned):
 
     __tablename__ = "calendar_events"
     __table_args__ = (
-        referable(),
+        owned(),
         rule(
             "ends_at",
             f"ends_at >= starts_at AND ends_at <= starts_at + interval '{EVENT_DAYS_MAX} days'",
@@ -116,7 +114,7 @@ class CalendarEvent(Owned):
             "starts_at >= '1900-01-01 00:00:00+00' AND starts_at < '2200-01-01 00:00:00+00'",
         ),
         rule("zone", "zone ~ '^[A-Za-z0-9_+/-]{1,64}$'"),
-        rule("last_ends_at", "rule IS NOT NULL OR last_ends_at = ends_at"),
+        rule("last_ends_at", "recurrence IS NOT NULL OR last_ends_at IS NOT DISTINCT FROM ends_at"),
         imported_once("calendar_events"),
         sa.Index("ix_calendar_events_time", "tenant_id", "starts_at", "last_ends_at"),
         listed("calendar_events"),
@@ -131,7 +129,7 @@ class CalendarEvent(Owned):
     zone: Mapped[str] = mapped_column(sa.String(64))
     all_day: Mapped[bool] = mapped_column(server_default=sa.false())
     busy: Mapped[bool] = mapped_column(server_default=sa.true())
-    rule: Mapped[str | None] = mapped_column(sa.String(500))
+    recurrence: Mapped[str | None] = mapped_column(sa.String(500))
     last_ends_at: Mapped[datetime | None] = mapped_column(MOMENT)
     external_id: Mapped[str | None] = mapped_column(sa.String(255))
 
