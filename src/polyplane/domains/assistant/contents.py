@@ -7,6 +7,7 @@ from types import ModuleType
 from fastapi import APIRouter
 
 import polyplane as pp
+from polyplane.domains.assistant.matters import contents as matters
 from polyplane.domains.assistant.models import MODELS, SCHEMA, Document
 from polyplane.domains.assistant.permissions import PERMISSIONS
 from polyplane.domains.assistant.projections import PROJECTIONS
@@ -16,7 +17,7 @@ from polyplane.live import Events, Rows, Topic
 def routes() -> APIRouter:
     """All routes of the assistant."""
     router = APIRouter()
-    parts: tuple[ModuleType, ...] = ()
+    parts: tuple[ModuleType, ...] = (*matters.ROUTES,)
     for part in parts:
         router.include_router(part.router)
     return router
@@ -27,8 +28,8 @@ def assistant() -> pp.Application:
     return pp.Application(
         name="assistant",
         schema=SCHEMA,
-        models=MODELS,
-        projections=PROJECTIONS,
+        models=(*MODELS, *matters.MODELS),
+        projections=(*PROJECTIONS, *matters.PROJECTIONS),
         sagas=(),
         migrations="polyplane.domains.assistant.migrations",
         routes=routes,

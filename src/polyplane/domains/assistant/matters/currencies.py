@@ -5,10 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-DIGITS: Final = {
-    0: ["BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"],
-    3: ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"],
-    4: ["CLF", "UYW"],
+DIGITS: Final[dict[int, tuple[str, ...]]] = {
+    0: (
+        *("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF"),
+        *("UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
+    ),
+    3: ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"),
+    4: ("CLF", "UYW"),
 }
 """Digits behind the point -> currencies; all others have two."""
 _OTHER: Final = 2

@@ -12,7 +12,7 @@ nothing are searched to the end of the calendar by the library; the Gregorian ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from dateutil.rrule import rrule, rrulestr
+from dateutil.rrule import rrulestr
 
 import polyplane as pp
 
@@ -53,6 +53,7 @@ _MOST: Final = {
     "BYSETPOS": 366,
 }
 """The greatest number in each part."""
+_LONGEST: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,28 @@ def parsed(rule: str) -> Recurring:
         raise _refused("A rule has a FREQ.")
     if "COUNT" in parts and "UNTIL" in parts:
         raise _refused("A rule has COUNT or UNTIL, not both.")
+    if not _is_possible(parts):
+        raise _refused("There is no such day.")
     interval, count = int(parts.get("INTERVAL", 1)), parts.get("COUNT")
     until = parts.pop("UNTIL", "")
     return Recurring(
         tuple(sorted(parts.items())), parts["FREQ"], interval, int(count) if count else None, until
     )
+
+
+def _is_possible(parts: Mapping[str, str]) -> bool:
+    """Whether some month has one of the days, and days are counted where they can be."""
+    months = [int(it) for it in parts.get("BYMONTH", "1").split(",")]
+    days = [abs(int(it)) for it in parts.get("BYMONTHDAY", "1").split(",")]
+    if not any(day <= _LONGEST[month - 1] for month in months for day in days):
+        return False
+    if "BYSETPOS" in parts and parts["FREQ"] not in ("MONTHLY", "YEARLY"):
+        return False
+    counted = [int(it) for it in re.findall(r"[0-9]+", parts.get("BYDAY", ""))]
+    if not counted:
+        return True
+    in_year = parts["FREQ"] == "YEARLY" and "BYMONTH" not in parts
+    return parts["FREQ"] in ("MONTHLY", "YEARLY") and max(counted) <= (53 if in_year else 5)
 
 
 @lru_cache(maxsize=1)
@@ -171,12 +189,8 @@ def _on_clock_from(
     """The times on the clock from `begin` to `end`."""
     shift = CYCLE_YEARS * ((9_999 - max(first.year, end.year)) // CYCLE_YEARS)
     near = first if rule.count is not None else _near(rule, first, begin)
-    try:
-        made = _made(rule, first, near, shift)
-    except (ValueError, TypeError, KeyError):
-        raise _refused("It means nothing.") from None
     told = 0
-    for shifted in made:
+    for shifted in _made(rule, first, near, shift):
         on = shifted.replace(year=shifted.year - shift)
         if not told and on != first:
             told = 1  # the first time counts, though the rule does not say it
@@ -187,8 +201,8 @@ def _on_clock_from(
             yield on
 
 
-def _made(rule: Recurring, first: datetime, near: datetime, shift: int) -> rrule:
-    """The library's rule: of `first`, from `near` on, `shift` years later."""
+def _made(rule: Recurring, first: datetime, near: datetime, shift: int) -> Iterator[datetime]:
+    """What the library makes of it: of `first`, from `near` on, `shift` years later."""
     parts = dict(rule.parts)
     parts.pop("COUNT", None)
     # What a rule does not say it takes from its first time, which `near` need not be.
@@ -200,9 +214,10 @@ def _made(rule: Recurring, first: datetime, near: datetime, shift: int) -> rrule
             parts.setdefault("BYMONTH", str(first.month))
     text = ";".join(f"{name}={value}" for name, value in parts.items())
     at = near.replace(year=near.year + shift, microsecond=0)
-    made = rrulestr(text, dtstart=at, cache=False)
-    assert isinstance(made, rrule)
-    return made
+    try:
+        yield from rrulestr(text, dtstart=at, cache=False)
+    except (ValueError, TypeError, LookupError):
+        raise _refused("It means nothing.") from None
 
 
 def _near(rule: Recurring, first: datetime, begin: datetime) -> datetime:

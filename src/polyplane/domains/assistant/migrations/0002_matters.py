@@ -60,9 +60,9 @@ FUNCTIONS: Final = (
 def upgrade() -> None:
     here = Path(__file__).parent
     for name in ("matters_tables.sql", "matters_rules.sql"):
-        op.get_bind().exec_driver_sql((here / name).read_text())
+        op.execute((here / name).read_text())
     for table, (column, first, moves) in MOVES.items():
-        op.get_bind().exec_driver_sql(
+        op.execute(
             f"CREATE TRIGGER moves BEFORE INSERT OR UPDATE OF {column} ON assistant.{table}"
             f" FOR EACH ROW EXECUTE FUNCTION assistant.check_move('{column}', '{moves}', '{first}')"
         )
