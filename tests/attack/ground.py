@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 from httpx import AsyncClient
 
 import polyplane as pp
-from polyplane.domains import agents, laboratory
+from polyplane.domains import agents, assistant, laboratory
 from polyplane.live import OPERATION
+from tests.attack.assisted import ASSISTANT, THINGS, fill_matters
 from tests.attack.crewed import AGENTS, LISTS, fill_agents
 from tests.flow.deeds import (
     Deed,
@@ -31,7 +32,7 @@ from tests.flow.deeds import (
 
 LABORATORY: Final = "/api/v1/laboratory"
 DECLARED: Final[dict[str, Any]] = {
-    "applications": [laboratory.application, agents.application],
+    "applications": [laboratory.application, agents.application, assistant.application],
     "models": [Deed, Remark],
     "projections": [DeedSearch, DeedCard, DeedNodes, Leads],
     "streams": [Meter],
@@ -91,6 +92,10 @@ class Ground:
             found[rest] = await self._get(f"/experiments/{experiment}/{rest}", self.theirs)
         for name in LISTS:
             found[f"agents: {name}"] = await self._get(f"/{name}?limit=200", self.theirs, AGENTS)
+        for name in THINGS:
+            found[f"assistant: {name}"] = await self._get(
+                f"/{name}?limit=200", self.theirs, ASSISTANT
+            )
         acting = self.plane.acting(self.theirs.caller)
         found["deeds"] = sorted(hit.key for hit in await acting[DeedSearch].search([1.0] * 4))
         around = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
@@ -171,6 +176,7 @@ async def fill(plane: pp.Plane, http: AsyncClient, side: Side, number: int) -> N
         if cursor := page.json()["next"]:
             side.cursors.append(cursor)
     side.ids |= await fill_agents(plane, http, side.headers, side.canary)
+    side.ids |= await fill_matters(http, side.headers, side.canary)
     await _beside(plane, side, number)
 
 

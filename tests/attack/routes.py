@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
+from tests.attack.assisted import ASSISTANT, KEYS
 from tests.attack.crewed import AGENTS, FILE, WORDS
 from tests.attack.ground import LABORATORY, Ground, Side
 from tests.attack.report import Report
@@ -72,7 +73,7 @@ def kind_of(route: Route) -> str:
         return "people"
     if route.path.startswith(GRAPH):
         return "graph"
-    if route.path.startswith((LABORATORY + "/", AGENTS + "/")):
+    if route.path.startswith((LABORATORY + "/", AGENTS + "/", ASSISTANT + "/")):
         return "tenants"
     raise Unprobed(f"{route.name}: say what kind of route it is, and probe it.")
 
@@ -156,6 +157,8 @@ class Attacker:
             return side.ids[name]
         if route.path.startswith(AGENTS) and name in WORDS:
             return WORDS[name]
+        if route.path.startswith(ASSISTANT) and name in KEYS:
+            return KEYS[name]
         if name == "acting_for":
             return side.tenant
         if name == "key_id":

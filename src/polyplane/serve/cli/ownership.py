@@ -37,6 +37,8 @@ def ownership(
         found = ownership_of(Declared.of(applications, (), (), ()), Settings.load(home=home))
         report.data = {"holdings": [{**asdict(it), "is_owned": it.is_owned} for it in found]}
         table = Table("what", "in", "application", "owned, or follows from", box=None)
+        for column in table.columns:
+            column.overflow = "fold"
         for it in found:
             source = "owned" if it.is_owned else ", ".join(it.follows_from)
             table.add_row(it.what, f"{it.store} {it.kind}", it.application, source)

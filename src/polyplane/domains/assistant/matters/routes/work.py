@@ -123,17 +123,6 @@ async def read_thread(thread_id: UUID, desk: AtDesk) -> ThreadShown:
     return await desk.read(Thread, thread_id, ThreadShown)
 
 
-@router.delete(
-    "/threads/{thread_id}",
-    dependencies=[WRITE, repeatable],
-    status_code=204,
-    responses=problem_responses(404, 409, 412),
-)
-async def delete_thread(thread_id: UUID, desk: AtDesk) -> None:
-    """Delete a thread with its messages."""
-    await desk.delete(Thread, thread_id)
-
-
 @router.post(
     "/threads/{thread_id}/messages",
     dependencies=[WRITE, repeatable],
@@ -207,3 +196,14 @@ async def change_message(message_id: UUID, change: MessageChange, desk: AtDesk) 
 async def delete_message(message_id: UUID, desk: AtDesk) -> None:
     """Delete a message."""
     await desk.delete(Message, message_id)
+
+
+@router.delete(
+    "/threads/{thread_id}",
+    dependencies=[WRITE, repeatable],
+    status_code=204,
+    responses=problem_responses(404, 409, 412),
+)
+async def delete_thread(thread_id: UUID, desk: AtDesk) -> None:
+    """Delete a thread with its messages."""
+    await desk.delete(Thread, thread_id)
