@@ -131,3 +131,15 @@ def test_an_empty_variable_is_no_value() -> None:
 def test_a_rate_that_cannot_be_kept_is_refused_before_anybody_asks(rate: str) -> None:
     with pytest.raises(Misconfigured, match="limit_caller"):
         Settings.load(environ={}, limit_caller=rate)
+
+
+def test_tables_of_usual_names_are_added_to_those_of_the_file(folder: Path) -> None:
+    (folder / "polyplane.toml").write_text('[vector_tables]\ndocument_chunks = "a"\nother = "b"\n')
+    environ = {"LANCEDB_CHUNKS_TABLE_NAME": "chunks", "LANCEDB_TABLE_NAME": "documents"}
+    assert Settings.load(environ=environ).vector_tables == {
+        "document_chunks": "chunks",
+        "other": "b",
+        "processed_documents": "documents",
+    }
+    with pytest.raises(Misconfigured, match="vector_tables"):
+        Settings.load(environ={"LANCEDB_TABLE_NAME": "No; DROP"})

@@ -15,8 +15,8 @@ from uuid import UUID
 import orjson
 
 import polyplane as pp
-from polyplane.domains import assistant
 from polyplane.domains.assistant.matters import tokens
+from polyplane.domains.assistant.matters.models_people import OAuthToken
 
 
 async def die(*_: object, **__: object) -> None:
@@ -29,9 +29,7 @@ async def main() -> None:
     told = orjson.loads(sys.argv[1])
     settings = pp.Settings.load(environ={}, **{**told["settings"], "home": Path(told["home"])})
     caller = pp.Caller("service:refresher", told["tenant"])
-    async with pp.Plane(
-        applications=[assistant.application], settings=settings, flows=False
-    ) as plane:
+    async with pp.Plane(models=[OAuthToken], settings=settings, flows=False) as plane:
         print("ready", flush=True)
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
