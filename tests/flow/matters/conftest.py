@@ -13,6 +13,7 @@ from httpx import ASGITransport, AsyncClient
 import polyplane as pp
 from polyplane.access.door import Admitted
 from polyplane.domains import assistant
+from polyplane.edge.repeats import with_repeat
 from polyplane.embedded import Engines
 from polyplane.serve.api.app import create_app
 from polyplane.web import admitted
@@ -99,7 +100,8 @@ def app(plane: pp.Plane) -> FastAPI:
 async def _come_in(request: Request) -> Admitted:
     told = orjson.loads(request.headers["x-caller"])
     user = None if told["user"] is None else UUID(told["user"])
-    return Admitted(pp.Caller(told["actor"], told["tenant"], user, {*told["permissions"]}), None)
+    caller = pp.Caller(told["actor"], told["tenant"], user, {*told["permissions"]})
+    return await with_repeat(request, Admitted(caller, None))
 
 
 @pytest.fixture

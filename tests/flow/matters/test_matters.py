@@ -121,7 +121,7 @@ async def test_the_calendar_shows_what_takes_place(
         ends_at="2026-03-28T10:00:00Z",
     )
     await made(client_as(bob), "calendar/events", title="Not hers", **times)
-    asked = {"start": "2026-03-28T00:00:00Z", "days": 3}
+    asked: dict[str, str | int] = {"start": "2026-03-28T00:00:00Z", "days": 3}
     path = f"calendar/events/{daily['id']}/override"
     moved = {"occurs_at": "2026-03-29T07:00:00Z", "title": "Later"}
     moved |= {"starts_at": "2026-03-29T12:00:00Z", "ends_at": "2026-03-29T13:00:00Z"}
@@ -234,7 +234,8 @@ async def test_configuration_is_typed_and_versioned(mine: httpx.AsyncClient) -> 
         answer = await mine.put(path, json={"kind": kind, "value": value})
         assert answer.status_code == 422, (kind, value, answer.text)
     assert (await mine.get(path)).json()["version"] == 2
-    for kind, value in (("integer", 3), ("boolean", False), ("object", {}), ("list", [1])):
+    good: dict[str, Any] = {"integer": 3, "boolean": False, "object": {}, "list": [1]}
+    for kind, value in good.items():
         assert (await mine.put(path, json={"kind": kind, "value": value})).status_code == 200
     assert (await mine.put("configuration/Bad Key", json={})).status_code == 422
 

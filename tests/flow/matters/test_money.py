@@ -42,7 +42,7 @@ async def test_what_is_posted_balances_to_the_cent(client_as: ClientOf, ada: pp.
     cash, food = await opened(client, "cash"), await opened(client, "food")
     yen = await opened(client, "yen", "JPY")
     for amount in ("0.10", "0.20", "12345678901234567.89"):
-        body = {"entries": entries((food, amount), (cash, f"-{amount}"))}
+        body: dict[str, Any] = {"entries": entries((food, amount), (cash, f"-{amount}"))}
         body |= {"posted_on": "2026-01-01", "memo": "bread"}
         answer = await client.post("transactions", json=body)
         assert answer.status_code == 201, answer.text

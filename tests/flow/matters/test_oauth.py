@@ -55,7 +55,7 @@ async def stored(plane: pp.Plane, query: str, *values: object) -> list[Any]:
     url = plane.settings.url("database_url")
     assert url is not None
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        found = await connection.execute(sql.SQL(query), values)  # type: ignore[arg-type]
+        found = await connection.execute(sql.SQL(query), values)
         return [] if found.description is None else await found.fetchall()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -99,12 +100,12 @@ async def fill(plane: pp.Plane, caller: pp.Caller) -> None:
             )
 
 
-async def held(plane: pp.Plane, projection: type[pp.Vectors[pp.Model]]) -> dict[str, str | None]:
+async def held(plane: pp.Plane, projection: type[pp.Vectors[Any, Any]]) -> dict[str, str | None]:
     """Key -> digest of what the store really holds of what readers read."""
     reading = plane.opened.generations.readings[projection.name]
     store = plane.opened.stores.vector
     assert store is not None
-    found = [stamp async for stamp in store.scan(reading.collection)]
+    found = [stamp async for page in store.scan(reading.collection) for stamp in page]
     return {stamp.key: stamp.digest for stamp in found if stamp.digest is not None}
 
 
@@ -113,11 +114,12 @@ async def test_what_follows_can_be_made_again_and_holds_nothing_else(
 ) -> None:
     await fill(plane, ada)
     await plane.caught_up()
-    for projection in (ProcessedDocuments, DocumentChunks, ModelOutputs):
+    every: list[type[pp.Vectors[Any, Any]]] = [ProcessedDocuments, DocumentChunks, ModelOutputs]
+    for projection in every:
         before = await held(plane, projection)
         async with plane.acting(pp.Caller("tests", ada.tenant)).read() as session:
             for key in before:
-                row = await session.get(projection.model, UUID(key))
+                row: Any = await session.get(projection.model, UUID(key))
                 assert row is None or row.tenant_id == ada.tenant
         rebuilt = await plane.rebuild(projection, timeout_s=60)
         assert rebuilt.collection != rebuilt.before
