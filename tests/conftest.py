@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from shutil import rmtree
@@ -26,6 +27,9 @@ from polyplane.serve.api.app import create_app
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("long", settings.get_profile("default"), max_examples=2_000)
 settings.load_profile("default")
+
+# What a shell starts in the background, and all its children, ignore Ctrl-C; tests of it do not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SharedEngines(Engines):

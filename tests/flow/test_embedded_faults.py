@@ -76,10 +76,13 @@ def nobody() -> Iterator[Account]:
 
 
 def litter_of(home: Path) -> list[Path]:
-    """What the servers left in /tmp."""
-    ledger = next(home.rglob("engines.json")).read_text()
-    ports = json.loads(ledger)["ports"].get("seaweedfs", {})
-    return [path for port in ports.values() for path in Path("/tmp").glob(f"seaweedfs-*-{port}.*")]
+    """What the servers left in /tmp; others' servers may have had the ports before."""
+    ledger = next(home.rglob("engines.json"))
+    ports = json.loads(ledger.read_text())["ports"].get("seaweedfs", {})
+    engine = ledger.parent / "seaweedfs"
+    owner = (engine if engine.exists() else home).stat().st_uid
+    found = (path for port in ports.values() for path in Path("/tmp").glob(f"seaweedfs-*-{port}.*"))
+    return [path for path in found if path.stat().st_uid == owner]
 
 
 def servers_of(home: Path) -> list[psutil.Process]:

@@ -143,7 +143,8 @@ class Keeper:
         if not await sweep(self._site.folder, self._engine):
             clean = False
         for path in engine.litter(self._site):
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another user's, whose server had the port before
+                path.unlink(missing_ok=True)
         if clean and engine.name in self._ledger.records:
             await self._seal()
             del self._ledger.records[engine.name]
