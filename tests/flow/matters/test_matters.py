@@ -197,6 +197,7 @@ async def test_integrations_are_set_by_their_kind(
         row = (await session.scalars(sa.select(Integration))).one()
         assert row.credentials is not None
         assert row.credentials.reveal() == {"password": "hunter2-x"}
+    assert (await mine.get("integrations/mail")).headers["etag"] == put.headers["etag"]
     kept = await mine.put("integrations/mail", json={"settings": {}, "enabled": False})
     assert (kept.json()["credentials"], kept.json()["enabled"]) == (True, False)
     for settings, field in (

@@ -36,6 +36,11 @@ async def begin(tx: pp.Write, plane: pp.Plane, provider: str, account: str) -> B
     state, verifier = token_urlsafe(32), token_urlsafe(48)
     challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     now = await tokens.clock(tx.session)
+    await tx.execute(
+        sa.delete(OAuthConsent).where(
+            OAuthConsent.tenant_id == tx.tenant, OAuthConsent.expires_at < now - timedelta(days=1)
+        )
+    )
     tx.add(
         OAuthConsent(
             tenant_id=tx.tenant,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import orjson
@@ -25,6 +25,8 @@ CONNECT_S: Final = 4.0
 ANSWER_BYTES_MAX: Final = 256 << 10
 TOKEN_MAX: Final = 64 << 10
 EXPIRES_S_MAX: Final = 10 * 365 * 86_400
+_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""What no proxy is asked for."""
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 _NOT_HEARD: Final = (
     httpx.ConnectError,
@@ -107,6 +109,7 @@ async def _ask(provider: OAuthProvider, form: Mapping[str, str]) -> Granted | De
             httpx.AsyncClient(
                 timeout=httpx.Timeout(CALL_S, connect=CONNECT_S),
                 follow_redirects=False,
+                trust_env=urlsplit(provider.token_url).hostname not in _HERE,
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
             ) as client,
             client.stream("POST", provider.token_url, data=body, auth=auth) as response,

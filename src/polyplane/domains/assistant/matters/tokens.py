@@ -97,6 +97,7 @@ async def _to_its_end(work: Coroutine[None, None, str]) -> str:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
+        task.exception()  # what came of it stands in the row
         raise
 
 
@@ -111,9 +112,9 @@ async def _turn(
             return row.access_token.reveal()
     async with plane.acting(caller).write() as tx:
         row = _own(await tx.get(OAuthToken, token_id, for_update=True), caller)
-        provider = granting.check_known(providers, row.provider)
+        provider, before = granting.check_known(providers, row.provider), row.state
         found = _decided(row, await clock(tx.session), early_s, rotates=provider.rotates)
-        if found is None and row.state == "needs_consent":
+        if row.state == "needs_consent" != before:
             tx.emit(CONSENT_NEEDED, {"token_id": str(row.id), "provider": row.provider})
     if found is None and row.state == "needs_consent":
         raise NeedsConsent(
