@@ -167,7 +167,9 @@ async def test_an_event_that_cannot_be_is_refused(mine: httpx.AsyncClient) -> No
     good = {"title": "x", "starts_at": "2026-01-05T08:00:00Z", "ends_at": "2026-01-05T09:00:00Z"}
     for wrong, field in (
         ({"ends_at": "2026-01-05T07:00:00Z"}, "ends_at"),
-        ({"ends_at": "2028-01-05T07:00:00Z"}, "ck_calendar_events_ends_at"),
+        ({"ends_at": "2028-01-05T07:00:00Z"}, "ends_at"),
+        ({"starts_at": "9999-12-31T23:59:59Z"}, "starts_at"),
+        ({"starts_at": "1899-12-31T23:59:59Z"}, "starts_at"),
         ({"starts_at": "2026-01-05T08:00:00"}, "starts_at"),
         ({"zone": "Nowhere"}, "zone"),
         ({"all_day": True}, "starts_at"),

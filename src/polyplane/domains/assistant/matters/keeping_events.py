@@ -13,7 +13,11 @@ import sqlalchemy as sa
 import polyplane as pp
 from polyplane.domains.assistant.matters import recurrence
 from polyplane.domains.assistant.matters.calendar import Span
-from polyplane.domains.assistant.matters.models_work import CalendarEvent, CalendarOverride
+from polyplane.domains.assistant.matters.models_work import (
+    EVENT_DAYS_MAX,
+    CalendarEvent,
+    CalendarOverride,
+)
 
 TIMES = ("starts_at", "ends_at", "zone", "all_day", "recurrence")
 """What says when an event takes place."""
@@ -24,8 +28,12 @@ async def timed(values: Mapping[str, Any]) -> dict[str, Any]:
     starts_at: datetime = values["starts_at"].replace(microsecond=0)
     ends_at: datetime = values["ends_at"].replace(microsecond=0)
     zone = recurrence.zone_of(values["zone"])
+    if not 1900 <= starts_at.year < 2200:
+        raise pp.Refused("An event is between 1900 and 2200.", field="starts_at")
     if ends_at < starts_at:
         raise pp.Refused("It ends before it begins.", field="ends_at")
+    if (ends_at - starts_at).days > EVENT_DAYS_MAX:
+        raise pp.Refused(f"An event lasts at most {EVENT_DAYS_MAX} days.", field="ends_at")
     if values["all_day"]:
         for field, at in (("starts_at", starts_at), ("ends_at", ends_at)):
             if recurrence.on_clock(at, zone).time() != time():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
@@ -21,12 +21,15 @@ from pydantic import (
 from polyplane.domains.assistant.matters.recurrence import RULE_MAX, zone_of
 from polyplane.domains.assistant.matters.states import Channel, TaskStatus, TokenState
 
+T = TypeVar("T")
+
 OBJECT_BYTES_MAX: Final = 64 << 10
 TEXT_CHARACTERS_MAX: Final = 100_000
 TOKEN_CHARACTERS_MAX: Final = 64 << 10
 
 
-def _small(value: dict[str, Any]) -> dict[str, Any]:
+def small(value: T) -> T:
+    """`value`, if it is JSON that is not too large."""
     try:
         size = len(orjson.dumps(value))
     except TypeError as error:
@@ -34,6 +37,13 @@ def _small(value: dict[str, Any]) -> dict[str, Any]:
     if size > OBJECT_BYTES_MAX:
         raise ValueError(f"must be at most {OBJECT_BYTES_MAX:,} bytes of JSON")
     return value
+
+
+def _storable(at: datetime) -> datetime:
+    """What can be said as an instant wherever it comes, and be added to."""
+    if not 1900 <= at.year < 2900:
+        raise ValueError("must be between 1900 and 2900")
+    return at
 
 
 def _zone(name: str) -> str:
@@ -46,13 +56,14 @@ def left_out(description: str | None = None, **more: Any) -> Any:
     return Field(default_factory=lambda: None, description=description, **more)
 
 
+Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True)]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 Line = Annotated[str, StringConstraints(max_length=500)]
 Text = Annotated[str, StringConstraints(max_length=TEXT_CHARACTERS_MAX)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=320, strip_whitespace=True)]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-Object = Annotated[dict[str, Any], AfterValidator(_small)]
+Object = Annotated[dict[str, Any], AfterValidator(small)]
 Zone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_zone)]
 Locale = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$")]
 Rule = Annotated[str, StringConstraints(min_length=1, max_length=RULE_MAX)]
@@ -194,7 +205,7 @@ class TaskGiven(OwnedGiven):
     body: Text | None = None
     status: TaskStatus = "todo"
     priority: int = Field(3, ge=1, le=5, description="1 is the most urgent.")
-    due_at: AwareDatetime | None = None
+    due_at: Moment | None = None
     details: Object = Field(default_factory=dict)
     external_id: ExternalId | None = Field(None, description=IMPORTED)
 
@@ -206,7 +217,7 @@ class TaskChange(Given):
     body: Text | None = None
     status: TaskStatus = left_out()
     priority: int = left_out(ge=1, le=5)
-    due_at: AwareDatetime | None = None
+    due_at: Moment | None = None
     details: Object = left_out()
 
 
@@ -243,7 +254,7 @@ class MessageGiven(Given):
     sender: Address = Field(examples=["ada@example.org"])
     recipients: list[Address] = Field(default_factory=list, max_length=200)
     body: Text = Field(examples=["It is broken again."])
-    sent_at: AwareDatetime = left_out("Now, if it is left out.")
+    sent_at: Moment = left_out("Now, if it is left out.")
     read: bool = False
     external_id: ExternalId | None = Field(None, description=IMPORTED)
 
@@ -272,8 +283,8 @@ class EventGiven(OwnedGiven):
     title: Title = Field(examples=["Stand-up"])
     place: Line | None = None
     body: Text | None = None
-    starts_at: AwareDatetime = Field(examples=["2026-01-05T08:00:00Z"])
-    ends_at: AwareDatetime = Field(examples=["2026-01-05T08:15:00Z"])
+    starts_at: Moment = Field(examples=["2026-01-05T08:00:00Z"])
+    ends_at: Moment = Field(examples=["2026-01-05T08:15:00Z"])
     zone: Zone = Field("UTC", examples=["Europe/Berlin"])
     all_day: bool = Field(False, description="From midnight to midnight in its zone.")
     busy: bool = Field(True, description="Whether one is not free meanwhile.")
@@ -287,8 +298,8 @@ class EventChange(Given):
     title: Title = left_out()
     place: Line | None = None
     body: Text | None = None
-    starts_at: AwareDatetime = left_out()
-    ends_at: AwareDatetime = left_out()
+    starts_at: Moment = left_out()
+    ends_at: Moment = left_out()
     zone: Zone = left_out(examples=["Europe/Berlin"])
     all_day: bool = left_out()
     busy: bool = left_out()
@@ -314,9 +325,9 @@ class EventShown(OwnedShown):
 class OverrideGiven(Given):
     """What is otherwise of one time of a recurring event: cancelled, unless it says until when."""
 
-    occurs_at: AwareDatetime = Field(description="When it would take place by its rule.")
-    starts_at: AwareDatetime | None = None
-    ends_at: AwareDatetime | None = None
+    occurs_at: Moment = Field(description="When it would take place by its rule.")
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
     title: Title | None = None
 
 

@@ -6,7 +6,14 @@ from datetime import date
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from polyplane.domains.assistant.matters.currencies import shown
 from polyplane.domains.assistant.matters.models_money import POSTINGS_MAX, Posting
@@ -22,6 +29,7 @@ from polyplane.domains.assistant.matters.shapes import (
     Shown,
     Text,
     left_out,
+    small,
 )
 from polyplane.domains.assistant.matters.states import AccountKind, ValueKind
 
@@ -145,7 +153,7 @@ class ConfigurationGiven(Given):
     """A value of this kind; a decimal is a text."""
 
     kind: ValueKind
-    value: Any
+    value: Annotated[Any, AfterValidator(small)]
     description: Annotated[str, StringConstraints(max_length=1_000)] | None = None
 
 

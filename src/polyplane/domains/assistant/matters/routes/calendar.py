@@ -7,7 +7,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 import polyplane as pp
 from polyplane.domains.assistant.matters import calendar, keeping_events
@@ -18,6 +17,7 @@ from polyplane.domains.assistant.matters.shapes import (
     EventChange,
     EventGiven,
     EventShown,
+    Moment,
     OccurrenceShown,
     OverrideGiven,
     OverrideShown,
@@ -28,7 +28,7 @@ from polyplane.domains.assistant.permissions import READ, WRITE
 from polyplane.web import After, Limit, Page, check_if_match, problem_responses, repeatable
 
 router = APIRouter()
-Start = Annotated[AwareDatetime | None, Query(description="From when; now, if it is left out.")]
+Start = Annotated[Moment | None, Query(description="From when; now, if it is left out.")]
 Days = Annotated[int, Query(ge=1, le=SPAN_DAYS_MAX, description="For how many days of 24 h.")]
 
 
@@ -123,7 +123,7 @@ async def override_event(event_id: UUID, given: OverrideGiven, desk: AtDesk) -> 
     status_code=204,
     responses=problem_responses(404, 409),
 )
-async def restore_event(event_id: UUID, occurs_at: AwareDatetime, desk: AtDesk) -> None:
+async def restore_event(event_id: UUID, occurs_at: Moment, desk: AtDesk) -> None:
     """Let one time of a recurring event be as its rule says."""
     async with desk.plane.acting(desk.caller).write() as tx:
         event = await locked(tx, CalendarEvent, event_id)
