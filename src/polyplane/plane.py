@@ -27,7 +27,7 @@ from polyplane.model.stream import Stream
 from polyplane.model.table import Model
 from polyplane.ops.health import Health, examine
 from polyplane.ops.lag import ProjectionLag, lags
-from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.acting import Acting, publishing, writing
 from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
@@ -43,6 +43,7 @@ from polyplane.runtime.opening import Open, for_worker, open_all
 from polyplane.runtime.proving import chosen, current, mend, mendable
 from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
+from polyplane.runtime.searching import VectorReader
 from polyplane.runtime.transformations import Transformations
 from polyplane.runtime.uploads import with_uploads
 from polyplane.saga.sagas import Sagas
@@ -54,6 +55,7 @@ from polyplane.truth import session
 V = TypeVar("V", bound=Vectors[Any, Any])
 C = TypeVar("C", bound=Cached[Any])
 S = TypeVar("S", bound=Stream)
+T = TypeVar("T")
 
 VERIFY_TIMEOUT_S: Final = 60.0
 REBUILD_TIMEOUT_S: Final = 3600.0
@@ -267,6 +269,10 @@ class Plane:
     def blobs(self) -> Blobs:
         """The files; each call raises Misconfigured when the plane keeps none."""
         return Blobs(self.opened, self.sagas)
+
+    async def kept(self, name: str, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """What `make` gives on entering, made once under this name, and left with the plane."""
+        return await self.opened.kept.get(name, make)
 
     @property
     def keys(self) -> Keys:

@@ -183,6 +183,18 @@ class Settings(BaseModel):
     embedder_dimensions: int = Field(
         default=1536, ge=2, le=8192, description="Its vectors' length."
     )
+    chunk_size: int = Field(
+        default=1_200,
+        ge=100,
+        le=100_000,
+        description="Characters of a document's chunks, at most.",
+    )
+    chunk_overlap: int = Field(
+        default=0,
+        ge=0,
+        le=50_000,
+        description="Characters of a chunk that may be those before it; at most half.",
+    )
     retired_keep_s: int = Field(
         default=86_400,
         ge=0,

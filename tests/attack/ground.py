@@ -18,6 +18,7 @@ from polyplane.domains import agents, assistant, laboratory
 from polyplane.live import OPERATION
 from tests.attack.assisted import ASSISTANT, THINGS, fill_matters
 from tests.attack.crewed import AGENTS, LISTS, fill_agents
+from tests.attack.documented import DOCUMENTS, fill_documents
 from tests.flow.deeds import (
     Deed,
     DeedCard,
@@ -96,6 +97,9 @@ class Ground:
             found[f"assistant: {name}"] = await self._get(
                 f"/{name}?limit=200", self.theirs, ASSISTANT
             )
+        document = self.theirs.ids["document_id"]
+        for path in ("?limit=200", f"/{document}/chunks", f"/{document}/text"):
+            found[f"documents{path}"] = await self._get(path, self.theirs, DOCUMENTS)
         acting = self.plane.acting(self.theirs.caller)
         found["deeds"] = sorted(hit.key for hit in await acting[DeedSearch].search([1.0] * 4))
         around = await acting.graph.subgraph({DeedNodes: self.theirs.deeds}, hops=2)
@@ -177,6 +181,7 @@ async def fill(plane: pp.Plane, http: AsyncClient, side: Side, number: int) -> N
             side.cursors.append(cursor)
     side.ids |= await fill_agents(plane, http, side.headers, side.canary)
     side.ids |= await fill_matters(http, side.headers, side.canary)
+    side.ids |= await fill_documents(http, side.headers, side.canary)
     await _beside(plane, side, number)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tests.attack.assisted import ASSISTANT, KEYS
 from tests.attack.crewed import AGENTS, FILE, WORDS
+from tests.attack.documented import DOCUMENTS, NO_URL
 from tests.attack.ground import LABORATORY, Ground, Side
 from tests.attack.report import Report
 
@@ -62,7 +63,7 @@ def routes_of(document: dict[str, Any]) -> Iterator[Route]:
 
 
 def kind_of(route: Route) -> str:
-    """`open`, `closed`, `people` or `tenants`; Unprobed for a route of a kind that nobody knows."""
+    """`open`, `closed`, `people`, `outside`, `tenants` ...; Unprobed where nobody knows."""
     if route.path in OPEN:
         return "open"
     if route.path == LIVE:
@@ -73,6 +74,8 @@ def kind_of(route: Route) -> str:
         return "people"
     if route.path.startswith(GRAPH):
         return "graph"
+    if route.path == f"{DOCUMENTS}/url":
+        return "outside"
     if route.path.startswith((LABORATORY + "/", AGENTS + "/", ASSISTANT + "/")):
         return "tenants"
     raise Unprobed(f"{route.name}: say what kind of route it is, and probe it.")
@@ -178,6 +181,8 @@ class Attacker:
         def pick() -> Side:
             return mine if self._dice.random() < own else other
 
+        if route.path == f"{DOCUMENTS}/url":
+            return NO_URL
         if examples := given.get("examples"):
             chosen = self._dice.choice(list(examples.values()))["value"]
             dropped = NOT_IN_METRICS if route.path.endswith("/metrics") else ()
@@ -255,7 +260,7 @@ class Attacker:
 
 def _order(route: Route) -> tuple[bool, int]:
     """What deletes comes last, and what is tied before what it is tied to."""
-    is_last = route.method == "delete"
+    is_last = route.method == "delete" or route.path.endswith("/remove")
     return is_last, -route.path.count("/") if is_last else 0
 
 

@@ -15,19 +15,22 @@ import pyarrow as pa
 import polyplane as pp
 from polyplane.errors import Forbidden, ScopeViolated
 from polyplane.model.scope import Scope
-from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.acting import Acting, ActingBlobs, ActingSagas
 from polyplane.runtime.graph import Graph
 from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.requests import RequestCache
+from polyplane.runtime.searching import VectorReader
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.stores.object_protocol import ObjectStore
 from polyplane.stores.protocol import CacheStore, ItemStore, SeriesStore, Store, VectorStore
+from tests.attack.documented import STAGES
 from tests.attack.graph import READS_GRAPH, STORE_OF_GRAPH
 from tests.attack.ground import Ground
 from tests.attack.live import LIVE_PROBES
 from tests.attack.report import Report
 from tests.attack.routes import Unprobed
+from tests.attack.searching import SEARCHES, SEARCHES_STORE
 from tests.flow.deeds import DeedCard, DeedSearch, Meter
 
 Probe = Callable[[Ground, Random], Awaitable[Any]]
@@ -168,6 +171,7 @@ STORE_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (SeriesStore, "count"): _count,
     (SeriesStore, "query"): _query,
     **STORE_OF_GRAPH,
+    **SEARCHES_STORE,
     (ObjectStore, "head"): _head,
     (ObjectStore, "read"): _read,
     (ObjectStore, "url_to_get"): _url_to_get,
@@ -311,6 +315,8 @@ READER_PROBES: Final[dict[tuple[type[Any], str], Probe]] = {
     (ActingBlobs, "put"): _blob_put,
     **LIVE_PROBES,
     **READS_GRAPH,
+    **SEARCHES,
+    **STAGES,
 }
 NAMES_NOTHING: Final = {(ActingBlobs, "upload_url"), (RequestCache, "settled")}
 """What a caller holds that takes no name of anything that is there."""
@@ -359,6 +365,6 @@ async def probe_verbs(ground: Ground, report: Report, probes: int, seed: int) ->
         (kind, verb), probe = named[number % len(named)]
         found = await probe(ground, dice)
         leaked = ground.theirs.canary in str(found) or (
-            bool(found) and verb not in ("search", "latest")
+            bool(found) and verb not in ("search", "match", "latest")
         )
         report.probed(kind.__name__, f"{verb} gave {found!r:.200}" if leaked else "")

@@ -20,6 +20,7 @@ from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 BOUNDS = ("gte", "gt", "lte", "lt")
+IDF = edge.Modifier.Idf
 
 
 def edge_filter(given: models.Filter | None) -> edge.Filter | None:
@@ -59,6 +60,32 @@ def _condition(given: Any) -> Any:
 def _id(given: Any) -> Any:
     """A point's id, as the engine has it."""
     return given if isinstance(given, int) else UUID(str(given))
+
+
+def _one(given: Any) -> Any:
+    """A vector in the engine's own class."""
+    if isinstance(given, models.SparseVector):
+        return edge.SparseVector(given.indices, given.values)
+    return given
+
+
+def _vectors(given: Any) -> Any:
+    """The vectors of a point."""
+    return {n: _one(it) for n, it in given.items()} if isinstance(given, dict) else given
+
+
+def _params(given: models.SearchParams | None) -> edge.SearchParams | None:
+    if given is None:
+        return None
+    asked = given.quantization
+    assert asked is not None
+    return edge.SearchParams(
+        hnsw_ef=given.hnsw_ef,
+        exact=bool(given.exact),
+        quantization=edge.QuantizationSearchParams(
+            bool(asked.ignore), asked.rescore, asked.oversampling
+        ),
+    )
 
 
 class EdgeEngine:
@@ -104,12 +131,34 @@ class EdgeClient:
     async def collection_exists(self, name: str) -> bool:
         return (self.engine.folder / name).exists()
 
-    async def create_collection(self, name: str, vectors_config: models.VectorParams) -> None:
+    async def create_collection(
+        self,
+        name: str,
+        vectors_config: models.VectorParams,
+        sparse_vectors_config: dict[str, models.SparseVectorParams] | None,
+        hnsw_config: models.HnswConfigDiff,
+        quantization_config: models.ScalarQuantization,
+    ) -> None:
         path = self.engine.folder / name
         path.mkdir()
         assert vectors_config.distance == models.Distance.COSINE
-        params = edge.EdgeVectorParams(size=vectors_config.size, distance=edge.Distance.Cosine)
-        self.engine.shards[name] = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors=params))
+        scalar = quantization_config.scalar
+        assert scalar.type == models.ScalarType.INT8
+        sparse = sparse_vectors_config or {}
+        assert all(it.modifier == models.Modifier.IDF for it in sparse.values())
+        config = edge.EdgeConfig(
+            vectors=edge.EdgeVectorParams(size=vectors_config.size, distance=edge.Distance.Cosine),
+            sparse_vectors={it: edge.EdgeSparseVectorParams(modifier=IDF) for it in sparse} or None,
+            hnsw_config=edge.HnswIndexConfig(
+                m=cast(int, hnsw_config.m),
+                ef_construct=cast(int, hnsw_config.ef_construct),
+                full_scan_threshold=10_000,
+            ),
+            quantization_config=edge.ScalarQuantizationConfig(
+                edge.ScalarType.Int8, scalar.quantile, scalar.always_ram
+            ),
+        )
+        self.engine.shards[name] = edge.EdgeShard.create(str(path), config)
 
     async def delete_collection(self, name: str) -> None:
         self.engine.shard(name).close()
@@ -118,8 +167,11 @@ class EdgeClient:
 
     async def get_collection(self, name: str) -> Any:
         stored = orjson.loads((self.engine.folder / name / "edge_config.json").read_bytes())
-        vectors = models.VectorParams(**stored["vectors"][""])
-        return SimpleNamespace(config=SimpleNamespace(params=SimpleNamespace(vectors=vectors)))
+        vectors = models.VectorParams(
+            size=stored["vectors"][""]["size"], distance=stored["vectors"][""]["distance"]
+        )
+        params = SimpleNamespace(vectors=vectors, sparse_vectors=stored.get("sparse_vectors"))
+        return SimpleNamespace(config=SimpleNamespace(params=params))
 
     async def create_payload_index(self, name: str, field: str, field_schema: Any) -> None:
         schema = getattr(field_schema, "type", field_schema)  # the engine is told no more of it
@@ -133,7 +185,7 @@ class EdgeClient:
         wait: bool,
         update_filter: models.Filter | None = None,
     ) -> None:
-        made = [edge.Point(_id(p.id), cast(Any, p.vector), p.payload) for p in points]
+        made = [edge.Point(_id(p.id), _vectors(p.vector), p.payload) for p in points]
         gate = edge_filter(update_filter)
         self.engine.shard(name).update(edge.UpdateOperation.upsert_points(made, condition=gate))
 
@@ -161,13 +213,21 @@ class EdgeClient:
         return self.engine.shard(name).scroll(request)
 
     async def query_points(
-        self, name: str, query: Any, query_filter: Any, limit: int, with_payload: bool
+        self,
+        name: str,
+        query: Any,
+        query_filter: Any,
+        limit: int,
+        with_payload: bool,
+        using: str | None = None,
+        search_params: models.SearchParams | None = None,
     ) -> Any:
         request = edge.QueryRequest(
             limit=limit,
-            query=edge.Query.Nearest(query),
+            query=edge.Query.Nearest(_one(query), using),
             filter=edge_filter(query_filter),
             with_payload=with_payload,
+            params=_params(search_params),
         )
         return SimpleNamespace(points=self.engine.shard(name).query(request))
 

@@ -56,6 +56,14 @@ class TestLance(VectorStoreContract):
         table = await database.open_table(collection.target)
         await table.add([row for row in held if row["key"] == key])
 
+    async def raw_words(
+        self, store: VectorStore, collection: Collection, key: str, other: str
+    ) -> None:
+        held = {row["key"]: row for row in (await raw_table(self.folder, collection)).to_pylist()}
+        database = await lancedb.connect_async(str(self.folder))
+        table = await database.open_table(collection.target)
+        await table.update({"_terms": held[other]["_terms"]}, where=f"`key` = '{key}'")
+
 
 class TestLanceWithoutLock(TestLance):
     """As on an object store, where processes cannot exclude each other."""

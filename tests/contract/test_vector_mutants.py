@@ -7,12 +7,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from lancedb.query import AsyncStandardQuery, AsyncVectorQuery
+from lancedb.query import AsyncFTSQuery, AsyncStandardQuery, AsyncVectorQuery
 from qdrant_client import AsyncQdrantClient, models
 
 from polyplane.model.items import Hit
-from polyplane.stores.vector import lance, lance_table, lance_upkeep, qdrant_points
+from polyplane.stores.vector import (
+    lance,
+    lance_indexes,
+    lance_table,
+    lance_upkeep,
+    qdrant_points,
+    qdrant_terms,
+)
 from polyplane.stores.vector.lance import LanceStore
 from polyplane.stores.vector.qdrant import QdrantStore
 from polyplane.testing.samples import NOTES
@@ -54,12 +62,14 @@ def _deleted_for_good(patch: Patch) -> None:
 
 
 def _tombstones_shown(patch: Patch) -> None:
-    original = lance_table.predicate
+    original = lance_table.hits
 
-    def broken(*args: Any) -> str:
-        return original(*args).replace("`digest` IS NOT NULL", "true")
+    def broken(collection: Any, found: Any) -> list[Hit]:
+        digests = pa.array(["any"] * found.num_rows)
+        at = found.column_names.index("digest")
+        return original(collection, found.set_column(at, "digest", digests))
 
-    patch.setattr(lance_table, "predicate", broken)
+    patch.setattr(lance_table, "hits", broken)
 
 
 def _filtered_after_the_limit(patch: Patch) -> None:
@@ -129,7 +139,29 @@ def _zone_lost(patch: Patch) -> None:
     patch.setattr(lance_table, "hits", broken)
 
 
+def _only_what_is_indexed(patch: Patch) -> None:
+    original = lance_indexes.matching
+    patch.setattr(lance_indexes, "matching", lambda *args: original(*args).fast_search())
+
+
+def _words_after_the_limit(patch: Patch) -> None:
+    original = AsyncFTSQuery.limit
+
+    def broken(self: Any, limit: int) -> Any:
+        return original(self.postfilter(), limit)
+
+    patch.setattr(AsyncFTSQuery, "limit", broken)
+
+
 LANCE: Mutants = {
+    "only what is indexed": (
+        _only_what_is_indexed,
+        "test_match_finds_exactly_what_has_a_word",
+    ),
+    "limit first, by words": (
+        _words_after_the_limit,
+        "test_match_filters_before_the_limit",
+    ),
     "no gate": (_gate("true"), "test_the_newer_position_wins"),
     "equal passes": (
         _gate("target.position <= source.position"),
@@ -245,7 +277,29 @@ def _numbers_by_form(patch: Patch) -> None:
     patch.setattr(qdrant_points, "_equal", broken)
 
 
+def _rarity_forgotten(patch: Patch) -> None:
+    patch.setattr(qdrant_terms, "PARAMS", models.SparseVectorParams())
+
+
+def _times_forgotten(patch: Patch) -> None:
+    original = qdrant_terms.weighed
+
+    def broken(text: str, language: str) -> models.SparseVector:
+        made = original(text, language)
+        return models.SparseVector(indices=made.indices, values=[1.0] * len(made.indices))
+
+    patch.setattr(qdrant_terms, "weighed", broken)
+
+
 QDRANT: Mutants = {
+    "rarity forgotten": (
+        _rarity_forgotten,
+        "test_match_prefers_rare_words_and_those_said_often",
+    ),
+    "times forgotten": (
+        _times_forgotten,
+        "test_match_prefers_rare_words_and_those_said_often",
+    ),
     "no gate": (_position(gte=-1e18), "test_the_newer_position_wins"),
     "equal passes": (_position(lte=0), "test_applying_again_changes_nothing"),
     "first come": (_position(lt=-1e18), "test_the_newer_position_wins"),

@@ -52,6 +52,16 @@ class TestQdrantInMemory(VectorStoreContract):
         )
         await store._client.upsert(collection.target, [twin], wait=True)
 
+    async def raw_words(
+        self, store: VectorStore, collection: Collection, key: str, other: str
+    ) -> None:
+        assert isinstance(store, qdrant.QdrantStore)
+        records, _ = await store._client.scroll(collection.target, limit=100, with_vectors=True)
+        held = {(r.payload or {})["_key"]: r for r in records}
+        vectors = cast(Any, held[key].vector) | {"_terms": cast(Any, held[other].vector)["_terms"]}
+        point = models.PointStruct(id=held[key].id, vector=vectors, payload=held[key].payload)
+        await store._client.upsert(collection.target, [point], wait=True)
+
 
 class QdrantOnDisk(TestQdrantInMemory):
     survives_closing = True

@@ -42,6 +42,17 @@ class TestQdrantEngine(VectorStoreContract):
         twin = edge.Point(uuid4(), cast(Any, held.vector), held.payload)
         shard.update(edge.UpdateOperation.upsert_points([twin]))
 
+    async def raw_words(
+        self, store: VectorStore, collection: Collection, key: str, other: str
+    ) -> None:
+        assert self.engine
+        shard = self.engine.shard(collection.target)
+        request = edge.ScrollRequest(limit=100, with_payload=True, with_vector=True)
+        held = {(r.payload or {})["_key"]: r for r in shard.scroll(request)[0]}
+        vectors = cast(Any, held[key].vector) | {"_terms": cast(Any, held[other].vector)["_terms"]}
+        point = edge.Point(held[key].id, vectors, held[key].payload)
+        shard.update(edge.UpdateOperation.upsert_points([point]))
+
     @pytest.mark.xfail(strict=True, reason="qdrant_edge 0.9 passes MatchValue(True) on as 1")
     async def test_booleans(self, store: VectorStore) -> None:
         self.filters = ({"done": True},)

@@ -13,11 +13,13 @@ from polyplane.errors import PolyplaneError
 from polyplane.model.collection import Collection
 from polyplane.model.items import Stamp
 from polyplane.model.scope import OWNER_ID, Scope
-from polyplane.stores.vector import lance, qdrant
+from polyplane.model.terms import terms
+from polyplane.stores.vector import lance, lance_table, qdrant, qdrant_terms
 from polyplane.stores.vector.lance import LanceStore
 from polyplane.stores.vector.qdrant import QdrantStore
 from polyplane.testing.samples import NOTES, UNTYPED
 from polyplane.testing.vector import VectorStoreContract
+from polyplane.testing.vector_matching import WORDED
 
 Patch = pytest.MonkeyPatch
 Breakage = Callable[[Patch], None]
@@ -157,6 +159,37 @@ def _owners_of_nobody_forgotten(patch: Patch) -> None:
     patch.setattr(Scope, "limits", broken)
 
 
+def _not_stemmed(patch: Patch) -> None:
+    for module in (lance_table, qdrant_terms):
+        patch.setattr(module, "terms", lambda text, _: terms(text, "plain"))
+
+
+def _words_of_before(patch: Patch) -> None:
+    """What is put is found by the words of what was put first."""
+    first: dict[str, Any] = {}
+    for module, name in ((lance_table, "terms_of"), (qdrant_terms, "weighed")):
+        original = getattr(module, name)
+
+        def broken(*args: Any, original: Any = original, name: str = name) -> Any:
+            return first.setdefault(name, original(*args))
+
+        patch.setattr(module, name, broken)
+
+
+def _words_not_compared(patch: Patch) -> None:
+    for store in STORES:
+        original = store.contents
+
+        async def broken(self: Any, *args: Any, contents: Any = original) -> Any:
+            held = await contents(self, *args)
+            for it in held:
+                if it.content is not None:
+                    it.content.tags.pop("_terms", None)
+            return held
+
+        patch.setattr(store, "contents", broken)
+
+
 ANY_STORE: Mutants = {
     "scope forgotten": (_scope_forgotten, "test_a_scope_is_shown_what_it_sees"),
     "scope forgotten, untyped": (
@@ -176,6 +209,33 @@ ANY_STORE: Mutants = {
         _answered("get", lambda hits: [hit._replace(tags={}) for hit in hits]),
         "test_a_scope_is_shown_what_it_sees",
     ),
+    "scope forgotten, by words": (
+        _scope_forgotten,
+        "test_a_scope_is_matched_only_what_it_sees",
+    ),
+    "owner forgotten, by words": (
+        _owner_forgotten,
+        "test_a_scope_is_matched_only_what_it_sees",
+    ),
+    "filters ignored, by words": (
+        _answered("match", lambda hits: hits, where=None),
+        "test_match_filters_before_the_limit",
+    ),
+    "worst first, by words": (
+        _answered("match", lambda hits: hits[::-1]),
+        "test_match_finds_exactly_what_has_a_word",
+    ),
+    "one too few, by words": (
+        _answered("match", lambda hits: hits[:-1]),
+        "test_match_finds_exactly_what_has_a_word",
+    ),
+    "texts lost, by words": (
+        _answered("match", lambda hits: [hit._replace(text="") for hit in hits]),
+        "test_match_finds_exactly_what_has_a_word",
+    ),
+    "forms not known": (_not_stemmed, "test_forms_of_a_word"),
+    "words of before": (_words_of_before, "test_what_was_applied_is_matched_at_once"),
+    "words not told of": (_words_not_compared, "test_words_put_by_hand_are_told_of"),
     "drops forgotten": (
         _applied(lambda puts, drops, position: (puts, [], position)),
         "test_a_drop_leaves_a_tombstone_without_content",
@@ -261,7 +321,8 @@ async def run(contract: VectorStoreContract, test: str, folder: Path) -> None:
         await store.prepare(UNTYPED)
         method = getattr(contract, test)
         asked = method.__code__.co_varnames[: method.__code__.co_argcount]
-        known = {"store": store, "tmp_path": folder, "batch_size": 1_000, "seed": 0}
+        known: dict[str, Any] = {"store": store, "tmp_path": folder, "batch_size": 1_000}
+        known |= {"seed": 0, "collection": WORDED, "is_maintained": True}
         await method(**{name: known[name] for name in asked if name in known})
     finally:
         await store.close()

@@ -25,6 +25,12 @@ from tests.flow.embedded_s3 import client_of
 LARGE = 4 * PART_BYTES + 1
 SMALL = 1_000
 SMALL_STEPS = ("blob.reserved", "blob.put", "blob.synced", "blob.committed")
+MANY_STEPS = (
+    "blob.many_reserved",
+    "blob.many_put",
+    "blob.many_synced",
+    "blob.many_committing",
+)
 LARGE_STEPS = (
     "blob.begun",
     "blob.part_sent",
@@ -78,7 +84,7 @@ def uploaders(own_settings: Settings, nursery: Nursery) -> Uploaders:
 
 def test_every_step_is_in_the_list() -> None:
     steps = {it for it in named_steps() if it.startswith("blob.")}
-    assert steps == {*SMALL_STEPS, *LARGE_STEPS, *OTHER_STEPS}
+    assert steps == {*SMALL_STEPS, *LARGE_STEPS, *MANY_STEPS, *OTHER_STEPS}
 
 
 @pytest.mark.timeout(180)
@@ -110,6 +116,26 @@ async def test_a_put_that_dies_anywhere_is_gone_on_with(
     part = (await plane.verify(pp.Blob, deep=True)).blobs[0]
     assert (part.rows, part.lost, part.damaged) == (len(orders), (), ())
     assert (part.orphaned, part.waiting, part.uploads, part.expired) == (0, 0, 0, 0)
+
+
+async def test_many_that_die_together_were_never_there(
+    uploaders: Uploaders, plane_of: PlaneOf
+) -> None:
+    """What is left of them waits for its time to be over; the same files go in again."""
+    plane = await plane_of(blobs=True)
+    for step in MANY_STEPS:
+        assert await uploaders.one(do="many", step=step) == f"died at {step}"
+    assert await plane.blobs.list(limit=200) == []
+    assert await uploaders.one(do="many") == "12"
+    (part,) = (await plane.verify(pp.Blob, deep=True)).blobs
+    assert (part.rows, part.lost, part.damaged, part.orphaned) == (12, (), (), 0)
+    await plane.opened.database.rows(
+        "UPDATE polyplane.blob SET expires_at = now() WHERE state = 'pending'"
+    )
+    done = await plane.blobs.collect(grace_s=0)
+    assert done.expired == 10 * len(MANY_STEPS)
+    (part,) = (await plane.verify(pp.Blob, deep=True)).blobs
+    assert (part.rows, part.objects, part.lost, part.waiting) == (12, 10, (), 0)
 
 
 @pytest.mark.timeout(120)

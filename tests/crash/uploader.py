@@ -20,7 +20,7 @@ import polyplane as pp
 from polyplane.errors import PolyplaneError
 from polyplane.stores.catalog import adapter
 from tests.crash.nursery import nurse
-from tests.flow.albums import content, pieces
+from tests.flow.albums import content, pieces, read
 
 
 async def work(plane: pp.Plane, order: dict[str, Any]) -> str:
@@ -29,11 +29,24 @@ async def work(plane: pp.Plane, order: dict[str, Any]) -> str:
         return str((await plane.blobs.collect(grace_s=0)).objects)
     if order["do"] == "repair":
         return str((await plane.repair(pp.Blob)).found.missing)
+    if order["do"] == "many":
+        return await _many(plane)
     whole = content(order["size"], order["seed"])
     if order["do"] == "resume":
         return str((await plane.blobs.resume(UUID(order["id"]), pieces(whole))).id)
     asked = {name: order[name] for name in ("key", "sha256") if name in order}
     return str((await plane.blobs.put(pieces(whole), **asked)).sha256)
+
+
+async def _many(plane: pp.Plane) -> str:
+    """Twelve files of ten contents, by one transaction."""
+    acting = plane.acting(pp.Caller("uploader"))
+    files = [(f"{n}", "text/plain", content(500, n % 10)) for n in range(12)]
+    async with acting.blobs.staged(files) as staged, acting.write() as tx:
+        ids = await staged.commit(tx)
+    for id, (_, _, whole) in zip(ids, files, strict=True):
+        assert await read(plane, id) == whole
+    return str(len(set(ids)))
 
 
 async def main() -> None:

@@ -55,6 +55,7 @@ class DeedSearch(pp.Vectors[Deed, DeedTags]):
     """All alike: only whose they are tells them apart."""
 
     dimensions = DIMENSIONS
+    full_text = "english"
 
     def derive(self, deed: Deed, /) -> pp.Vector[DeedTags]:
         return pp.Vector(deed.body, {"length": len(deed.body)}, [1.0] * DIMENSIONS)

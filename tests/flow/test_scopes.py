@@ -16,9 +16,10 @@ import polyplane as pp
 from polyplane.errors import Forbidden, ScopeViolated
 from polyplane.feed.protocol import Outgoing
 from polyplane.model.scope import Scope
-from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.graph import Graph
+from polyplane.runtime.searching import VectorReader
 from polyplane.stores.cache.tenants import Tenants
 from polyplane.stores.graph import asking
 from polyplane.stores.series import clickhouse_queries

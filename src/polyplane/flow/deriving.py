@@ -18,6 +18,7 @@ from polyplane.model.graph import Edge, Node, fitted
 from polyplane.model.items import Entry, Item, Vector
 from polyplane.model.projection import Edges, Nodes, Projection, Vectors
 from polyplane.model.scope import check_unreserved, versioned
+from polyplane.model.terms import EDITION
 from polyplane.stores.protocol import Embedder
 from polyplane.truth.rows import Joined, Row
 
@@ -151,7 +152,8 @@ class VectorDeriver:
         self._by = embedder.identity if embedder else "own"
         self._marks = Marking(projection)
         version = _version(projection, self._marks.names, keyed)
-        self.definition = f"vector/{version}/{self._by}"
+        found_by = f"/words {EDITION} {projection.full_text}" if projection.full_text else ""
+        self.definition = f"vector/{version}/{self._by}{found_by}"
 
     def _one(self, key: str, row: Any) -> tuple[Vector[Any], str] | None:
         """(content, digest) of one row, or None."""

@@ -16,10 +16,11 @@ class Collection:
 
     `tag_types` maps each declared tag to str, int, float, bool or datetime (empty: untyped, any
     tag may come); `indexes` are the tags to index; `dimensions` is the length of the vectors;
-    `text_name` the stored name of the text. `key_prefix` and `ttl_s` are for caches. `label`
-    is that of a graph's nodes, or the type of its edges; `ends` are the labels, generation
-    included, of what edges are from and to. `marks` are the reserved names under which every item
-    says whose it is (see `model.scope`). `table` is what the store calls it, if not by its name.
+    `text_name` the stored name of the text; `full_text` its language, when its words are looked
+    for, too. `key_prefix` and `ttl_s` are for caches. `label` is that of a graph's nodes, or the
+    type of its edges; `ends` are the labels, generation included, of what edges are from and to.
+    `marks` are the reserved names under which every item says whose it is (see `model.scope`).
+    `table` is what the store calls it, if not by its name.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Collection:
     tag_types: Mapping[str, type] = field(default_factory=dict)
     indexes: tuple[str, ...] = ()
     text_name: str = "text"
+    full_text: str = ""
     key_prefix: str = ""
     ttl_s: int = 300
     marks: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class Collection:
             "tag_types": {name: kind.__name__ for name, kind in self.tag_types.items()},
             "indexes": list(self.indexes),
             "text_name": self.text_name,
+            **({"full_text": self.full_text} if self.full_text else {}),
             "key_prefix": self.key_prefix,
             "ttl_s": self.ttl_s,
             **({"marks": list(self.marks)} if self.marks else {}),

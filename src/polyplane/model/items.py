@@ -71,7 +71,9 @@ class Held(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result: score in [-1, 1] (cosine similarity), best first."""
+    """One search result, best first. The score is the cosine, in [-1, 1]; or, of what is found by
+    words, their weight (BM25), above 0.
+    """
 
     key: str
     score: float

@@ -72,11 +72,16 @@ class Vectors(Projection[M], Generic[M, T]):
 
     `indexes` are the tags to index for filtering. `text_name` is the name under which a store
     keeps the text. `dimensions` is needed only when `derive` brings its own embeddings.
+
+    With `full_text` items are also found by the words of their text: `full_text = "english"` (or
+    another language with a Snowball stemmer), or "plain" for texts in any language, whose words
+    are then compared as they are but for case and accents.
     """
 
     kind: ClassVar[str] = "vector"
     indexes: ClassVar[tuple[str, ...]] = ()
     text_name: ClassVar[str] = "text"
+    full_text: ClassVar[str] = ""
     dimensions: ClassVar[int | None] = None
 
     def derive(self, row: M, /) -> Vector[T] | None:

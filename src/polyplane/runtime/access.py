@@ -7,7 +7,7 @@ looks again at everything that comes back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, Generic
@@ -18,21 +18,21 @@ import pyarrow as pa
 import structlog
 from typing_extensions import TypeVar
 
-from polyplane.errors import Misconfigured, Refused, StoreDown
+from polyplane.errors import Refused
 from polyplane.feed.protocol import Ack, Feed, Outgoing, Subjects, told
 from polyplane.flow.projector import Target
 from polyplane.model import points
 from polyplane.model.digest import canonical
-from polyplane.model.items import Hit, Where
+from polyplane.model.items import Where
 from polyplane.model.message import Message
 from polyplane.model.position import Position
 from polyplane.model.projection import Projection
-from polyplane.model.scope import Scope, Whose, check_unreserved
+from polyplane.model.scope import Scope, Whose
 from polyplane.model.stream import Stream
 from polyplane.model.tenancy import of_tenant
 from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.generations import Reading
-from polyplane.stores.protocol import CacheStore, SeriesStore, VectorStore
+from polyplane.stores.protocol import CacheStore, SeriesStore
 from polyplane.truth.database import Database
 from polyplane.truth.scan import rows_by_key
 
@@ -44,81 +44,6 @@ ARROW: Final = "application/vnd.apache.arrow.stream"
 MESSAGE_POINTS: Final = 5_000
 MESSAGE_BYTES: Final = 512 << 10
 """A NATS server takes 1 MB unless it is told otherwise."""
-
-
-class VectorReader(Generic[P]):
-    """Search in the collection of one `Vectors` projection."""
-
-    def __init__(
-        self,
-        scope: Scope,
-        marks: tuple[str, ...],
-        reading: Callable[[], Reading],
-        refresh: Callable[[], Awaitable[None]],
-        store: VectorStore,
-        alarms: Alarms,
-    ) -> None:
-        """`marks` is what its items say of whose they are. `refresh` has `reading` give what the
-        journal knows."""
-        self._scope = scope
-        self._marks = marks
-        self._reading = reading
-        self._refresh = refresh
-        self._store = store
-        self._alarms = alarms
-
-    async def search(
-        self, query: str | Sequence[float], *, limit: int = 10, tags: Where | None = None
-    ) -> list[Hit]:
-        """The items nearest to `query` (a text, or an embedding) that satisfy `tags`, best first.
-
-        Raises Refused for an unknown tag or a limit outside 1 to 1,000, StoreDown while the
-        collection is being filled: what it lacks would be no answer.
-        """
-        if not 1 <= limit <= 1_000:
-            raise Refused("limit must be from 1 to 1,000.", field="limit")
-        if tags and self._marks:
-            check_unreserved(tags, "The tag")
-        reading = await self._whole()  # throughout, whatever is switched meanwhile
-        if isinstance(query, str):
-            if reading.embedder is None:
-                raise Misconfigured("A text cannot be searched for without an embedder.")
-            (embedding,) = await reading.embedder.embed([query])
-        else:
-            embedding = query
-        return self._checked(
-            await self._store.search(
-                reading.collection, self._scope, embedding, limit=limit, where=tags
-            )
-        )
-
-    async def get(self, keys: Sequence[Any]) -> list[Hit]:
-        """The items under `keys` that exist, in the order of `keys`."""
-        collection, named = (await self._whole()).collection, [str(key) for key in keys]
-        return self._checked(await self._store.get(collection, self._scope, named))
-
-    async def _whole(self) -> Reading:
-        """The collection to read, which holds all of truth; else StoreDown."""
-        if not self._is_whole(reading := self._reading()):
-            await self._refresh()
-            if not self._is_whole(reading := self._reading()):
-                raise StoreDown(
-                    f"{reading.collection.target} is being filled.",
-                    fix="Try again in a moment; `polyplane status` shows how far it is.",
-                )
-        return reading
-
-    def _is_whole(self, reading: Reading) -> bool:
-        """One of before, whose items do not say whose they are, is for nobody to read."""
-        return reading.filled and set(self._marks) <= set(reading.collection.marks)
-
-    def _checked(self, hits: list[Hit]) -> list[Hit]:
-        if self._marks:
-            for hit in hits:
-                if not self._scope.sees(self._marks, hit.tags):
-                    place = self._reading().collection.name
-                    raise self._alarms.violated(place, f"item {hit.key}")
-        return hits
 
 
 class CacheReader(Generic[P]):

@@ -20,7 +20,7 @@ from polyplane.model.projection import Cached, Vectors
 from polyplane.model.saga import In, Saga, SagaRecord
 from polyplane.model.scope import Scope
 from polyplane.model.stream import Stream
-from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.blobs import URL_S, Blobs, UploadUrl
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.graph import Graph
@@ -28,6 +28,8 @@ from polyplane.runtime.live import LiveEvents, LivePubSub, LiveStates
 from polyplane.runtime.opening import Open
 from polyplane.runtime.readers import graph_of, reader_of
 from polyplane.runtime.requests import RequestCache, request_cache_of
+from polyplane.runtime.searching import VectorReader
+from polyplane.runtime.staging import SmallFile, Staged, delete_many, staged
 from polyplane.saga.sagas import Sagas
 from polyplane.truth import session
 from polyplane.truth.repeats import Repeat
@@ -113,7 +115,7 @@ class Acting:
     @property
     def blobs(self) -> ActingBlobs:
         """The files of the caller's tenant."""
-        return ActingBlobs(self.caller, Blobs(self._opened, self._opened.sagas))
+        return ActingBlobs(self.caller, self._opened)
 
     @property
     def events(self) -> LiveEvents:
@@ -156,10 +158,11 @@ class Acting:
 class ActingBlobs:
     """As `plane.blobs`, for the files of one tenant. Each verb: see there."""
 
-    def __init__(self, caller: Caller, blobs: Blobs) -> None:
+    def __init__(self, caller: Caller, opened: Open) -> None:
         self._caller = caller
         self._tenant = caller.tenant
-        self._blobs = blobs
+        self._opened = opened
+        self._blobs = Blobs(opened, opened.sagas)
 
     async def put(
         self,
@@ -249,6 +252,26 @@ class ActingBlobs:
     async def delete(self, blob_id: UUID) -> None:
         """Delete a committed blob."""
         await self._blobs.delete(blob_id, tenant=self._tenant, by=self._caller)
+
+    def staged(self, files: Sequence[SmallFile]) -> AbstractAsyncContextManager[Staged]:
+        """Many small files, durable, and there once a transaction is::
+
+            async with acting.blobs.staged(files) as staged, acting.write() as tx:
+                ids = await staged.commit(tx)
+
+        Each is its name, content type and content. They share one barrier, and equal contents one
+        object. At most 1,000, each of at most 64 MiB: TooLarge. What is never committed is given
+        up after a day.
+        """
+        return staged(self._opened, self._tenant, files)
+
+    async def delete_many(self, tx: session.Write, ids: Sequence[UUID]) -> int:
+        """Delete committed blobs if and only if `tx` commits; how many are. Conflict while a row
+        refers to one of them.
+        """
+        if tx.tenant != self._tenant:
+            raise Refused("The transaction is another tenant's.", field="tx")
+        return await delete_many(self._opened, tx, ids)
 
 
 class ActingSagas:

@@ -36,6 +36,7 @@ from polyplane.runtime.embedders import open_embedder_at
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.identity import identity_of
+from polyplane.runtime.kept import Kept
 from polyplane.runtime.live import Live, live_of
 from polyplane.runtime.requests import Requests, requests_of
 from polyplane.runtime.ring import keyed, open_ring
@@ -112,6 +113,8 @@ class Open:
     alarms: Alarms = field(default_factory=Alarms)
     requests: Requests | None = None
     recorder: Recorder | None = None
+    kept: Kept = field(default_factory=Kept)
+    """What applications have opened for themselves."""
 
     @property
     def database(self) -> Database:
@@ -232,6 +235,7 @@ async def _open_on(
     limits = Limiter(shared, processes=settings.limit_processes)
     parts = (stores, generations, sagas, identity, live, limits)
     opened = Open(urls, truth, journal, feed, epoch, *parts)
+    stack.push_async_callback(opened.kept.close)
     opened.is_worker = is_worker
     opened.damage = damage
     if stores.cache is not None:

@@ -10,10 +10,11 @@ from polyplane.model.caller import Caller
 from polyplane.model.projection import Edges, Nodes, Vectors
 from polyplane.model.scope import TENANT_ID, Scope, Whose
 from polyplane.model.stream import Stream
-from polyplane.runtime.access import CacheReader, StreamAccess, VectorReader
+from polyplane.runtime.access import CacheReader, StreamAccess
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.graph import Graph
 from polyplane.runtime.opening import Open
+from polyplane.runtime.searching import VectorReader
 from polyplane.runtime.shapes import Shapes
 from polyplane.security.roles import GRAPH_CYPHER, OPERATE
 
@@ -45,7 +46,15 @@ def reader_of(declared: Declared, opened: Open, wanted: Any, scope: Scope | None
     if issubclass(wanted, Vectors):
         assert opened.stores.vector is not None
         store = opened.stores.vector
-        return VectorReader(seen, whose.marks, reading, known.refresh, store, opened.alarms)
+        return VectorReader(
+            seen,
+            whose.marks,
+            reading,
+            known.refresh,
+            store,
+            opened.alarms,
+            full_text=wanted.full_text,
+        )
     assert opened.stores.cache is not None
     return CacheReader(
         seen,

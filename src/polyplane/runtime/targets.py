@@ -19,6 +19,7 @@ from polyplane.flow.projector import Target
 from polyplane.model.collection import Collection
 from polyplane.model.projection import Cached, Edges, Nodes, Projection, Vectors
 from polyplane.model.scope import Whose, check_unreserved
+from polyplane.model.terms import check_language
 from polyplane.model.touches import touches_of
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.stores.object_protocol import ObjectStore
@@ -57,6 +58,8 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
     if issubclass(projection, Vectors):
         embedder = None if projection.dimensions else stores.embedder
         assert stores.vector is not None
+        if projection.full_text:
+            check_language(projection.full_text)
         deriver, types = VectorDeriver(projection(), embedder, keyed), projection.tag_types()
         table = stores.tables.get(projection.name, "")
         if table:  # under another name it is another collection, to be built and proven
@@ -76,6 +79,7 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
             marks=marks,
             text_name=projection.text_name,
             table=table,
+            full_text=projection.full_text,
         )
         return Target(projection.name, source, deriver, stores.vector, collection)
     if issubclass(projection, Cached):

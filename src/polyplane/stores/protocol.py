@@ -129,8 +129,29 @@ class VectorStore(ItemStore, Protocol):
         *,
         limit: int = 10,
         where: Where | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
-        """The nearest items that satisfy `where`, best first; tombstones are never shown."""
+        """The nearest items that satisfy `where`, best first; tombstones are never shown.
+
+        An index may miss some of them, except with `exact`. What is not in it yet is found, too.
+        """
+        ...
+
+    async def match(
+        self,
+        collection: Collection,
+        scope: Scope,
+        question: str,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        """The items with any word of `question` that satisfy `where`, best first (BM25).
+
+        Words are compared as the collection's language has it (`model.terms`); `question` is not
+        a language of its own. What was applied before is found. Refused for a collection without
+        full text.
+        """
         ...
 
     async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:

@@ -13,16 +13,12 @@ Needs pytest with pytest-asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from polyplane.errors import Refused
-from polyplane.model.items import Where
 from polyplane.stores.protocol import VectorStore
 from polyplane.testing.samples import (
     ALL,
-    FILTERS,
     HOSTILE,
     NOTES,
     REFUSED_FILTERS,
@@ -33,17 +29,14 @@ from polyplane.testing.samples import (
     notes,
     query,
 )
-from polyplane.testing.vector_scoping import VectorScopingContract
+from polyplane.testing.vector_matching import VectorMatchingContract
 from polyplane.testing.vector_writing import RawItem
 
 __all__ = ["RawItem", "VectorStoreContract"]
 
 
-class VectorStoreContract(VectorScopingContract):
+class VectorStoreContract(VectorMatchingContract):
     """What every vector store does. Subclass it as `Test...`."""
-
-    filters: Sequence[Where] = FILTERS
-    """What is searched for; an engine that cannot express one of them says so, loudly."""
 
     # What is dropped is hidden, and remembered
 

@@ -229,10 +229,16 @@ async def transaction(database: Database, bucket: str) -> AsyncIterator[BlobRows
 
 async def within(tx: Write, bucket: str) -> BlobRows:
     """In the transaction `tx`, with all else it does."""
+    return BlobRows(await running_on(tx), bucket)
+
+
+async def running_on(tx: Write) -> Execute:
+    """Runs statements in the transaction `tx`, behind what was added to it so far."""
+    await tx.flush()
     pooled = await (await tx.session.connection()).get_raw_connection()
     driver = pooled.driver_connection
     assert isinstance(driver, psycopg.AsyncConnection)
-    return BlobRows(_on(driver), bucket)
+    return _on(driver)
 
 
 def _on(connection: psycopg.AsyncConnection[Any]) -> Execute:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Final
 
 from fastapi import APIRouter
 
@@ -10,15 +10,18 @@ import polyplane as pp
 from polyplane.domains.assistant.matters import contents as matters
 from polyplane.domains.assistant.models import MODELS, SCHEMA, Document
 from polyplane.domains.assistant.permissions import PERMISSIONS
+from polyplane.domains.assistant.processing import ReadDocuments
 from polyplane.domains.assistant.projections import PROJECTIONS
+from polyplane.domains.assistant.routes import documents, search
 from polyplane.live import Events, Rows, Topic
+
+SAGAS: Final = (ReadDocuments,)
 
 
 def routes() -> APIRouter:
     """All routes of the assistant."""
     router = APIRouter()
-    parts: tuple[ModuleType, ...] = (*matters.ROUTES,)
-    for part in parts:
+    for part in (documents, search, *matters.ROUTES):
         router.include_router(part.router)
     return router
 
@@ -30,7 +33,7 @@ def assistant() -> pp.Application:
         schema=SCHEMA,
         models=(*MODELS, *matters.MODELS),
         projections=(*PROJECTIONS, *matters.PROJECTIONS),
-        sagas=(),
+        sagas=SAGAS,
         migrations="polyplane.domains.assistant.migrations",
         routes=routes,
         permissions=PERMISSIONS,

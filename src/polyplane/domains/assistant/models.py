@@ -26,6 +26,8 @@ NAME_BYTES_MAX: Final = 2_048
 """Of a document's name in UTF-8: an entry of an index holds no more."""
 TITLE_MAX: Final = 500
 REASON_MAX: Final = 1_000
+BETWEEN: Final = " > "
+"""Between the headings above a chunk."""
 
 _NOW: Final = sa.func.now()
 _MOMENT: Final = sa.DateTime(timezone=True)

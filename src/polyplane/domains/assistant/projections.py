@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Final, TypedDict
 
 import polyplane as pp
-from polyplane.domains.assistant.models import Document, DocumentChunk
+from polyplane.domains.assistant.models import BETWEEN, Document, DocumentChunk
+
+BEGINS: Final = 200
+"""Characters in which a chunk may name what it is about."""
 
 
 class DocumentTags(TypedDict):
@@ -49,12 +52,13 @@ class DocumentChunks(pp.Vectors[DocumentChunk, ChunkTags]):
     """Chunks by meaning, and by their words."""
 
     indexes = ("document_id", "media_type")
+    full_text = "english"
 
     def derive(self, chunk: DocumentChunk, /) -> pp.Vector[ChunkTags] | None:
         if not chunk.text.strip():
             return None
         return pp.Vector(
-            chunk.text,
+            _in_context(chunk),
             tags=ChunkTags(
                 document_id=str(chunk.document_id),
                 title=chunk.title,
@@ -62,6 +66,14 @@ class DocumentChunks(pp.Vectors[DocumentChunk, ChunkTags]):
                 media_type=chunk.media_type,
             ),
         )
+
+
+def _in_context(chunk: DocumentChunk) -> str:
+    """The text, below what it is about unless it begins with that: so names are found, too."""
+    begins = chunk.text[:BEGINS]
+    above = dict.fromkeys(it for it in (chunk.title, chunk.heading) if it)
+    last = [it for it in above if it.rpartition(BETWEEN)[2] not in begins]
+    return "\n".join([*last, chunk.text])
 
 
 PROJECTIONS: Final = (ProcessedDocuments, DocumentChunks)

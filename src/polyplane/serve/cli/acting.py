@@ -26,7 +26,7 @@ def as_operator(
         return OwnPlane(report, ctx.obj, settings).asked(work)
 
     async def call(method: str, path: str, **given: Any) -> Any:
-        return remote.call(method, path, **given)
+        return await asyncio.to_thread(remote.call, method, path, **given)
 
     async def run() -> T:
         return await work(call)

@@ -25,14 +25,15 @@ from polyplane.settings import Settings
 def demo(
     ctx: typer.Context,
     what: Annotated[
-        str, typer.Argument(help="The application: laboratory, or agents.")
+        str, typer.Argument(help="The application: laboratory, agents or assistant.")
     ] = "laboratory",
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Run a real experiment through every store.
 
-    That of the laboratory; `agents` learns Python's standard library and works with it. Starts
+    That of the laboratory; `agents` learns Python's standard library and works with it; `assistant`
+    takes in thousands of documents of this machine, and finds them. Starts
     `up` on the home unless it runs already, and stops what it started. Ctrl-C at any moment
     leaves nothing running.
     """

@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Carry out the laboratory's work orders on this machine.",
     ),
     "agents": ("polyplane.serve.cli.agents:app", "What agents can do, are at, and know."),
+    "ingest": ("polyplane.serve.cli.ingest:ingest", "Take in files and folders as documents."),
     "users": ("polyplane.serve.cli.users:app", "Add, list, disable people; give them roles."),
     "api-keys": ("polyplane.serve.cli.api_keys:app", "Make, list and revoke API keys."),
     "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
@@ -72,13 +73,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 @dataclass(frozen=True, slots=True)
 class Program:
     """What the command line runs: application packages and the modules of their demos, by name,
-    and `module:function`s.
+    and `module:function`s; `ingest` is a module.
     """
 
     applications: Mapping[str, str]
     demo: Mapping[str, str]
     controller: str
     learn: str = ""
+    ingest: str = ""
 
     def load_applications(self) -> list[Application]:
         """The applications themselves: what each package exports as `application`."""
@@ -100,9 +102,9 @@ def run(program: Program) -> None:
 
 
 def load(path: str) -> Any:
-    """The object at `module:name`."""
+    """The object at `module:name`, or a whole module."""
     module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
+    return getattr(import_module(module), name) if name else import_module(module)
 
 
 def _root(

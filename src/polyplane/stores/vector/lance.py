@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import lancedb
-import numpy as np
 import pyarrow as pa
 from lancedb.query import ColumnOrdering
 
@@ -25,12 +24,21 @@ from polyplane.garbage import uncollected
 from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Where
 from polyplane.model.scope import Scope
+from polyplane.model.terms import asked
 from polyplane.stores import disk
 from polyplane.stores.protocol import VectorStore
-from polyplane.stores.vector import lance_disk, lance_table
+from polyplane.stores.vector import lance_disk, lance_indexes, lance_table
 from polyplane.stores.vector.lance_inspection import Watch, inspect
 from polyplane.stores.vector.lance_upkeep import Upkeep, add_columns, merge, overrule
-from polyplane.stores.vector.where import check_names, check_query, check_tags, narrowed, reserved
+from polyplane.stores.vector.where import (
+    check_full_text,
+    check_limit,
+    check_names,
+    check_query,
+    check_tags,
+    narrowed,
+    reserved,
+)
 
 MAINTAIN_TIMEOUT_S: Final = 1800.0
 CACHE_BYTES: Final = 64 * 2**20
@@ -226,22 +234,45 @@ class LanceStore(VectorStore):
         *,
         limit: int = 10,
         where: Where | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
-        """Exact. A vector of zeros has no direction: it is found by nothing and finds nothing."""
+        """Exact as long as there is no index (see `lance_indexes`).
+
+        A vector of zeros has no direction: it is found by nothing and finds nothing.
+        """
         check_query(collection, embedding, limit)
         where = narrowed(collection, scope, where)
         table = await self._table(collection)
         async with self._answering(f"search {collection.target}"):
             columns = await self._columns(table, collection)
-            found = await (
-                table.query()
-                .nearest_to(np.asarray(embedding, dtype=np.float32))
-                .distance_type("cosine")
-                .where(lance_table.predicate(collection, columns, where))
-                .select([*(name for name in columns.names if name != "vector"), "_distance"])
-                .limit(limit)
-                .to_arrow()
-            )
+            query = lance_indexes.nearest(table, embedding, limit=limit, exact=exact)
+            if wanted := lance_table.predicate(collection, columns, where):
+                query = query.where(wanted)
+            found = await query.select([*lance_table.shown(columns), "_distance"]).to_arrow()
+        return lance_table.hits(collection, found)
+
+    async def match(
+        self,
+        collection: Collection,
+        scope: Scope,
+        question: str,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        check_limit(limit)
+        check_full_text(collection)
+        where = narrowed(collection, scope, where)
+        table = await self._table(collection)
+        async with self._answering(f"search {collection.target}"):
+            columns = await self._columns(table, collection)
+            wanted = lance_table.predicate(collection, columns, where)
+            if not (looked_for := asked(question, collection.full_text)):
+                return []
+            query = lance_indexes.matching(table, looked_for)
+            query = query.where(wanted) if wanted else query
+            query = query.select([*lance_table.shown(columns), "_score"])
+            found = await query.limit(limit).to_arrow()
         return lance_table.hits(collection, found)
 
     async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:
@@ -251,12 +282,12 @@ class LanceStore(VectorStore):
         for start in range(0, len(keys), GET_KEYS):
             async with self._answering(f"read {collection.target}"):
                 columns = await self._columns(table, collection)
-                living = lance_table.predicate(collection, columns, where)
+                seen = lance_table.predicate(collection, columns, where)
                 wanted = lance_table.among("key", keys[start : start + GET_KEYS])
                 rows = await (
                     table.query()
-                    .where(f"{wanted} AND {living}")
-                    .select([name for name in columns.names if name != "vector"])
+                    .where(f"{wanted} AND {seen}" if seen else wanted)
+                    .select(lance_table.shown(columns))
                     .to_arrow()
                 )
             found |= {hit.key: hit for hit in lance_table.hits(collection, rows)}
@@ -276,7 +307,7 @@ class LanceStore(VectorStore):
             # A handle of its own, so that long work does not hold up the one that applies.
             table = await self._database.open_table(collection.target)
             try:
-                await upkeep.run(table, collection.indexes, full=full)
+                await upkeep.run(table, collection, full=full)
             finally:
                 table.close()  # type: ignore[no-untyped-call]
 

@@ -14,10 +14,14 @@ import pyarrow as pa
 from polyplane.errors import Misconfigured, Refused
 from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Vector, Where
+from polyplane.model.terms import terms
 from polyplane.stores.vector.where import Condition, bounds, conditions
 
-OWN: Final = ("key", "position", "digest", "vector")
+TERMS: Final = "_terms"
+"""The column of what a text is found by, in a collection with full text: terms between spaces."""
+OWN: Final = ("key", "position", "digest", "vector", TERMS)
 """Columns of ours, besides the text; `digest` is null for a tombstone."""
+_SCORES: Final = ("_distance", "_score")
 
 ARROW: Final[dict[type, pa.DataType]] = {
     str: pa.string(),
@@ -45,6 +49,7 @@ def schema(collection: Collection) -> pa.Schema:
             pa.field("digest", pa.string()),
             pa.field(collection.text_name, pa.string()),
             pa.field("vector", pa.list_(pa.float32(), collection.dimensions)),
+            *([pa.field(TERMS, pa.string())] if collection.full_text else []),
             *(pa.field(name, ARROW[kind]) for name, kind in collection.tag_types.items()),
         ]
     )
@@ -88,6 +93,9 @@ def batch(
         "vector": _vectors(collection, puts, len(drops)),
         collection.text_name: pa.array([*(c.text for c in contents), *gone], pa.string()),
     }
+    if collection.full_text:
+        found_by = (terms_of(collection, content.text) for content in contents)
+        made[TERMS] = pa.array([*found_by, *gone], pa.string())
     for name in tag_types(collection, columns):
         values = [*(content.tags.get(name) for content in contents), *gone]
         try:
@@ -101,6 +109,16 @@ def batch(
                 key=_strange(puts, name, columns.field(name).type),
             ) from error
     return pa.record_batch([made[name] for name in columns.names], schema=columns)
+
+
+def shown(columns: pa.Schema) -> list[str]:
+    """The columns that a hit is made of."""
+    return [name for name in columns.names if name not in ("vector", TERMS)]
+
+
+def terms_of(collection: Collection, text: str) -> str:
+    """What `text` is found by, as the table has it."""
+    return " ".join(terms(text, collection.full_text))
 
 
 def _strange(puts: Sequence[Item], name: str, kind: pa.DataType) -> str:
@@ -167,13 +185,16 @@ def behind(name: str, value: str) -> str:
 
 
 def predicate(collection: Collection, columns: pa.Schema, where: Where | None) -> str:
-    """What a living item that satisfies `where` looks like, in SQL.
+    """What an item that satisfies `where` looks like, in SQL; empty when any does.
+
+    Whether it lives is no part of it: a tombstone has neither a vector nor words to be found by,
+    and to look at each digest first would take longer than the search.
 
     Raises Refused, naming the tag, for an unknown tag or a value its type cannot have.
     """
     stored = tag_types(collection, columns)
     wanted = conditions(where, collection.tag_types)
-    return " AND ".join(["`digest` IS NOT NULL", *(_clause(c, stored.get(c.name)) for c in wanted)])
+    return " AND ".join(_clause(condition, stored.get(condition.name)) for condition in wanted)
 
 
 def _clause(condition: Condition, kind: type | None) -> str:
@@ -204,22 +225,31 @@ def _same(value: Any, kind: type, *, ordered: bool = False) -> bool:
 
 
 def hits(collection: Collection, found: pa.Table) -> list[Hit]:
-    """Rows as hits, best first and equals by key. Without a distance the score is 1."""
-    names = [name for name in found.column_names if name not in (*OWN, "_distance")]
+    """The living ones of these rows as hits, best first and equals by key.
+
+    Without a distance or a score it is 1.
+    """
+    names = [name for name in found.column_names if name not in (*OWN, *_SCORES)]
     texts = found[collection.text_name].to_pylist()
     columns = {n: found[n].to_pylist() for n in names if n != collection.text_name}
-    if "_distance" in found.column_names:
-        distances = found["_distance"].to_pylist()
-    else:
-        distances = [0.0] * found.num_rows
-    made = []
+    scores = _scores(found)
+    digests, made = found["digest"].to_pylist(), []
     for row, key in enumerate(found["key"].to_pylist()):
+        if digests[row] is None:
+            continue
         tags = {name: values[row] for name, values in columns.items()}
         if not collection.tag_types:
             tags = {name: value for name, value in tags.items() if value is not None}
-        score = max(-1.0, min(1.0, 1.0 - distances[row]))
-        made.append(Hit(key, score, texts[row], tags))
+        made.append(Hit(key, scores[row], texts[row], tags))
     return sorted(made, key=lambda hit: (-hit.score, hit.key))
+
+
+def _scores(found: pa.Table) -> list[float]:
+    if "_score" in found.column_names:
+        return found["_score"].to_pylist()  # type: ignore[no-any-return]
+    if "_distance" not in found.column_names:
+        return [1.0] * found.num_rows
+    return [max(-1.0, min(1.0, 1.0 - distance)) for distance in found["_distance"].to_pylist()]
 
 
 def contents(collection: Collection, found: pa.Table) -> list[Held]:
@@ -228,7 +258,10 @@ def contents(collection: Collection, found: pa.Table) -> list[Held]:
     for row in found.to_pylist():
         stamp = Stamp(row.pop("key"), row.pop("position"), row.pop("digest"))
         embedding, text = row.pop("vector"), row.pop(collection.text_name)
+        found_by = row.pop(TERMS, None)
         tags = {name: value for name, value in row.items() if value is not None}
+        if text is not None and collection.full_text and found_by != terms_of(collection, text):
+            tags[TERMS] = found_by  # which nothing derives: whoever compares it sees that
         is_living = stamp.digest is not None
         made.append(Held(stamp, Vector(text, tags, embedding) if is_living else None))
     return made

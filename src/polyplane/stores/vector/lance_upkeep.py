@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +15,9 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import stamina
-from lancedb.index import Bitmap, BTree
 
+from polyplane.model.collection import Collection
+from polyplane.stores.vector import lance_indexes
 from polyplane.stores.vector.lance_disk import alone
 
 SMALL_ROWS: Final = 1_000
@@ -132,12 +133,12 @@ class Upkeep:
         self._compact_not_before_s = 0.0
 
     async def run(
-        self, table: lancedb.AsyncTable, indexes: Sequence[str], *, full: bool = False
+        self, table: lancedb.AsyncTable, collection: Collection, *, full: bool = False
     ) -> None:
         """Fold when there are many small fragments; compact when it pays (`full`: in any case)."""
         await self._fold(table)
         if full or await self._compact_pays(table):
-            await self._compact(table, indexes)
+            await self._compact(table, collection)
 
     async def _fold(self, table: lancedb.AsyncTable) -> None:
         """Rewrite the rows of the newest small fragments into one.
@@ -168,20 +169,21 @@ class Upkeep:
         indexed = index.num_indexed_rows if index else 0
         return unindexed > max(SMALL_ROWS, indexed * UNINDEXED_SHARE)
 
-    async def _compact(self, table: lancedb.AsyncTable, indexes: Sequence[str]) -> None:
+    async def _compact(self, table: lancedb.AsyncTable, collection: Collection) -> None:
         """Compact fragments, bring indexes up to date, remove old versions.
 
         Compaction of a fragment loses against any update of its rows, so merges wait for it. It
         keeps fragments apart that different indexes cover: the second round joins what the first
-        has indexed. With nothing left to compact, the third removes old versions, which takes
-        longest, beside the merges.
+        has indexed. Indexes that take long to make are made beside the merges. With nothing left
+        to compact, the third round removes old versions, which takes longest, beside them, too.
         """
         async with alone(self._lock):
             started_s = time.monotonic()
             await _optimize(table, keep=FOREVER)
-            await _create_indexes(table, ("key", *indexes))
+            await _create(table, await lance_indexes.missing(table, collection))
             await _optimize(table, keep=FOREVER)
             stalled_s = time.monotonic() - started_s
+        await lance_indexes.train(table, collection, _commits)
         await _optimize(table, keep=RETAIN)
         self._compact_not_before_s = time.monotonic() + stalled_s / STALL_SHARE
 
@@ -192,13 +194,9 @@ async def _optimize(table: lancedb.AsyncTable, keep: timedelta) -> None:
             await table.optimize(cleanup_older_than=keep)
 
 
-async def _create_indexes(table: lancedb.AsyncTable, names: Sequence[str]) -> None:
-    """Index the columns that exist and have no index yet."""
-    columns = await table.schema()
-    indexed = {name for index in await table.list_indices() for name in index.columns}
-    for name in names:
-        if name in columns.names and name not in indexed:
-            flag = pa.types.is_boolean(columns.field(name).type)
-            async for attempt in _commits():
-                with attempt:
-                    await table.create_index(name, config=Bitmap() if flag else BTree())
+async def _create(table: lancedb.AsyncTable, indexes: Mapping[str, Any]) -> None:
+    """Create indexes, by column; one that another process has created meanwhile is made anew."""
+    for column, config in indexes.items():
+        async for attempt in _commits():
+            with attempt:
+                await table.create_index(column, config=config)

@@ -23,14 +23,36 @@ from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Where
 from polyplane.model.scope import TENANT_ID, Scope
 from polyplane.stores.protocol import VectorStore
-from polyplane.stores.vector import qdrant_points
-from polyplane.stores.vector.where import check_names, check_query, check_tags, narrowed, reserved
+from polyplane.stores.vector import qdrant_points, qdrant_terms
+from polyplane.stores.vector.where import (
+    check_full_text,
+    check_limit,
+    check_names,
+    check_query,
+    check_tags,
+    narrowed,
+    reserved,
+)
 
 UPSERT_NUMBERS: Final = 200_000
 """Numbers of vectors per request: some 4 MB as JSON, well below the server's 32 MB."""
 UPSERT_POINTS: Final = 1_000
 PAGE: Final = 10_000
 """Points per page of a scan."""
+
+GRAPH: Final = models.HnswConfigDiff(m=16, ef_construct=200)
+SMALL: Final = models.ScalarQuantization(
+    scalar=models.ScalarQuantizationConfig(
+        type=models.ScalarType.INT8, quantile=0.99, always_ram=True
+    )
+)
+"""Vectors in memory by a byte a number, beside the whole ones that the best are compared with."""
+NEAR: Final = models.SearchParams(
+    hnsw_ef=128, quantization=models.QuantizationSearchParams(rescore=True, oversampling=2.0)
+)
+EXACT: Final = models.SearchParams(
+    exact=True, quantization=models.QuantizationSearchParams(ignore=True)
+)
 
 
 async def connect(url: str, *, api_key: str = "", timeout_s: float = 30.0) -> QdrantStore:
@@ -103,10 +125,13 @@ class QdrantStore(VectorStore):
         name = collection.target
         async with self._answering(f"create {name}"):
             if not await self._client.collection_exists(name):
-                await self._create(name, wanted)
-            stored = (await self._client.get_collection(name)).config.params.vectors
-            if not isinstance(stored, models.VectorParams) or (
-                (stored.size, stored.distance) != (wanted.size, wanted.distance)
+                await self._create(collection, wanted)
+            params = (await self._client.get_collection(name)).config.params
+            stored, sparse = params.vectors, params.sparse_vectors or {}
+            if (
+                not isinstance(stored, models.VectorParams)
+                or (stored.size, stored.distance) != (wanted.size, wanted.distance)
+                or (qdrant_terms.NAME in sparse) != bool(collection.full_text)
             ):
                 raise Misconfigured(
                     f"{name} exists with other vectors: {stored}.",
@@ -216,6 +241,7 @@ class QdrantStore(VectorStore):
         *,
         limit: int = 10,
         where: Where | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
         """Exact on small collections, else by Qdrant's HNSW graph. Zeros find nothing."""
         check_query(collection, embedding, limit)
@@ -227,10 +253,37 @@ class QdrantStore(VectorStore):
                 collection.target,
                 query=[float(number) for number in embedding],
                 query_filter=wanted,
+                search_params=None if self._local else EXACT if exact else NEAR,
                 limit=limit,
                 with_payload=True,
             )
         hits = qdrant_points.hits(collection, found.points)
+        hits = [hit._replace(score=qdrant_points.cosine(hit.score)) for hit in hits]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.key))
+
+    async def match(
+        self,
+        collection: Collection,
+        scope: Scope,
+        question: str,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        check_limit(limit)
+        check_full_text(collection)
+        wanted = qdrant_points.filtered(collection, narrowed(collection, scope, where))
+        looked_for = qdrant_terms.asked_for(question, collection.full_text)
+        async with self._answering(f"search {collection.target}"):
+            found = await self._client.query_points(
+                collection.target,
+                query=looked_for,
+                using=qdrant_terms.NAME,
+                query_filter=wanted,
+                limit=limit,
+                with_payload=True,
+            )
+        hits = [hit for hit in qdrant_points.hits(collection, found.points) if hit.score > 0]
         return sorted(hits, key=lambda hit: (-hit.score, hit.key))
 
     async def get(self, collection: Collection, scope: Scope, keys: Sequence[str]) -> list[Hit]:
@@ -267,9 +320,17 @@ class QdrantStore(VectorStore):
             if await self._client.collection_exists(collection.target):
                 await self._client.delete_collection(collection.target)
 
-    async def _create(self, name: str, vectors: models.VectorParams) -> None:
+    async def _create(self, collection: Collection, vectors: models.VectorParams) -> None:
+        name = collection.target
+        sparse = {qdrant_terms.NAME: qdrant_terms.PARAMS} if collection.full_text else None
         try:
-            await self._client.create_collection(name, vectors_config=vectors)
+            await self._client.create_collection(
+                name,
+                vectors_config=vectors,
+                sparse_vectors_config=sparse,
+                hnsw_config=GRAPH,
+                quantization_config=None if self._local else SMALL,
+            )
         except UnexpectedResponse:
             if not await self._client.collection_exists(name):
                 raise  # else another process has just created it

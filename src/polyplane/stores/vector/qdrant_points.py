@@ -13,6 +13,7 @@ from qdrant_client import models
 from polyplane.errors import Misconfigured, Refused
 from polyplane.model.collection import Collection
 from polyplane.model.items import Held, Hit, Item, Stamp, Vector, Where
+from polyplane.stores.vector import qdrant_terms
 from polyplane.stores.vector.where import Condition, bounds, conditions
 
 KEY: Final = "_key"
@@ -74,7 +75,7 @@ def points(
     made = [
         models.PointStruct(
             id=point_id(collection, item.key),
-            vector=_vector(collection, item),
+            vector=_vectors(collection, item),
             payload={
                 KEY: item.key,
                 POSITION: position,
@@ -92,6 +93,15 @@ def points(
         for key in drops
     ]
     return made
+
+
+def _vectors(collection: Collection, item: Item) -> Any:
+    """The embedding; in a collection with full text also what the text is found by."""
+    embedding = _vector(collection, item)
+    if not collection.full_text:
+        return embedding
+    found_by = qdrant_terms.weighed(item.content.text, collection.full_text)
+    return {"": embedding} | ({qdrant_terms.NAME: found_by} if found_by.indices else {})
 
 
 def _vector(collection: Collection, item: Item) -> list[float]:
@@ -121,14 +131,16 @@ def _decoded(value: Any, kind: type) -> Any:
 
 
 def hit(collection: Collection, payload: Mapping[str, Any], score: float) -> Hit:
-    """A living point as a hit. In an untyped collection timestamps stay RFC 3339 text."""
+    """A living point as a hit with this score. In an untyped collection timestamps stay RFC 3339
+    text.
+    """
     if collection.tag_types:
         kinds = collection.tag_types.items()
         tags = {name: _decoded(payload.get(name), kind) for name, kind in kinds}
     else:
         own = {*OWN, collection.text_name}
         tags = {name: value for name, value in payload.items() if name not in own}
-    return Hit(payload[KEY], max(-1.0, min(1.0, score)), payload[collection.text_name], tags)
+    return Hit(payload[KEY], score, payload[collection.text_name], tags)
 
 
 def stamp(record: models.Record) -> Stamp:
@@ -140,6 +152,11 @@ def stamp(record: models.Record) -> Stamp:
     if type(position) is not int:
         return Stamp(key, _AHEAD, str(digest))
     return Stamp(key, position, None if digest is None else str(digest))
+
+
+def cosine(score: float) -> float:
+    """A cosine as it can be: what rounding adds is taken off."""
+    return max(-1.0, min(1.0, score))
 
 
 def hits(collection: Collection, points: Iterable[models.Record | models.ScoredPoint]) -> list[Hit]:
@@ -162,8 +179,14 @@ def held(collection: Collection, record: models.Record) -> Held:
     if not _is_ours(collection, payload):
         return Held(found, None)
     text, tags = hit(collection, payload, 1.0)[2:]
+    tags = {name: value for name, value in tags.items() if value is not None}
     given: Any = record.vector
-    return Held(found, Vector(text, {n: v for n, v in tags.items() if v is not None}, given))
+    if collection.full_text:
+        given = given or {}
+        if not qdrant_terms.is_of(given.get(qdrant_terms.NAME), text, collection.full_text):
+            tags[qdrant_terms.NAME] = ""  # which nothing derives: whoever compares it sees that
+        given = given.get("")
+    return Held(found, Vector(text, tags, given))
 
 
 def filtered(

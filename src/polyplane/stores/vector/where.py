@@ -100,10 +100,25 @@ def reserved(collection: Collection) -> tuple[str, ...]:
     return tuple(name for name in RESERVED if name not in collection.marks)
 
 
-def check_query(collection: Collection, embedding: Sequence[float], limit: int) -> None:
-    """Refused for a vector of another length or not finite, or a limit out of bounds."""
+def check_limit(limit: int) -> None:
+    """Refused for a limit out of bounds."""
     if not 1 <= limit <= LIMIT_MAX:
         raise Refused(f"limit must be from 1 to {LIMIT_MAX}.", field="limit")
+
+
+def check_full_text(collection: Collection) -> None:
+    """Refused for a collection whose items are not found by their words."""
+    if not collection.full_text:
+        raise Refused(
+            f"{collection.name} has no full text.",
+            field="mode",
+            fix='Declare it: full_text = "english" in the projection.',
+        )
+
+
+def check_query(collection: Collection, embedding: Sequence[float], limit: int) -> None:
+    """Refused for a vector of another length or not finite, or a limit out of bounds."""
+    check_limit(limit)
     if len(embedding) != collection.dimensions or not all(map(isfinite, embedding)):
         raise Refused(
             f"{collection.name} compares vectors of {collection.dimensions} finite numbers.",

@@ -121,3 +121,76 @@ SELECT upload FROM polyplane.blob WHERE state = 'pending' AND upload = ANY (%(up
 UPDATE polyplane.blob SET fault = %(fault)s
 WHERE id = ANY (%(ids)s::uuid[]) AND state = 'committed' AND fault <> %(fault)s
 RETURNING id
+
+-- name: held_contents
+-- Which of these contents a committed blob has already.
+SELECT DISTINCT encode(sha256, 'hex') FROM polyplane.blob
+WHERE tenant_id = %(tenant)s AND state = 'committed' AND fault = '' AND bucket = %(bucket)s
+  AND sha256 = ANY (SELECT decode(it, 'hex') FROM unnest(%(digests)s::text[]) AS it)
+
+-- name: reserve_many
+-- In the order in which they are given.
+WITH given AS MATERIALIZED (
+  SELECT polyplane.new_key() AS id, g.*
+  FROM unnest(%(names)s::text[], %(types)s::text[]) WITH ORDINALITY AS g (name, content_type, n)
+), made AS (
+  INSERT INTO polyplane.blob (id, tenant_id, name, content_type, bucket, key, expires_at)
+  SELECT id, %(tenant)s, name, content_type, %(bucket)s, %(tenant)s || '/' || id,
+         clock_timestamp() + make_interval(secs => %(expires_s)s)
+  FROM given
+)
+SELECT id FROM given ORDER BY n
+
+-- name: many_at_a_time
+-- As one_at_a_time; in the order of their digests, so that no two wait for each other.
+SELECT pg_advisory_xact_lock(hashtextextended('polyplane blob ' || %(tenant)s || it, 0))
+FROM unnest(%(digests)s::text[]) WITH ORDINALITY AS g (it, n) ORDER BY n
+
+-- name: commit_many
+-- As commit. No row: it was given up.
+WITH given AS MATERIALIZED (
+  SELECT * FROM unnest(%(ids)s::uuid[], %(digests)s::text[], %(sizes)s::bigint[], %(etags)s::text[],
+                       %(versions)s::text[]) AS g (id, sha256, size, etag, version)
+), same AS MATERIALIZED (
+  SELECT g.id, it.* FROM given g CROSS JOIN LATERAL (
+    SELECT b.key, b.etag, b.version FROM polyplane.blob b
+    WHERE b.tenant_id = %(tenant)s AND b.sha256 = decode(g.sha256, 'hex') AND b.size = g.size
+      AND b.state = 'committed' AND b.fault = '' AND b.bucket = %(bucket)s AND b.id <> g.id
+    ORDER BY b.committed_at LIMIT 1 FOR SHARE
+  ) it
+)
+UPDATE polyplane.blob b
+SET state = 'committed', size = g.size, sha256 = decode(g.sha256, 'hex'),
+    key = coalesce(s.key, b.key), etag = coalesce(s.etag, g.etag),
+    version = coalesce(s.version, g.version),
+    committed_at = clock_timestamp(), expires_at = NULL, upload = NULL
+FROM given g LEFT JOIN same s USING (id)
+WHERE b.id = g.id AND b.tenant_id = %(tenant)s AND b.state = 'pending'
+RETURNING b.id, b.key, b.version
+
+-- name: share_many
+-- Blobs of contents that others have already: there at once. No row: nobody has it any more.
+WITH given AS MATERIALIZED (
+  SELECT polyplane.new_key() AS id, g.*
+  FROM unnest(%(names)s::text[], %(types)s::text[], %(digests)s::text[], %(sizes)s::bigint[])
+    WITH ORDINALITY AS g (name, content_type, sha256, size, n)
+), same AS MATERIALIZED (
+  SELECT g.id, g.n, it.* FROM given g CROSS JOIN LATERAL (
+    SELECT b.key, b.etag, b.version FROM polyplane.blob b
+    WHERE b.tenant_id = %(tenant)s AND b.sha256 = decode(g.sha256, 'hex') AND b.size = g.size
+      AND b.state = 'committed' AND b.fault = '' AND b.bucket = %(bucket)s
+    ORDER BY b.committed_at LIMIT 1 FOR SHARE
+  ) it
+), made AS (
+  INSERT INTO polyplane.blob (id, tenant_id, name, content_type, state, bucket, key, size, sha256,
+                              etag, version, committed_at)
+  SELECT g.id, %(tenant)s, g.name, g.content_type, 'committed', %(bucket)s, s.key, g.size,
+         decode(g.sha256, 'hex'), s.etag, s.version, clock_timestamp()
+  FROM given g JOIN same s USING (id)
+)
+SELECT n, id FROM same ORDER BY n
+
+-- name: delete_many
+UPDATE polyplane.blob SET state = 'deleted', deleted_at = clock_timestamp()
+WHERE id = ANY (%(ids)s::uuid[]) AND tenant_id = %(tenant)s AND state = 'committed'
+RETURNING id

@@ -117,12 +117,6 @@ async def list_threads(
     return await desk.page(Thread, ThreadShown, after, limit, *conditions)
 
 
-@router.get("/threads/{thread_id}", dependencies=[READ], responses=problem_responses(404))
-async def read_thread(thread_id: UUID, desk: AtDesk) -> ThreadShown:
-    """One thread."""
-    return await desk.read(Thread, thread_id, ThreadShown)
-
-
 @router.post(
     "/threads/{thread_id}/messages",
     dependencies=[WRITE, repeatable],
@@ -196,6 +190,12 @@ async def change_message(message_id: UUID, change: MessageChange, desk: AtDesk) 
 async def delete_message(message_id: UUID, desk: AtDesk) -> None:
     """Delete a message."""
     await desk.delete(Message, message_id)
+
+
+@router.get("/threads/{thread_id}", dependencies=[READ], responses=problem_responses(404))
+async def read_thread(thread_id: UUID, desk: AtDesk) -> ThreadShown:
+    """One thread."""
+    return await desk.read(Thread, thread_id, ThreadShown)
 
 
 @router.delete(
