@@ -34,6 +34,12 @@ def _one(name: str, content: bytes | str, *right: str, media_type: str | None = 
 
 def bombs() -> Iterator[Hostile]:
     """All of them."""
+    yield from light()
+    yield from _heavy()
+
+
+def light() -> Iterator[Hostile]:
+    """Those that are made in no time."""
     yield from _texts()
     yield from _pages()
     yield from _archives()
@@ -102,14 +108,10 @@ def _pages() -> Iterator[Hostile]:
 
 
 def _archives() -> Iterator[Hostile]:
-    zeros = b"\0" * (64 << 20)
-    bomb = {**forms.entries_of(forms.word()), "word/media/a.png": zeros}
-    yield _one("bomb.docx", forms.archive(bomb), "bomb")
-    yield _one("bomb.odt", forms.odt("<text:p>" + "a" * (30 << 20) + "</text:p>"), "bomb")
-    yield _one("bomb.epub", forms.epub({"a.xhtml": "<p>" + "a " * (16 << 20)}), "bomb")
+    bomb = {**forms.entries_of(forms.word()), "word/media/a.png": b"\0" * (9 << 20)}
+    yield _one("small_bomb.docx", forms.archive(bomb), "bomb")
     many = {**forms.entries_of(forms.word())} | {f"a/{i}": b"" for i in range(11_000)}
     yield _one("many.docx", forms.archive(many), "bomb")
-    yield _one("nested.zip", _nested(6), "unsupported")
     yield _one("overlapping.docx", _overlapping(), "bomb", "damaged")
     yield _one("lying.docx", _lying(), "damaged", "bomb")
     outside = {
@@ -128,6 +130,25 @@ def _archives() -> Iterator[Hostile]:
     yield _one("locked.odt", _locked_odt(), "encrypted")
     yield _one("book.xlsx", forms.archive({"xl/workbook.xml": "<a/>"}), "unsupported")
     yield _one("mark_only.zip", b"PK\x03\x04", "unsupported", "damaged")
+
+
+def _heavy() -> Iterator[Hostile]:
+    parts = forms.entries_of(forms.word())
+    bomb = {**parts, "word/media/a.png": b"\0" * (64 << 20)}
+    yield _one("bomb.docx", forms.archive(bomb), "bomb")
+    yield _one("bomb.odt", forms.odt("<text:p>" + "a" * (30 << 20) + "</text:p>"), "bomb")
+    yield _one("bomb.epub", forms.epub({"a.xhtml": "<p>" + "a " * (16 << 20)}), "bomb")
+    yield _one("nested.zip", _nested(6), "unsupported")
+    body = parts["word/document.xml"]
+    root = body if isinstance(body, bytes) else body.encode()
+    flat = b"<w:p><w:r><w:t>a</w:t></w:r></w:p>" * 150_000
+    made = forms.archive(
+        {**parts, "word/document.xml": root.replace(b"<w:body>", b"<w:body>" + flat)}
+    )
+    yield _one("many.docx", made, "read", "timeout", "memory", "bomb")
+    yield _one("bomb.pdf", _pdf_of(zlib.compress(b"(a) Tj " * 20_000_000, 9)), *_HEAVY)
+    twice = zlib.compress(zlib.compress(b"\0" * 400_000_000, 9), 9)
+    yield _one("bomb_in_bomb.pdf", _pdf_of(twice, "[/FlateDecode/FlateDecode]"), *_HEAVY)
 
 
 def _nested(depth: int) -> bytes:
@@ -202,11 +223,6 @@ def _documents() -> Iterator[Hostile]:
         {**parts, "word/document.xml": root.replace(b"<w:body>", b"<w:body>" + nested)}
     )
     yield _one("deep.docx", made, "too_deep", "damaged")
-    flat = b"<w:p><w:r><w:t>a</w:t></w:r></w:p>" * 150_000
-    made = forms.archive(
-        {**parts, "word/document.xml": root.replace(b"<w:body>", b"<w:body>" + flat)}
-    )
-    yield _one("many.docx", made, "read", "timeout", "memory", "bomb")
     yield _one("deep.rtf", "{\\rtf1 " + "{" * 200_000 + "a" + "}" * 200_001, "too_deep")
     yield _one("cut.rtf", "{\\rtf1 " + forms.PARAGRAPH, "damaged")
     yield _one("numbers.rtf", "{\\rtf1 " + "\\u99999999999 \\'zz\\bin99999999 " * 20_000 + "}")
@@ -229,9 +245,6 @@ def _pdfs() -> Iterator[Hostile]:
     locked = "/Encrypt<</Filter/Standard/V 1/R 2/O(" + "x" * 32 + ")/U(" + "y" * 32 + ")/P -4>>"
     objects = forms.pdf().split(b"trailer<<")
     yield _one("locked.pdf", objects[0] + b"trailer<<" + locked.encode() + objects[1], "encrypted")
-    yield _one("bomb.pdf", _pdf_of(zlib.compress(b"(a) Tj " * 20_000_000, 9)), *_HEAVY)
-    twice = zlib.compress(zlib.compress(b"\0" * 400_000_000, 9), 9)
-    yield _one("bomb_in_bomb.pdf", _pdf_of(twice, "[/FlateDecode/FlateDecode]"), *_HEAVY)
     filters = "[" + "/ASCIIHexDecode" * 20_000 + "]"
     yield _one("filters.pdf", _pdf_of(b"00>", filters), *_HEAVY)
     yield _one("self_drawn.pdf", _self_drawn(), *_HEAVY)

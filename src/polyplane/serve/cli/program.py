@@ -45,7 +45,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
     "search": (
         "polyplane.serve.cli.search:search",
-        "Find concepts by meaning; with --hybrid by meaning and connection.",
+        "Find concepts, or pieces of documents.",
     ),
     "graph": ("polyplane.serve.cli.graph:app", "Ask the graph: neighbours, ways, patterns."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),
