@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
+from uuid import UUID
 
 from tests.attack.assisted import ASSISTANT, KEYS
 from tests.attack.crewed import AGENTS, FILE, WORDS
@@ -213,6 +214,8 @@ class Attacker:
             return found
         if name in CHOSEN_FREELY:
             return f"n{self._dice.randrange(1 << 60):x}"
+        if name == "owner_id":  # in their own tenant a program writes for whom it likes
+            return str(UUID(int=self._dice.getrandbits(128)))
         if name in (side := pick()).ids:
             return side.ids[name]
         if name == "email":
