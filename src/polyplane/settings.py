@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from polyplane.errors import Misconfigured
+from polyplane.providers import OAuthProvider, OidcProvider
 
 PREFIX: Final = "POLYPLANE_"
 
@@ -69,28 +70,11 @@ USUAL_NAMES: Final[dict[str, str]] = {
     "ATOM_OAUTH_ENCRYPTION_KEY": "encryption_keys",
 }
 """Variables people already have, and the setting each one fills."""
-
-
-class OidcProvider(BaseModel):
-    """A provider of OpenID Connect that people may sign in by, and what becomes of them here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    issuer: str = Field(min_length=1, max_length=500, description="As its tokens name it.")
-    client_id: str = Field(min_length=1, max_length=500)
-    client_secret: SecretStr | None = Field(default=None, description="None for a public client.")
-    email_domains: tuple[str, ...] = Field(
-        default=(), description="Only who has a verified address in one of these; empty: anybody."
-    )
-    makes_accounts: bool = Field(
-        default=False, description="Whether who is not known gets an account."
-    )
-    tenant: str = Field(
-        default="", max_length=64, description="The organization a new account is a member of."
-    )
-    role: Literal["viewer", "auditor", "editor", "operator"] = Field(
-        default="viewer", description="What a new account is in it."
-    )
+USUAL_TABLES: Final[dict[str, str]] = {
+    "LANCEDB_TABLE_NAME": "processed_documents",
+    "LANCEDB_CHUNKS_TABLE_NAME": "document_chunks",
+}
+"""Variables that name a table of `vector_tables`, and whose it is."""
 
 
 def _in_json(given: Any) -> Any:
@@ -98,6 +82,7 @@ def _in_json(given: Any) -> Any:
     return json.loads(given) if isinstance(given, str) else given
 
 
+TableName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 
@@ -155,6 +140,9 @@ class Settings(BaseModel):
     )
     vector_url: SecretStr | None = Field(
         default=None, description="lancedb:// or qdrant:// or http(s)://."
+    )
+    vector_tables: Annotated[dict[str, TableName], BeforeValidator(_in_json)] = Field(
+        default={}, description="Tables in the vector store by projection, if not its name; JSON."
     )
     vector_api_key: SecretStr | None = Field(default=None, description="Key of a Qdrant server.")
     graph_url: SecretStr | None = Field(
@@ -299,6 +287,9 @@ class Settings(BaseModel):
     oidc: Annotated[dict[ProviderName, OidcProvider], BeforeValidator(_in_json)] = Field(
         default={}, description="Providers of OpenID Connect to sign in by, by name; JSON."
     )
+    oauth: Annotated[dict[ProviderName, OAuthProvider], BeforeValidator(_in_json)] = Field(
+        default={}, description="Providers of OAuth 2 to have accounts connected at; JSON."
+    )
     session_idle_s: int = Field(
         default=43_200, ge=120, description="A session ends when it was not used for so long."
     )
@@ -319,6 +310,7 @@ class Settings(BaseModel):
         environ = os.environ if environ is None else environ
         values = _from_toml(Path("polyplane.toml"))
         values |= _from_usual_names(environ)
+        values |= _from_usual_tables(environ, values.get("vector_tables"))
         values |= _from_prefix(environ)
         values |= {name: value for name, value in given.items() if value is not None}
         unknown = sorted(set(values) - set(cls.model_fields))
@@ -356,6 +348,13 @@ def _from_usual_names(environ: Mapping[str, str]) -> dict[str, Any]:
         if value := environ.get(variable):
             values[name] = f"lancedb://{value}" if _is_plain_path(variable, value) else value
     return values
+
+
+def _from_usual_tables(environ: Mapping[str, str], known: Any) -> dict[str, Any]:
+    named = {it: value for name, it in USUAL_TABLES.items() if (value := environ.get(name))}
+    if not named or not isinstance(known, dict | None):
+        return {}
+    return {"vector_tables": {**(known or {}), **named}}
 
 
 def _is_plain_path(variable: str, value: str) -> bool:

@@ -34,7 +34,9 @@ from polyplane.model.projection import Projection
 from polyplane.model.secret import Secret, ciphertext_of
 from polyplane.model.table import Model
 from polyplane.plane import Plane
+from polyplane.providers import OAuthProvider as OAuthProvider
 from polyplane.security.fetching import Fetched as Fetched, Fetcher as Fetcher, Rules as Rules
+from polyplane.security.redaction import Redactor as Redactor
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)

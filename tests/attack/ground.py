@@ -16,6 +16,7 @@ from httpx import AsyncClient
 import polyplane as pp
 from polyplane.domains import agents, assistant, laboratory
 from polyplane.live import OPERATION
+from tests.attack.assisted import ASSISTANT, THINGS, fill_matters
 from tests.attack.crewed import AGENTS, LISTS, fill_agents
 from tests.attack.documented import DOCUMENTS, fill_documents
 from tests.flow.deeds import (
@@ -92,6 +93,10 @@ class Ground:
             found[rest] = await self._get(f"/experiments/{experiment}/{rest}", self.theirs)
         for name in LISTS:
             found[f"agents: {name}"] = await self._get(f"/{name}?limit=200", self.theirs, AGENTS)
+        for name in THINGS:
+            found[f"assistant: {name}"] = await self._get(
+                f"/{name}?limit=200", self.theirs, ASSISTANT
+            )
         document = self.theirs.ids["document_id"]
         for path in ("?limit=200", f"/{document}/chunks", f"/{document}/text"):
             found[f"documents{path}"] = await self._get(path, self.theirs, DOCUMENTS)
@@ -175,6 +180,7 @@ async def fill(plane: pp.Plane, http: AsyncClient, side: Side, number: int) -> N
         if cursor := page.json()["next"]:
             side.cursors.append(cursor)
     side.ids |= await fill_agents(plane, http, side.headers, side.canary)
+    side.ids |= await fill_matters(http, side.headers, side.canary)
     side.ids |= await fill_documents(http, side.headers, side.canary)
     await _beside(plane, side, number)
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
+from uuid import UUID
 
+from tests.attack.assisted import ASSISTANT, KEYS
 from tests.attack.crewed import AGENTS, FILE, WORDS
 from tests.attack.documented import DOCUMENTS, NO_URL
 from tests.attack.ground import LABORATORY, Ground, Side
@@ -28,7 +30,6 @@ OPEN: Final = (
 """For everybody: nothing of any tenant is in it."""
 GRAPH: Final = "/api/v1/graph"
 """For everybody: each sees what is theirs."""
-ASSISTANT: Final = "/api/v1/assistant"
 LIVE: Final = "/api/v1/events"
 """Only what is declared can be followed, and no thing of a tenant is: see `probe_live`."""
 PLAIN: Final[dict[str, Any]] = {"status": None, "state": None, "metric": "temperature"}
@@ -167,6 +168,8 @@ class Attacker:
             return side.ids[name]
         if route.path.startswith(AGENTS) and name in WORDS:
             return WORDS[name]
+        if route.path.startswith(ASSISTANT) and name in KEYS:
+            return KEYS[name]
         if name == "acting_for":
             return side.tenant
         if name == "key_id":
@@ -218,6 +221,8 @@ class Attacker:
             return found
         if name in CHOSEN_FREELY:
             return f"n{self._dice.randrange(1 << 60):x}"
+        if name == "owner_id":  # in their own tenant a program writes for whom it likes
+            return str(UUID(int=self._dice.getrandbits(128)))
         if name in (side := pick()).ids:
             return side.ids[name]
         if name == "email":

@@ -21,6 +21,7 @@ from typing import Any, Final
 import structlog
 
 import polyplane as pp
+from tests.attack.assisted import OAUTH
 from tests.attack.attack import attack
 from tests.attack.ground import DECLARED
 
@@ -30,7 +31,8 @@ RESULT: Final = Path(__file__).parents[2] / "bench" / "results" / "attack.json"
 async def run(home: Path, probes: int, seed: int) -> dict[str, Any]:
     """The report, with what it took."""
     began = monotonic()
-    async with pp.Plane(home=home, **DECLARED) as plane:
+    settings = pp.Settings.load(home=home, oauth=OAUTH)
+    async with pp.Plane(settings=settings, **DECLARED) as plane:
         report = await attack(plane, probes, seed)
     return {"seed": seed, "duration_s": round(monotonic() - began, 1), **report.plain()}
 

@@ -10,6 +10,7 @@ import polyplane as pp
 from polyplane.model.saga import local, pause
 from polyplane.stores.protocol import VectorStore
 from tests.attack import routes, verbs
+from tests.attack.assisted import OAUTH
 from tests.attack.attack import attack
 from tests.attack.ground import DECLARED
 from tests.attack.routes import Unprobed
@@ -19,8 +20,11 @@ from tests.flow.deeds import caller
 PROBES = 1_000
 
 
-async def test_no_tenant_gets_hold_of_anothers_things(plane_of: PlaneOf) -> None:
-    plane = await plane_of(**DECLARED)
+async def test_no_tenant_gets_hold_of_anothers_things(
+    plane_of: PlaneOf, own_settings: pp.Settings
+) -> None:
+    settings = own_settings.model_copy(update={"oauth": OAUTH})
+    plane = await plane_of(settings=settings, **DECLARED)
     report = await attack(plane, PROBES, seed=20)
     assert report.leaks == []
     assert sum(report.probes.values()) >= PROBES

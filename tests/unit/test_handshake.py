@@ -9,8 +9,9 @@ import pytest
 
 from polyplane.access.provider import Provider
 from polyplane.errors import Misconfigured
+from polyplane.providers import OidcProvider
 from polyplane.security.handshake import GOOD_FOR_S, begun, opened, sealed, words_of
-from polyplane.settings import OidcProvider, Settings
+from polyplane.settings import Settings
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 NOW = 1_800_000_000.0

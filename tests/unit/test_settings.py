@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from polyplane.errors import Misconfigured
-from polyplane.settings import PREFIX, USUAL_NAMES, Settings
+from polyplane.settings import PREFIX, USUAL_NAMES, USUAL_TABLES, Settings
 
 # What seed 002 writes into its environment; the last three are the assistant application's.
 ATOM = {
@@ -47,7 +47,7 @@ def test_precedence_is_argument_prefix_usual_name_file(folder: Path) -> None:
     assert given.url("database_url") == "postgresql://given/x"
 
 
-def test_every_variable_of_the_assistant_is_honoured_or_left_alone() -> None:
+def test_every_variable_of_the_assistant_is_honoured() -> None:
     settings = Settings.load(environ=ATOM)
     assert settings.url("database_url") == ATOM["DATABASE_URL"]
     assert settings.db_max_connections == 20
@@ -55,12 +55,8 @@ def test_every_variable_of_the_assistant_is_honoured_or_left_alone() -> None:
     assert settings.url("vector_url") == "lancedb://data/lancedb"
     assert settings.url("encryption_keys") == ATOM["ATOM_OAUTH_ENCRYPTION_KEY"]
     later = {name for name in ATOM if name not in USUAL_NAMES}
-    assert later == {
-        "LANCEDB_TABLE_NAME",
-        "LANCEDB_CHUNKS_TABLE_NAME",
-    }
-    without = {name: value for name, value in ATOM.items() if name not in later}
-    assert Settings.load(environ=without) == settings
+    assert later == USUAL_TABLES.keys()
+    assert settings.vector_tables == {it: ATOM[name] for name, it in USUAL_TABLES.items()}
 
 
 @pytest.mark.parametrize("variable", USUAL_NAMES)
@@ -131,3 +127,15 @@ def test_an_empty_variable_is_no_value() -> None:
 def test_a_rate_that_cannot_be_kept_is_refused_before_anybody_asks(rate: str) -> None:
     with pytest.raises(Misconfigured, match="limit_caller"):
         Settings.load(environ={}, limit_caller=rate)
+
+
+def test_tables_of_usual_names_are_added_to_those_of_the_file(folder: Path) -> None:
+    (folder / "polyplane.toml").write_text('[vector_tables]\ndocument_chunks = "a"\nother = "b"\n')
+    environ = {"LANCEDB_CHUNKS_TABLE_NAME": "chunks", "LANCEDB_TABLE_NAME": "documents"}
+    assert Settings.load(environ=environ).vector_tables == {
+        "document_chunks": "chunks",
+        "other": "b",
+        "processed_documents": "documents",
+    }
+    with pytest.raises(Misconfigured, match="vector_tables"):
+        Settings.load(environ={"LANCEDB_TABLE_NAME": "No; DROP"})

@@ -22,10 +22,10 @@ from polyplane.access.audited import audited
 from polyplane.access.standing import SESSION, Standings, credentials
 from polyplane.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from polyplane.model.caller import Caller
+from polyplane.providers import OidcProvider
 from polyplane.security import handshake as shaking
 from polyplane.security.emails import email_key
 from polyplane.security.handshake import Handshake, Words
-from polyplane.settings import OidcProvider
 from polyplane.truth.database import Database
 from polyplane.truth.session import Write
 from polyplane.truth.statements import clause, statement

@@ -19,8 +19,8 @@ from polyplane.access.people import People
 from polyplane.access.standing import Standings
 from polyplane.errors import TruthDown
 from polyplane.model.caller import Caller
+from polyplane.providers import OidcProvider
 from polyplane.security.roles import Permissions
-from polyplane.settings import OidcProvider
 from polyplane.stores.visitors import WordStore
 from polyplane.truth.database import Database
 from polyplane.truth.session import Write, write

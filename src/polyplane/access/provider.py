@@ -27,10 +27,10 @@ from joserfc.jws import JWSRegistry
 
 from polyplane.access.external import Person
 from polyplane.errors import Misconfigured, Refused, Unauthenticated, Unavailable
+from polyplane.providers import OidcProvider
 from polyplane.security.emails import checked_email
 from polyplane.security.handshake import Words
 from polyplane.security.transport import is_loopback
-from polyplane.settings import OidcProvider
 
 _log = structlog.get_logger("polyplane.identity")
 

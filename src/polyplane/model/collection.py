@@ -19,8 +19,8 @@ class Collection:
     `text_name` the stored name of the text; `full_text` its language, when its words are looked
     for, too. `key_prefix` and `ttl_s` are for caches. `label` is that of a graph's nodes, or the
     type of its edges; `ends` are the labels, generation included, of what edges are from and to.
-    `marks` are the reserved names under which every item
-    says whose it is (see `model.scope`).
+    `marks` are the reserved names under which every item says whose it is (see `model.scope`).
+    `table` is what the store calls it, if not by its name.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Collection:
     marks: tuple[str, ...] = ()
     label: str = ""
     ends: tuple[str, ...] = ()
+    table: str = ""
 
     @property
     def labelled(self) -> str:
@@ -45,7 +46,8 @@ class Collection:
     @property
     def target(self) -> str:
         """The physical name: the plain name at first, then with its generation behind it."""
-        return self.name if self.generation == 1 else f"{self.name}_g{self.generation}"
+        name = self.table or self.name
+        return name if self.generation == 1 else f"{name}_g{self.generation}"
 
     def shape(self) -> dict[str, Any]:
         """All but name and generation, as JSON: enough to read it without its declaration."""
@@ -60,6 +62,7 @@ class Collection:
             "ttl_s": self.ttl_s,
             **({"marks": list(self.marks)} if self.marks else {}),
             **({"label": self.label, "ends": list(self.ends)} if self.label else {}),
+            **({"table": self.table} if self.table else {}),
         }
 
     @classmethod

@@ -290,6 +290,12 @@ class Generations:
     async def _declare(self, own: Target, rows: Sequence[CollectionRow], state: str) -> None:
         generation = max((row.generation for row in rows), default=0) + 1
         collection = replace(own.collection, generation=generation)
+        if collection.table or generation > 1:  # another projection may have been called so
+            known = await self._journal.collections.rows()
+            taken = {row.name for row in known if row.projection != own.name}
+            while collection.target in taken:
+                generation += 1
+                collection = replace(collection, generation=generation)
         if self.ends.of(own.name):
             every = await self._journal.collections.rows()
             collection = replace(collection, ends=self.ends.for_new(own.name, every))

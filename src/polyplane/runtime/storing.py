@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from polyplane.embedded.engine import HOST
+from polyplane.errors import Misconfigured
 from polyplane.model.projection import Edges, Nodes, Projection, Vectors
 from polyplane.runtime.declared import Declared
 from polyplane.runtime.embedders import OFFLINE_EMBEDDER, embedder_url, open_embedder_at
 from polyplane.runtime.targets import Stores
 from polyplane.security.realm import Realm
-from polyplane.settings import Settings
+from polyplane.settings import USUAL_TABLES, Settings
 from polyplane.stores.catalog import ONE_PROCESS, adapter, open_store
 from polyplane.stores.object_protocol import ObjectStore
 
@@ -48,7 +50,7 @@ async def open_stores(
     declared: Declared, settings: Settings, urls: Mapping[str, str], stack: AsyncExitStack
 ) -> Stores:
     """All of them; `urls` are those of engines that are supervised, or servers."""
-    stores = Stores()
+    stores = Stores(tables=vector_tables(declared, settings))
     needed = store_urls(declared, settings)
     if url := needed.get("vector"):
         key = settings.url("vector_api_key")
@@ -74,6 +76,29 @@ async def open_stores(
         stores.objects = await _open_objects(settings, urls["s3"], urls.get("s3.owner", ""))
         stack.push_async_callback(stores.objects.close)
     return stores
+
+
+def vector_tables(declared: Declared, settings: Settings) -> dict[str, str]:
+    """Projection -> its table in the vector store, where the settings name another.
+
+    Raises Misconfigured for a projection that is not declared, and for a name that is another's.
+    What the usual variables name counts where it is declared.
+    """
+    own = {projection.name for projection in declared.of_kind(Vectors)}
+    known = own | declared.elsewhere | {*USUAL_TABLES.values()}
+    if unknown := sorted(settings.vector_tables.keys() - known):
+        raise Misconfigured(
+            f"vector_tables names {unknown[0]!r}, which is no projection of vectors.",
+            fix=f"There are: {', '.join(sorted(own)) or 'none'}.",
+        )
+    named = {name: settings.vector_tables.get(name, name) for name in sorted(own)}
+    for name, table in named.items():
+        if re.search(r"_g\d+$", table) or [*named.values()].count(table) > 1:
+            raise Misconfigured(
+                f"vector_tables calls {name} {table!r}, as another collection is or may be called.",
+                fix="Give each a name of its own that does not end in _g and a number.",
+            )
+    return {name: table for name, table in named.items() if table != name}
 
 
 def _graph_options(url: str, settings: Settings) -> dict[str, str]:

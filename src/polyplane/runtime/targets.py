@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from polyplane.errors import Misconfigured, Refused
@@ -47,6 +48,8 @@ class Stores:
     """Data keys; None where no model has secrets."""
     keyed: Keyed = NO_KEY
     """What digests over secrets are keyed with."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """What the vector store calls projections that it does not call by their names."""
 
 
 def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
@@ -63,6 +66,9 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
         memory = None if projection.secrets else stores.memory
         deriver = VectorDeriver(projection(), embedder, keyed, memory)
         types = projection.tag_types()
+        table = stores.tables.get(projection.name, "")
+        if table:  # under another name it is another collection, to be built and proven
+            deriver.definition += f"/in {table}"
         try:
             check_unreserved(types, f"{projection.__name__}: the tag")
         except Refused as error:
@@ -77,6 +83,7 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
             indexes=(*projection.indexes, *marks),
             marks=marks,
             text_name=projection.text_name,
+            table=table,
             full_text=projection.full_text,
         )
         return Target(projection.name, source, deriver, stores.vector, collection)

@@ -15,7 +15,8 @@ from polyplane.truth.database import alchemy_url
 ASSISTANT = Component(application.name, application.migrations or "")
 CONSTRAINTS = f"""
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
-    FROM pg_constraint WHERE connamespace = '{SCHEMA}'::regnamespace ORDER BY 1, 2
+    FROM pg_constraint
+    WHERE connamespace = '{SCHEMA}'::regnamespace AND contype <> 't' ORDER BY 1, 2
 """
 INDEXES = f"SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = '{SCHEMA}' ORDER BY 1"
 

@@ -17,9 +17,9 @@ from werkzeug.serving import make_server
 
 import polyplane as pp
 from polyplane.embedded import Engines
+from polyplane.providers import OidcProvider
 from polyplane.serve.api.app import create_app
 from polyplane.serve.token import ops_token
-from polyplane.settings import OidcProvider
 from polyplane.web import Caller, permission
 from tests.conftest import settings_in
 from tests.flow.identity.forger import CLIENT, SECRET, Forger, forging

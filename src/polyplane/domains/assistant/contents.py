@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 import polyplane as pp
+from polyplane.domains.assistant.matters import contents as matters
 from polyplane.domains.assistant.models import MODELS, SCHEMA, Document
 from polyplane.domains.assistant.permissions import PERMISSIONS
 from polyplane.domains.assistant.processing import ReadDocuments
@@ -20,7 +21,7 @@ SAGAS: Final = (ReadDocuments,)
 def routes() -> APIRouter:
     """All routes of the assistant."""
     router = APIRouter()
-    for part in (documents, search):
+    for part in (documents, search, *matters.ROUTES):
         router.include_router(part.router)
     return router
 
@@ -30,8 +31,8 @@ def assistant() -> pp.Application:
     return pp.Application(
         name="assistant",
         schema=SCHEMA,
-        models=MODELS,
-        projections=PROJECTIONS,
+        models=(*MODELS, *matters.MODELS),
+        projections=(*PROJECTIONS, *matters.PROJECTIONS),
         sagas=SAGAS,
         migrations="polyplane.domains.assistant.migrations",
         routes=routes,

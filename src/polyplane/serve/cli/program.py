@@ -35,6 +35,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "users": ("polyplane.serve.cli.users:app", "Add, list, disable people; give them roles."),
     "api-keys": ("polyplane.serve.cli.api_keys:app", "Make, list and revoke API keys."),
     "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
+    "ownership": (
+        "polyplane.serve.cli.ownership:ownership",
+        "Show which store owns what, and what only follows from it.",
+    ),
     "verify": ("polyplane.serve.cli.verify:verify", "Prove that every store agrees with truth."),
     "repair": ("polyplane.serve.cli.repair:repair", "Mend what verify finds, and nothing else."),
     "rebuild": (
