@@ -90,7 +90,7 @@ async def test_a_child_that_stops_is_ended(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def children_of_one(parsers: Parsers) -> list[psutil.Process]:
-    readers = [it for it in parsers._free._queue if it is not None]
+    readers = [it for it in vars(parsers._free)["_queue"] if it is not None]
     return [psutil.Process(it.pid) for it in readers]
 
 
