@@ -34,6 +34,7 @@ from polyplane.stores.disk import sync
 CALLER: Final = pp.Caller("bench")
 DOCUMENTS: Final = 1_500
 WORDS: Final = 300
+WARM: Final = 10
 LARGE: Final = 1_000
 LARGE_PARTS: Final = 100
 """Documents of about 100 chunks each, for the memory of 100,000."""
@@ -61,12 +62,15 @@ async def _measured(ground: Ground, size: Size, home: Path, url: str) -> Sequenc
     count = size.scaled(DOCUMENTS)
     folder = ground.folder / "markdown"
     await asyncio.to_thread(_fill, folder, count, 1)
+    warm = ground.folder / "warm"
+    await asyncio.to_thread(_fill, warm, WARM, 2)
     ours, again, checked, bare = [], [], [], []
     for number in range(size.runs):
         await ground.calm()
         settings = await _settings(ground, home, url)
         async with pp.Plane(applications=[application], settings=settings) as plane:
             await plane.caught_up(timeout_s=TIMEOUT_S)
+            await _ingested(plane, warm, ALL, new=WARM)  # processes, model and tables are there
             ours.append(await _ingested(plane, folder, ALL, new=count))
             again.append(await _ingested(plane, folder, ALL))
             checked.append(await _ingested(plane, folder, Wanted(check=True)))

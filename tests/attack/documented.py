@@ -32,7 +32,9 @@ async def fill_documents(http: AsyncClient, headers: dict[str, str], canary: str
     taken = answer.json()
     work = taken["work"]
     for _ in range(6):
-        read = await http.get(f"{DOCUMENTS}/work/{work}", params={"wait_s": 10}, headers=headers)
+        read = await http.get(
+            f"{DOCUMENTS}/readings/{work}", params={"wait_s": 10}, headers=headers
+        )
         assert read.is_success, read.text
         if read.json()["is_over"]:
             break

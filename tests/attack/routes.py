@@ -258,7 +258,9 @@ class Attacker:
 
 def _order(route: Route) -> tuple[bool, int]:
     """What deletes comes last, and what is tied before what it is tied to."""
-    is_last = route.method == "delete" or route.path.endswith("/remove")
+    if route.path.endswith("/remove"):
+        return True, 0
+    is_last = route.method == "delete"
     return is_last, -route.path.count("/") if is_last else 0
 
 

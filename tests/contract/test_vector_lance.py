@@ -18,7 +18,7 @@ from polyplane.errors import Misconfigured, StoreDown
 from polyplane.model.collection import Collection
 from polyplane.model.items import Vector
 from polyplane.stores.protocol import VectorStore
-from polyplane.stores.vector import lance
+from polyplane.stores.vector import lance, lance_indexes
 from polyplane.testing.samples import ALL, NOTES, UNTYPED, note, notes, query
 from polyplane.testing.vector import RawItem, VectorStoreContract
 
@@ -221,7 +221,7 @@ async def _fragments(folder: Path) -> int:
 
 WRITER = """
 import asyncio, sys
-from polyplane.stores.vector import lance
+from polyplane.stores.vector import lance, lance_indexes
 from polyplane.testing.samples import NOTES, note
 
 async def main(folder, first):
@@ -291,3 +291,35 @@ async def test_who_stands_still_with_the_lock_leaves_nothing_waiting(tmp_path: P
     hits = await store.get(NOTES, ALL, ["n-000", "n-001", "n-002"])
     assert [hit.text for hit in hits] == ["text of n-000", "later", "text of n-002"]
     await store.close()
+
+
+async def test_vectors_are_indexed_when_it_pays_and_trained_anew_when_they_are_many_more(
+    store: VectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found stays the same; writers go on meanwhile."""
+    monkeypatch.setattr(lance_indexes, "NUMBERS_MIN", 300 * NOTES.dimensions)
+    monkeypatch.setattr(lance_indexes, "PARTITION_ROWS", 100)
+    for rows, trained in ((290, None), (400, "near_4"), (1_500, "near_4"), (1_700, "near_17")):
+        await store.apply(NOTES, notes(rows), ["gone"], rows)
+        await asyncio.gather(
+            store.maintain(NOTES, full=True),
+            *(store.apply(NOTES, [note(f"late {rows}", "late")], [], p) for p in range(1, 5)),
+        )
+        assert (await _indexes(tmp_path)).get("vector") == trained
+        await store.apply(NOTES, [note(f"fresh {rows}", "fresh")], [f"late {rows}"], 10**6)
+        for seed in range(3):
+            hits = await store.search(NOTES, ALL, query(seed), limit=30)
+            exact = await store.search(NOTES, ALL, query(seed), limit=30, exact=True)
+            assert [hit.key for hit in hits] == [hit.key for hit in exact]
+            assert [h.score for h in hits] == pytest.approx([h.score for h in exact], abs=1e-5)
+            some = await store.search(NOTES, ALL, query(seed), where={"owner": "ada"})
+            assert {hit.tags["owner"] for hit in some} == {"ada"}
+        found = await store.search(NOTES, ALL, query(0), limit=5_000)
+        assert len(found) == len(await store.search(NOTES, ALL, query(0), limit=5_000, exact=True))
+        assert {f"fresh {rows}"} <= {hit.key for hit in found}
+        assert {"gone", f"late {rows}"}.isdisjoint(hit.key for hit in found)
+
+
+async def _indexes(folder: Path) -> dict[str, str]:
+    table = await (await lancedb.connect_async(str(folder))).open_table("notes")
+    return {index.columns[0]: index.name for index in await table.list_indices()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from polyplane.domains.assistant import course, processing, room
+from polyplane.domains.assistant.arrivals import ARRIVAL_BYTES_MAX
 from polyplane.domains.assistant.contents import application
 from polyplane.domains.assistant.models import STATES
 from polyplane.domains.assistant.permissions import PERMISSIONS
@@ -43,7 +44,7 @@ def test_every_state_permission_projection_and_topic_is_on_the_page() -> None:
 
 
 def test_bounds_are_the_real_ones() -> None:
-    assert f"up to {course.BATCH} files, or {course.ARRIVAL_BYTES_MAX >> 20} MiB" in PAGE
+    assert f"up to {course.BATCH} files, or {ARRIVAL_BYTES_MAX >> 20} MiB" in PAGE
     group = f"up to {processing.GROUP_DOCUMENTS} files, or {processing.GROUP_BYTES >> 20} MiB"
     assert group in PAGE
     assert f"above {room.LIMITS.file_bytes >> 20} MiB" in PAGE

@@ -73,7 +73,7 @@ async def test_what_is_written_is_found_at_once_and_proven_with_indexes(
                 row.body = "a samovar, unheard of"
         await plane.settled(tx.token)
         assert str(n) in await by_words(plane, "samovars")
-        near = await plane[Worded].search(embedding_of("a samovar, unheard of"), limit=2)
+        near = await plane[Worded].search(embedding_of("a samovar, unheard of").tolist(), limit=2)
         assert str(n) in [hit.key for hit in near]
     assert "1" not in await by_words(plane, "kettle")
     await by_hand(plane, "DELETE FROM thing WHERE id = 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -85,6 +86,12 @@ class VectorMatchingContract(VectorScopingContract):
 
     filters: Sequence[Where] = FILTERS
     """What is searched for; an engine that cannot express one of them says so, loudly."""
+
+    @abstractmethod
+    async def raw_words(
+        self, store: VectorStore, collection: Collection, key: str, other: str
+    ) -> None:
+        """Have what is held under `key` be found by the words of `other`, past the adapter."""
 
     async def _matched(
         self,

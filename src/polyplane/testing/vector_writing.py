@@ -60,12 +60,6 @@ class VectorWritingContract(ABC):
     async def raw_double(self, store: VectorStore, collection: Collection, key: str) -> None:
         """Put what is held under `key` there a second time, past the adapter."""
 
-    @abstractmethod
-    async def raw_words(
-        self, store: VectorStore, collection: Collection, key: str, other: str
-    ) -> None:
-        """Have what is held under `key` be found by the words of `other`, past the adapter."""
-
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[VectorStore]:
         """A fresh store with the sample collections prepared."""

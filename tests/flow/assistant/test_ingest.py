@@ -94,7 +94,9 @@ async def test_a_folder_goes_in_once(plane: pp.Plane, caller: pp.Caller, tmp_pat
     documents = await rows(plane, caller)
     assert {it.state for it in documents.values()} == {"ready", "failed"}
     cats, same = documents["cats.md"], documents["same.md"]
-    one, other = [await plane.acting(caller).blobs.head(it.blob_id) for it in (cats, same)]
+    assert cats.blob_id is not None and same.blob_id is not None
+    acting = plane.acting(caller)
+    one, other = [await acting.blobs.head(it) for it in (cats.blob_id, same.blob_id)]
     assert one.id != other.id and one.key == other.key  # one object
     hits = await plane.acting(caller)[DocumentChunks].search("what is known of tea", limit=1)
     assert hits[0].tags["document_id"] == str(documents["tea.md"].id)

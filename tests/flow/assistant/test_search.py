@@ -177,7 +177,7 @@ async def test_filters_and_pages(plane: pp.Plane, client: AsyncClient) -> None:
     one = {"question": "kettle", "document_id": str(answer.hits[0].document.id)}
     found = (await client.post("search", json=one)).raise_for_status().json()
     assert {it["document"]["title"] for it in found["hits"]} == {"kettles"}
-    for wrong in (
+    wrongs: list[dict[str, Any]] = [
         {"question": ""},
         {"question": "x", "mode": "best"},
         {"question": "x", "limit": 0},
@@ -185,7 +185,8 @@ async def test_filters_and_pages(plane: pp.Plane, client: AsyncClient) -> None:
         {"question": "x" * 5_000},
         {"question": "x", "tenant_id": "other"},
         {},
-    ):
+    ]
+    for wrong in wrongs:
         assert (await client.post("search", json=wrong)).status_code == 422, wrong
         assert (await client.get("search", params=wrong)).status_code == 422, wrong
 

@@ -10,6 +10,7 @@ import pytest
 
 import polyplane as pp
 from polyplane.domains.assistant import walking
+from polyplane.domains.assistant.room import LIMITS
 from polyplane.domains.assistant.walking import Found, Walk, read, stamp_of
 
 
@@ -57,18 +58,18 @@ def test_a_file_that_is_written_to_meanwhile_is_not_taken(
     path = tmp_path / "log.txt"
     path.write_text("0")
     (found,) = Walk(tmp_path).files()
-    reading, tries = os.read, 0
+    reading, tries = walking._read, 0
 
-    def grows(file: int, size: int) -> bytes:
+    def grows(file: Path) -> tuple[bytes, os.stat_result, os.stat_result]:
         nonlocal tries
-        piece = reading(file, size)
-        if not piece:
-            tries += 1
-            if tries <= still:
-                path.write_text("x" * (tries + 1))
-        return piece
+        content, before, after = reading(file)
+        tries += 1
+        if tries <= still:
+            path.write_text("x" * (tries + 1))
+            after = path.stat()
+        return content, before, after
 
-    monkeypatch.setattr(walking.os, "read", grows)
+    monkeypatch.setattr(walking, "_read", grows)
     still = walking.TRIES
     arrival = read(found)
     assert (arrival.content, arrival.code) == (None, "changing")
@@ -83,7 +84,7 @@ def test_what_is_no_file_any_more_holds_nobody_up(tmp_path: Path) -> None:
     assert (gone.content, gone.code) == (None, "unreachable")
     gone = read(Found(tmp_path / "none", "none", 0, ""))
     assert gone.reason == "No such file or directory"
-    large = read(Found(tmp_path / "large", "large", walking.LIMITS.file_bytes + 1, ""))
+    large = read(Found(tmp_path / "large", "large", LIMITS.file_bytes + 1, ""))
     assert large.code == "too_large"
 
 

@@ -1,7 +1,4 @@
-"""The assistant: documents in, the right answer out. `application` is loaded when it is asked for.
-
-A process that reads files imports this package, and nothing else of the plane.
-"""
+"""The assistant: documents in, the right answer out. `application` is loaded when asked for."""
 
 from importlib import import_module
 from typing import Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,6 +19,9 @@ from polyplane.domains.assistant.parsing.parsed import CHUNKER_VERSION
 from polyplane.domains.assistant.processing import Given, ReadDocuments
 from polyplane.domains.assistant.removing import tried
 from polyplane.domains.assistant.room import options_of, room_of
+
+WAITS_S_MAX: Final = 3 * 3_600.0
+"""Longer than a document can wait to be read: its saga gives up before that."""
 
 _DOCUMENTS: Final = table(Document)
 _COLUMNS: Final = ("source", "name", "blob_id", "sha256", "size", "file_stamp", "media_type")
@@ -305,12 +309,20 @@ async def _find(
     return {Place(row[0], row[1]): Known._make([*row][2:]) for row in found}
 
 
+def is_left() -> sa.ColumnElement[bool]:
+    """The condition that nobody is going to read a document, though it waits to be."""
+    it = Document
+    waits = it.state.in_(("received", "parsing"))
+    return waits & (it.updated_at < sa.func.now() - timedelta(seconds=WAITS_S_MAX))
+
+
 async def read_again(
     plane: pp.Plane, caller: pp.Caller, ids: Sequence[UUID]
 ) -> tuple[UUID | None, pp.Token | None]:
     """Have documents read anew from the files that are kept: the saga that does, and the token.
 
-    Those being read, and those without a file, are left as they are.
+    Those being read, and those without a file, are left as they are; but not those that have waited
+    longer than any saga takes: somebody has cancelled theirs.
     """
     it = Document
     query = (
@@ -319,7 +331,7 @@ async def read_again(
             it.id == any_of(ids),
             it.tenant_id == caller.tenant,
             it.blob_id.is_not(None),
-            it.state.in_(("ready", "failed")),
+            it.state.in_(("ready", "failed")) | is_left(),
         )
         .order_by(it.source, it.name)
         .with_for_update()

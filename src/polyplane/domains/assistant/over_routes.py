@@ -79,7 +79,7 @@ class OverRoutes:
 
     async def work(self, work: UUID, wait_s: float) -> Work:
         """See `Library`."""
-        answer = await self._asked("GET", f"work/{work}", parameters={"wait_s": wait_s})
+        answer = await self._asked("GET", f"readings/{work}", parameters={"wait_s": wait_s})
         return WorkShown.model_validate(answer).work()
 
     async def remove(self, ids: Sequence[UUID]) -> int:

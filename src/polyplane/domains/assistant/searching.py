@@ -189,7 +189,8 @@ async def _by_truth(
     return Answer(hits, "text", len(rows) > limit, f"By words alone, from PostgreSQL: {why}")
 
 
-def _rows(caller: pp.Caller) -> sa.Select[Any]:
+def _rows(caller: pp.Caller) -> Any:
+    """The query for chunks and their documents."""
     it = DocumentChunk
     return (
         sa.select(it, Document)

@@ -90,7 +90,9 @@ async def verify_data_consistency(
 
 
 async def _wrong(plane: pp.Plane, caller: pp.Caller) -> list[UUID]:
-    """Documents that say another number of chunks, or another end of the text, than these do."""
+    """Documents that say another number of chunks, or another end of the text, than these do; and
+    those that nobody is going to read.
+    """
     it, chunk = Document, DocumentChunk
     many, end = sa.func.count().label("many"), sa.func.max(chunk.end_at).label("end")
     counted = (
@@ -99,14 +101,15 @@ async def _wrong(plane: pp.Plane, caller: pp.Caller) -> list[UUID]:
         .group_by(chunk.document_id)
         .subquery()
     )
+    is_other = (it.chunk_count != sa.func.coalesce(counted.c.many, 0)) | (
+        it.text_length != sa.func.coalesce(counted.c.end, 0)
+    )
     query = (
         sa.select(it.id)
         .outerjoin(counted, counted.c.document_id == it.id)
         .where(
             it.tenant_id == caller.tenant,
-            it.state == "ready",
-            (it.chunk_count != sa.func.coalesce(counted.c.many, 0))
-            | (it.text_length != sa.func.coalesce(counted.c.end, 0)),
+            keeping.is_left() | (it.state == "ready") & is_other,
         )
         .order_by(it.source, it.name)
     )

@@ -28,7 +28,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Carry out the laboratory's work orders on this machine.",
     ),
     "agents": ("polyplane.serve.cli.agents:app", "What agents can do, are at, and know."),
-    "ingest": ("polyplane.serve.cli.ingest:ingest", "Take in files and folders as documents."),
+    "ingest": (
+        "polyplane.serve.cli.ingest:ingest",
+        "Take in files and folders as documents, and wait until they can be found.",
+    ),
     "users": ("polyplane.serve.cli.users:app", "Add, list, disable people; give them roles."),
     "api-keys": ("polyplane.serve.cli.api_keys:app", "Make, list and revoke API keys."),
     "migrate": ("polyplane.serve.cli.migrate:app", "Bring the tables of truth up or down."),
@@ -41,7 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "projections": ("polyplane.serve.cli.projections:app", "List and refill projections."),
     "search": (
         "polyplane.serve.cli.search:search",
-        "Find concepts by meaning; with --hybrid by meaning and connection.",
+        "Find concepts, or pieces of documents.",
     ),
     "graph": ("polyplane.serve.cli.graph:app", "Ask the graph: neighbours, ways, patterns."),
     "sagas": ("polyplane.serve.cli.sagas:app", "List, show, cancel and retry sagas."),

@@ -82,6 +82,26 @@ def _documents() -> None:
         sa.Column("summary", sa.Text, nullable=False, server_default=""),
         sa.Column("metadata", JSONB, nullable=False, server_default="{}"),
         *_moments(),
+        *_rules(table),
+        schema=SCHEMA,
+    )
+    for index, columns in (
+        ("ix_documents_listed", ["tenant_id", "created_at", "id"]),
+        ("ix_assistant_documents_blob_id", ["blob_id"]),
+        ("ix_assistant_documents_owner_id", ["owner_id"]),
+    ):
+        op.create_index(index, table, columns, schema=SCHEMA)
+    op.create_index(
+        "ix_documents_unread",
+        table,
+        ["id"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("state IN ('received', 'parsing')"),
+    )
+
+
+def _rules(table: str) -> tuple[sa.Constraint, ...]:
+    return (
         sa.PrimaryKeyConstraint("id", name=f"pk_{table}"),
         sa.UniqueConstraint("id", "tenant_id", name=f"uq_{table}_id"),
         sa.UniqueConstraint(
@@ -111,20 +131,6 @@ def _documents() -> None:
         ),
         _check(table, "chunker", "state <> 'ready' OR chunker_version IS NOT NULL"),
         _check(table, "chunk_count", "chunk_count >= 0 AND text_length >= 0"),
-        schema=SCHEMA,
-    )
-    for index, columns in (
-        ("ix_documents_listed", ["tenant_id", "created_at", "id"]),
-        ("ix_assistant_documents_blob_id", ["blob_id"]),
-        ("ix_assistant_documents_owner_id", ["owner_id"]),
-    ):
-        op.create_index(index, table, columns, schema=SCHEMA)
-    op.create_index(
-        "ix_documents_unread",
-        table,
-        ["id"],
-        schema=SCHEMA,
-        postgresql_where=sa.text("state IN ('received', 'parsing')"),
     )
 
 

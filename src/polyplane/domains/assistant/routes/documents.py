@@ -194,7 +194,7 @@ async def list_known(
 
 
 @router.get(
-    "/work/{work_id}",
+    "/readings/{work_id}",
     dependencies=[READ, within(WAIT_MAX_S + 30)],
     responses=problem_responses(404),
 )
