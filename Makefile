@@ -16,8 +16,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## start every engine, run the laboratory end to end, print the proof
 	$(BIN)/polyplane demo
 
-test: $(INSTALLED) ## run the tests, by two processes with engines of their own
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) ## run the tests, by three processes with engines of their own
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## style, types, import contracts, tidiness
 	$(BIN)/ruff check

@@ -1,6 +1,7 @@
 """`python -m bench [names] [--runs N] [--quick]`: measure, print, and write bench/results/*.json.
 
-Time never fails a measurement; what it measures must be right, and exits 1 when it is not.
+Time never fails a measurement; what it measures must be right, and exits 1 when it is not. What
+needs a program that is not here is skipped, and says so.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from bench import (
     machine,
     overload,
     poison,
+    quality,
     rebuild,
     relay,
     request_cache,
@@ -53,7 +55,7 @@ from bench import (
     workers,
 )
 from bench.figures import Figure
-from bench.ground import Ground, Size, ground
+from bench.ground import Ground, Size, Skipped, ground
 
 MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure]]]]] = {
     "commits": commits.measure,
@@ -71,6 +73,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Ground, Size], Awaitable[Sequence[Figure
     "learn": learn.measure,
     "live": live.measure,
     "poison": poison.measure,
+    "quality": quality.measure,
     "rebuild": rebuild.measure,
     "sagas": sagas.measure,
     "search": search.measure,
@@ -97,8 +100,12 @@ async def run(names: Sequence[str], size: Size, console: Console) -> None:
         for name in names:
             facts = machine.facts()
             started = perf_counter()
-            with console.status(f"{name} ..."):
-                figures = await MEASUREMENTS[name](engines, size)
+            try:
+                with console.status(f"{name} ..."):
+                    figures = await MEASUREMENTS[name](engines, size)
+            except Skipped as error:
+                console.print(f"[bold red]{name} IS SKIPPED, NOT MEASURED: {error}[/]")
+                continue
             facts["load_average_after"] = machine.load()
             took_s = perf_counter() - started
             console.print(_table(name, figures, took_s))
@@ -150,6 +157,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"any of: {', '.join(MEASUREMENTS)}; default all")
     parser.add_argument("--runs", type=int, default=5, help="runs of each (default 5)")
     parser.add_argument("--quick", action="store_true", help="small and once; writes no results")
+    parser.add_argument("--cranfield", type=Path, help="a folder with that collection (quality)")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.names) - set(MEASUREMENTS)):
         parser.error(f"there is no measurement {unknown[0]!r}")
@@ -158,7 +166,7 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    size = Size(1 if asked.quick else max(1, asked.runs), asked.quick)
+    size = Size(1 if asked.quick else max(1, asked.runs), asked.quick, asked.cranfield)
     uvloop.run(run(asked.names or list(MEASUREMENTS), size, Console()))
 
 

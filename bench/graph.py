@@ -68,6 +68,8 @@ class Took:
     edges_s: float = 0.0
     raw_nodes_s: float = 0.0
     raw_edges_s: float = 0.0
+    bare_nodes_s: float = 0.0
+    bare_edges_s: float = 0.0
     changed: dict[int, float] = field(default_factory=dict)
     near_ms: float = 0.0
     raw_near_ms: float = 0.0
@@ -116,6 +118,9 @@ async def _turn(ground: Ground, size: Size, server: str, turn: int) -> Took:
 
         for load in (by_hand, ours) if turn % 2 else (ours, by_hand):
             await load()
+        if isinstance(raw, RawLadybug):
+            await ground.calm()
+            took.bare_nodes_s, took.bare_edges_s = await raw.bare_load(nodes, edges)
         assert await _count(store, PLACES) == len(nodes)
         assert await _count(store, WAYS) == len(edges)
         await _ask(store, raw, took, starts, size.scaled(_CALLS))
@@ -223,6 +228,14 @@ def _figures(size: Size, turns: list[Took], *, is_ladybug: bool) -> list[Figure]
     raw_nodes = loads("nodes, by hand", nodes, lambda it: it.raw_nodes_s, 0)
     our_edges = loads("edges loaded", edges, lambda it: it.edges_s, LADYBUG_EDGES_MIN)
     raw_edges = loads("edges, by hand", edges, lambda it: it.raw_edges_s, 0)
+    bare = []
+    if is_ladybug:
+        for kind, figure, count, seconds in (
+            ("nodes", our_nodes, nodes, [it.bare_nodes_s for it in turns]),
+            ("edges", our_edges, edges, [it.bare_edges_s for it in turns]),
+        ):
+            at_once = rates(f"{kind}, one bare COPY", "1/s", count, seconds)
+            bare += [at_once, ratio(f"{kind}: loaded / one bare COPY", figure, at_once)]
     near = Figure("one hop, p50", "ms", tuple(it.near_ms for it in turns), at_most=True)
     raw_near = Figure("the same by hand", "ms", tuple(it.raw_near_ms for it in turns))
     changed = [
@@ -242,6 +255,7 @@ def _figures(size: Size, turns: list[Took], *, is_ladybug: bool) -> list[Figure]
         our_edges,
         raw_edges,
         ratio("edges: loaded / by hand", our_edges, raw_edges, required=RATIO_MIN),
+        *bare,
         *changed,
         near,
         raw_near,

@@ -1,16 +1,29 @@
 """Graphs without an adapter: the quickest loads that the drivers let one write, and one question.
 
-What they make has a key and properties, and neither digests nor positions, tombstones nor a gate.
+What a load by hand must do to be the same work as ours, and no more than that:
+
+- It is given rows as a plane is, 10,000 at a time, and has them on the disk in the end: Ladybug by
+  one CHECKPOINT and a sync, as ours, Neo4j by its commits.
+- A key is there once. That is a primary key or a constraint, of edges, too; Ladybug has none for
+  relations, so that their keys are a table of nodes beside them, without which nobody could change
+  or delete an edge by its key but by looking at all of them.
+- It has neither digests nor positions, ends beside the keys, tombstones nor a gate, and looks for
+  nothing: what that costs is counted against us.
+
+A bare load of Ladybug is told beside it, and required of nobody: one COPY of all there is, as if
+nobody had to give it rows, of edges without any key that is unique.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +31,7 @@ import ladybug
 import pyarrow as pa
 from neo4j import AsyncDriver, AsyncGraphDatabase, NotificationMinimumSeverity, Query
 
+from bench.ground import Skipped
 from bench.program import ROOT
 from polyplane.stores.disk import sync
 
@@ -57,7 +71,7 @@ class Raw(Protocol):
 
 
 class RawLadybug:
-    """A database of its own, by the same thread: one COPY, then a checkpoint."""
+    """A database of its own, by the same thread: COPY, then a checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -69,8 +83,14 @@ class RawLadybug:
             auto_checkpoint=False,
         )
         self._connection = ladybug.Connection(self._database, 2)
-        self._run("CREATE NODE TABLE Raw(id STRING, name STRING, people INT64, PRIMARY KEY(id))")
-        self._run("CREATE REL TABLE RAW_WAY(FROM Raw TO Raw, id STRING, miles DOUBLE)")
+        for name in ("Raw", "Bare"):
+            self._run(
+                f"CREATE NODE TABLE {name}(id STRING, name STRING, people INT64, PRIMARY KEY(id))"
+            )
+            self._run(
+                f"CREATE REL TABLE {name}_WAY(FROM {name} TO {name}, id STRING, miles DOUBLE)"
+            )
+        self._run("CREATE NODE TABLE Raw_WAY_KEY(id STRING, PRIMARY KEY(id))")
 
     def _run(self, statement: str, **parameters: Any) -> list[Row]:
         result = self._connection.execute(statement, parameters)
@@ -78,27 +98,41 @@ class RawLadybug:
         with result:
             return [tuple(cast(list[Any], row)) for row in result]
 
-    def _copied(
-        self, table: str, rows: Sequence[Row], names: Sequence[str], types: Sequence[pa.DataType]
-    ) -> None:
-        columns = zip(zip(*rows, strict=True), types, strict=True)
-        made = pa.table([pa.array(column, kind) for column, kind in columns], names=list(names))
-        self._run(f"COPY {table} FROM $rows", rows=made)
+    def _copy(self, table: str, rows: pa.Table) -> None:
+        self._run(f"COPY {table} FROM $rows", rows=rows)
+
+    def _keep(self) -> None:
         self._run("CHECKPOINT")
         sync(self._folder)
 
     async def nodes(self, rows: Sequence[Row]) -> None:
         """See there."""
-        self._copied("Raw", rows, NODE, _NODE_TYPES)
+        for at in range(0, len(rows), _BATCH):
+            self._copy("Raw", _table(rows[at : at + _BATCH], NODE, _NODE_TYPES))
+        self._keep()
 
     async def edges(self, rows: Sequence[Row]) -> None:
         """See there."""
-        self._copied("RAW_WAY", rows, EDGE, _EDGE_TYPES)
+        for at in range(0, len(rows), _BATCH):
+            some = _table(rows[at : at + _BATCH], EDGE, _EDGE_TYPES)
+            self._copy("Raw_WAY_KEY", some.select(["id"]))
+            self._copy("Raw_WAY", some)
+        self._keep()
+
+    async def bare_load(self, nodes: Sequence[Row], edges: Sequence[Row]) -> tuple[float, float]:
+        """Seconds to make all of these elsewhere, with nothing that need not be."""
+        started = perf_counter()
+        self._copy("Bare", _table(nodes, NODE, _NODE_TYPES))
+        self._keep()
+        between = perf_counter()
+        self._copy("Bare_WAY", _table(edges, EDGE, _EDGE_TYPES))
+        self._keep()
+        return between - started, perf_counter() - between
 
     async def beside(self, key: str, limit: int) -> list[Row]:
         """See there."""
         return self._run(
-            "MATCH (a:Raw {id: $key})-[r:RAW_WAY]->(b:Raw)"
+            "MATCH (a:Raw {id: $key})-[r:Raw_WAY]->(b:Raw)"
             " RETURN r.id, r.miles, b.id, b.name, b.people ORDER BY r.id"
             f" LIMIT {limit:d}",
             key=key,
@@ -110,13 +144,18 @@ class RawLadybug:
         self._database.close()
 
 
+def _table(rows: Sequence[Row], names: Sequence[str], types: Sequence[pa.DataType]) -> pa.Table:
+    columns = zip(zip(*rows, strict=True), types, strict=True)
+    return pa.table([pa.array(column, kind) for column, kind in columns], names=list(names))
+
+
 class RawNeo4j:
     """Labels of its own on the server: UNWIND over lists, keys by a constraint."""
 
     def __init__(self, driver: AsyncDriver, database: str | None, name: str) -> None:
         self._driver, self._database = driver, database
         self._label, self._type = f"`{name}.Raw`", f"`{name}.RAW_WAY`"
-        self._constraint = f"`{name}.raw`"
+        self._constraints = [f"`{name}.raw`", f"`{name}.raw way`"]
 
     @classmethod
     async def opened(cls, url: str, name: str) -> RawNeo4j:
@@ -129,9 +168,9 @@ class RawNeo4j:
             notifications_min_severity=NotificationMinimumSeverity.OFF,
         )
         raw = cls(driver, unquote(parts.path.strip("/")) or None, name)
-        await raw._run(
-            f"CREATE CONSTRAINT {raw._constraint} FOR (n:{raw._label}) REQUIRE n.id IS UNIQUE"
-        )
+        things = (f"(n:{raw._label})", f"()-[n:{raw._type}]-()")
+        for constraint, thing in zip(raw._constraints, things, strict=True):
+            await raw._run(f"CREATE CONSTRAINT {constraint} FOR {thing} REQUIRE n.id IS UNIQUE")
         return raw
 
     async def _run(self, statement: str, **parameters: Any) -> list[Row]:
@@ -181,16 +220,22 @@ class RawNeo4j:
             f"MATCH (n:{self._label}) CALL {{ WITH n DETACH DELETE n }}"
             f" IN TRANSACTIONS OF {_BATCH:d} ROWS"
         )
-        await self._run(f"DROP CONSTRAINT {self._constraint}")
+        for constraint in self._constraints:
+            await self._run(f"DROP CONSTRAINT {constraint}")
         await self._driver.close()
 
 
 @asynccontextmanager
 async def neo4j_server() -> AsyncIterator[str]:
-    """The URL of the server that the environment names, or of the tests' own, started for us."""
+    """The URL of the server that the environment names, or of the tests' own, started for us.
+
+    Raises Skipped where there is none, nor what starts one.
+    """
     if url := os.environ.get(NEO4J_URL):
         yield url
         return
+    if lacking := [name for name in ("java", "mvn") if shutil.which(name) is None]:
+        raise Skipped(f"Neo4j needs {NEO4J_URL}, or Java 17 and Maven ({lacking[0]} is not there).")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.neo4j_server"),
         cwd=ROOT,
@@ -202,7 +247,7 @@ async def neo4j_server() -> AsyncIterator[str]:
         async with asyncio.timeout(_START_S):
             said = (await process.stdout.readline()).decode().strip()
         if not said:
-            raise RuntimeError(f"Neo4j needs {NEO4J_URL}, or Java 17 and Maven (java, mvn).")
+            raise Skipped("The Neo4j of the tests does not start here; it says why above.")
         yield said
     finally:
         process.stdin.close()  # it ends with its input

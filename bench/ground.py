@@ -22,15 +22,24 @@ from polyplane.stores.disk import sync
 
 ENGINES: Final = ("postgres", "nats", "valkey")
 
+
+class Skipped(Exception):
+    """A measurement that cannot be made here, and why."""
+
+
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How often a measurement runs, and how large it is: `quick` ones only show that it works."""
+    """How often a measurement runs, and how large it is: `quick` ones only show that it works.
+
+    `cranfield` is a folder with that collection, if there is one.
+    """
 
     runs: int
     quick: bool
+    cranfield: Path | None = None
 
     def scaled(self, full: int) -> int:
         """`full`, or a twentieth of it."""

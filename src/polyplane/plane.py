@@ -33,6 +33,7 @@ from polyplane.runtime.auditing import Audit
 from polyplane.runtime.blobs import Blobs
 from polyplane.runtime.checks import checks_of, sagas_of, work_of
 from polyplane.runtime.declared import Declared
+from polyplane.runtime.embeddings import Embeddings
 from polyplane.runtime.generations import Rebuilt, Telling
 from polyplane.runtime.graph import Graph
 from polyplane.runtime.keeping import prune
@@ -166,10 +167,9 @@ class Plane:
         Raises NotSettled when they do not within `timeout_s` seconds. A token of an older epoch,
         or None (nothing was written), is settled.
         """
-        opened = self.opened
+        opened, names = self.opened, [it.name for it in projections]
         if token is None or token.epoch != opened.epoch:
             return
-        names = [it.name for it in projections]
         left_s = await current(self.opened, names, timeout_s)
         reads = partial(opened.generations.reads, names)
         await settled(opened.journal, token, reads, timeout_s=left_s)
@@ -266,6 +266,11 @@ class Plane:
         return request_cache_of(self.opened.requests, Scope.everything)
 
     @property
+    def embeddings(self) -> Embeddings:
+        """The vectors that cost something: what was spent (`usage`), and `forget`."""
+        return self.opened.embeddings
+
+    @property
     def blobs(self) -> Blobs:
         """The files; each call raises Misconfigured when the plane keeps none."""
         return Blobs(self.opened, self.sagas)
@@ -324,7 +329,6 @@ class Plane:
         """Verify (see there for `deep`), mend exactly what is found, and look at those keys again.
 
         With `dry` nothing is mended: what is found is left.
-
         Goes through the changes of truth, so it needs flows, here or elsewhere. What streams and
         blobs lose can only be restored: streams are not looked at, blobs marked for readers. Raises
         NotSettled when a projection has not applied its changes within `timeout_s` seconds.

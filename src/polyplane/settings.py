@@ -10,6 +10,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -194,6 +195,33 @@ class Settings(BaseModel):
     )
     embedder_dimensions: int = Field(
         default=1536, ge=2, le=8192, description="Its vectors' length."
+    )
+    embedder_timeout_s: float = Field(
+        default=30, gt=0, le=600, description="Deadline of one request to it."
+    )
+    embedder_batch_texts: int = Field(
+        default=128, ge=1, le=2048, description="Most texts of one request."
+    )
+    embedder_batch_tokens: int = Field(
+        default=60_000, ge=256, le=1_000_000, description="About as many tokens in one, at most."
+    )
+    embedder_requests_per_minute: int = Field(
+        default=0, ge=0, le=1_000_000, description="This process sends no more; 0 is no bound."
+    )
+    embedder_tokens_per_minute: int = Field(
+        default=0, ge=0, le=1_000_000_000, description="The same of tokens."
+    )
+    embedder_price: Decimal = Field(
+        default=Decimal(0), ge=0, le=1_000_000, description="What a million tokens cost."
+    )
+    embedder_cache_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="How long a vector that cost something is kept unused; 0: not at all.",
+    )
+    embedder_cache_rows: int = Field(
+        default=2_000_000, ge=0, le=1_000_000_000, description="How many of them, at most."
     )
     chunk_size: int = Field(
         default=1_200,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import orjson
@@ -16,69 +13,19 @@ import stamina
 
 from polyplane.errors import Misconfigured, PolyplaneError, Refused, StoreDown
 from polyplane.stores.catalog import open_store
-from polyplane.stores.embedding import openai_compatible, wordllama_static
+from polyplane.stores.embedding import batching, openai_compatible, wordllama_static
 from polyplane.stores.protocol import Embedder
+from tests.embeddings_endpoint import DIMENSIONS, Answer, Endpoint, good, tokens, vector
 
 KEY = "sk-s3cret"
-DIMENSIONS = 12
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-def embeddings(request: dict[str, Any]) -> list[list[float]]:
-    """A vector that follows from each text."""
-    return [
-        np.random.default_rng(crc32(text.encode())).standard_normal(DIMENSIONS).tolist()
-        for text in request["input"]
-    ]
-
-
-def good(request: dict[str, Any]) -> Answer:
-    """What an endpoint answers, in no order."""
-    rows = [{"index": i, "embedding": row} for i, row in enumerate(embeddings(request))]
-    return 200, {}, orjson.dumps({"object": "list", "data": rows[::-1]})
-
-
-class Endpoint:
-    """A small embeddings endpoint over real HTTP, which keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.answer: Callable[[dict[str, Any]], Answer] = good
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.requests.append((self.path, dict(self.headers), body))
-                status, headers, answer = endpoint.answer(body)
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(answer)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{port}/v1?model=tiny&dimensions={DIMENSIONS}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+KETTLE = [0.06812647730112076, -0.06702766567468643, -0.09230039268732071]
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     """An endpoint of the test's own."""
-    endpoint = Endpoint()
-    yield endpoint
-    endpoint.close()
+    with Endpoint() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -88,11 +35,13 @@ def quick_retries() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["wordllama", "openai"])
+@pytest.fixture(params=["wordllama", "openai", "deterministic"])
 async def embedder(request: pytest.FixtureRequest) -> AsyncIterator[Embedder]:
     """Each embedder in turn."""
     if request.param == "wordllama":
         opened = await open_store("embedder", "wordllama://")
+    elif request.param == "deterministic":
+        opened = await open_store("embedder", "deterministic://64")
     else:
         url = request.getfixturevalue("endpoint").url
         opened = await open_store("embedder", url, api_key=KEY)
@@ -143,6 +92,14 @@ async def test_wordllama_finds_what_is_meant() -> None:
         await embedder.close()
 
 
+async def test_the_deterministic_one_is_the_same_everywhere() -> None:
+    embedder = await open_store("embedder", "deterministic://100")
+    same, other, near = await embedder.embed(["the kettle", "a door", "the old kettle"])
+    assert embedder.identity == "deterministic-1-100"
+    assert same[:3].tolist() == KETTLE
+    assert same @ near > 0.6 > 0.3 > abs(same @ other)
+
+
 class TestEndpoint:
     @pytest.fixture
     async def remote(self, endpoint: Endpoint) -> AsyncIterator[Embedder]:
@@ -162,7 +119,7 @@ class TestEndpoint:
             "dimensions": DIMENSIONS,
             "encoding_format": "float",
         }
-        wanted = np.asarray(embeddings(body)[0])
+        wanted = np.asarray(vector("a"))
         assert vectors[0] == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-6)
 
     async def test_batches_are_bounded(self, endpoint: Endpoint, remote: Embedder) -> None:
@@ -171,7 +128,7 @@ class TestEndpoint:
         assert sum(sizes) == 303
         assert max(sizes) <= openai_compatible.BATCH_TEXTS
         longest = max(sum(map(len, body["input"])) for _, _, body in endpoint.requests)
-        assert longest <= openai_compatible.BATCH_CHARACTERS
+        assert longest <= openai_compatible.BATCH_TOKENS * batching.BYTES_A_TOKEN
 
     @pytest.mark.parametrize("status", [429, 500, 503])
     async def test_it_tries_again(
@@ -203,15 +160,19 @@ class TestEndpoint:
             ((404, {}, b"no such model"), Misconfigured, 1),
             ((400, {}, b"too many tokens"), Refused, 1),
             ((302, {"Location": "http://127.0.0.1:1/"}, b""), Refused, 1),
-            ((200, {}, b"not json"), StoreDown, 1),
-            ((200, {}, b'{"data": []}'), StoreDown, 1),
+            ((200, {}, b"not json"), StoreDown, 5),
+            ((200, {}, b"[]"), StoreDown, 5),
+            ((200, {}, b'{"data": []}'), StoreDown, 5),
             ((200, {}, b'{"data": [{"index": 0, "embedding": [1.0]}]}'), Misconfigured, 1),
-            ((200, {}, b'{"data": [{"index": 0, "embedding": ["a"]}]}'), StoreDown, 1),
+            ((200, {}, b'{"data": [{"index": 0, "embedding": ["a"]}]}'), StoreDown, 5),
             (
                 (200, {}, orjson.dumps({"data": [{"index": 0, "embedding": [0.0] * DIMENSIONS}]})),
                 StoreDown,
-                1,
+                5,
             ),
+            ((200, {}, b" " * (2 << 20)), StoreDown, 1),
+            ((200, {"Content-Length": "99"}, b'{"data": '), StoreDown, 5),
+            ((0, {}, b""), StoreDown, 5),
         ],
         ids=str,
     )
@@ -231,6 +192,29 @@ class TestEndpoint:
         for secret in (KEY, "private"):
             assert secret not in str(failed.value)
             assert secret not in repr(failed.value.__cause__)
+
+    async def test_what_is_in_no_order_is_put_in_order(
+        self, endpoint: Endpoint, remote: Embedder
+    ) -> None:
+        texts = [f"text {n}" for n in range(20)]
+        found = await remote.embed(texts)
+        for text, embedding in zip(texts, found, strict=True):
+            wanted = np.asarray(vector(text))
+            assert embedding == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-6)
+
+    async def test_what_is_spent_is_what_the_endpoint_says(
+        self, endpoint: Endpoint, remote: Embedder, quick_retries: None
+    ) -> None:
+        def fails_once(request: dict[str, Any]) -> Answer:
+            return good(request) if endpoint.requests[1:] else (500, {}, b"")
+
+        endpoint.answer = fails_once
+        texts = ["one two three", "four"] * 100
+        await remote.embed(texts)
+        assert remote.costs
+        spent = remote.spent
+        assert (spent.requests, spent.failed, spent.texts) == (3, 1, 200)
+        assert spent.tokens == sum(map(tokens, texts))
 
     async def test_one_refusal_among_many_requests(
         self, endpoint: Endpoint, remote: Embedder
@@ -270,6 +254,10 @@ class TestEndpoint:
         ("https://ada:s3cret@host/v1?model=tiny&dimensions=3", {}),
         ("https://host/v1?model=tiny&dimensions=3", {"color": "red"}),
         ("wordllama://", {"color": "red"}),
+        ("deterministic://", {}),
+        ("deterministic://many", {}),
+        ("deterministic://1", {}),
+        ("deterministic://64", {"color": "red"}),
     ],
 )
 async def test_what_cannot_work(url: str, options: dict[str, Any]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from polyplane.model.collection import Collection
 from polyplane.stores.graph import ladybug_graph
 from polyplane.stores.graph.ladybug_graph import LadybugStore
+from polyplane.stores.graph.ladybug_known import Known
 from polyplane.stores.graph.ladybug_lane import Session, Writer
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.testing.graph import GraphStoreContract, RawItem
@@ -76,3 +79,13 @@ class TestLadybug(GraphStoreContract):
                 )
 
         await store._lane.write(written)
+
+    async def test_a_scope_is_shown_the_same_whatever_lies_where(
+        self, store: GraphStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With stubs in this order the engine, asked without a direction, tells of an edge that
+        the scope does not see.
+        """
+        original = Known.lacking
+        monkeypatch.setattr(Known, "lacking", lambda self, keys: sorted(original(self, keys)))
+        await self.test_a_scope_is_shown_what_it_sees(store)

@@ -8,41 +8,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from neo4j import AsyncDriver, AsyncGraphDatabase
 from neo4j.exceptions import ConstraintError
-from neo4j.time import DateTime
 
 from polyplane.errors import Misconfigured, Refused, StoreDown
 from polyplane.model.collection import Collection
-from polyplane.model.graph import Edge, GraphNode, GraphView, Node
-from polyplane.model.items import Item, Stamp
+from polyplane.model.graph import GraphNode
+from polyplane.model.items import Stamp
 from polyplane.model.scope import Scope
+from polyplane.stores.graph import neo4j_loading
 from polyplane.stores.graph.neo4j_graph import Neo4jStore, connect
 from polyplane.stores.graph.neo4j_names import AHEAD, ALTERED, OWN, STRANGE
 from polyplane.stores.graph_protocol import GraphStore
 from polyplane.testing.graph import GraphStoreContract, RawItem
+from polyplane.testing.samples import ALL
+from tests.contract.neo4j_towns import ROADS, TOWNS, VIEW, plain, road, stamps, town
 from tests.neo4j_server import PASSWORD, Neo4j, neo4j
 
 # A first run fetches the server, which has a bound of its own.
 pytestmark = pytest.mark.timeout(120, func_only=True)
-
-ALL: Final = Scope.everything
-TOWNS: Final = Collection("towns", 1, "graph", tag_types={"name": str}, label="Town")
-ROADS: Final = Collection(
-    "roads", 1, "graph", tag_types={"km": float}, label="ROAD", ends=("Town", "Town")
-)
-VIEW: Final = GraphView({"Town": TOWNS}, {"ROAD": ROADS})
-
-
-def town(key: str, name: str = "") -> Item:
-    return Item(key, f"digest of {key} {name}", Node({"name": name or key}))
-
-
-def road(key: str, source: str, target: str, km: float = 1.0) -> Item:
-    return Item(key, f"digest of {key} {source} {target} {km}", Edge(source, target, {"km": km}))
 
 
 @pytest.fixture(scope="session")
@@ -73,10 +60,6 @@ async def store(server: Neo4j, raw: AsyncDriver) -> AsyncIterator[Neo4jStore]:
     await store.prepare(ROADS)
     yield store
     await store.close()
-
-
-async def stamps(store: Neo4jStore, collection: Collection, **given: Any) -> list[Stamp]:
-    return [stamp async for some in store.scan(collection, **given) for stamp in some]
 
 
 class TestNeo4j(GraphStoreContract):
@@ -151,10 +134,6 @@ class TestNeo4j(GraphStoreContract):
             like=like,
             key=key,
         )
-
-
-def plain(value: Any) -> Any:
-    return value.to_native() if isinstance(value, DateTime) else value
 
 
 # What free queries may do
@@ -398,3 +377,24 @@ async def test_a_killed_server_keeps_what_it_acknowledged(server: Neo4j, store: 
     await store.apply(TOWNS, many, [], 2)
     assert len(await stamps(store, TOWNS)) == len(many) + 2
     assert [it.node.key for it in await store.neighbours(VIEW, ALL, "ROAD", "before")] == ["t00001"]
+
+
+async def test_a_first_load_creates_only_what_is_new(
+    server: Neo4j, store: Neo4jStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neo4j_loading, "LOAD_ROWS", 3)
+    monkeypatch.setattr(neo4j_loading, "BATCH", 4)
+    other, is_new = await connect(server.url), store._loads._is_new
+    await store.apply(TOWNS, [town(f"t{i}") for i in range(5)], [], 5)
+    await store.apply(ROADS, [road(f"r{i}", f"t{i}", "t0") for i in range(5)], [], 5)
+    assert is_new == {"Town": True, "ROAD": True}
+    await other.apply(TOWNS, [town(f"t{i}") for i in range(3, 7)], [], 4)
+    await store.apply(TOWNS, [town(f"t{i}") for i in range(6, 9)], [], 3)
+    await other.apply(ROADS, [], ["r7"], 9)
+    await store.apply(ROADS, [road(f"r{i}", "t1", "t9") for i in range(5, 8)], [], 6)
+    assert is_new == {"Town": False, "ROAD": False}
+    held = {stamp.key: stamp.position for stamp in await stamps(store, TOWNS)}
+    assert held == {f"t{i}": 5 if i < 5 else 4 if i < 7 else 3 for i in range(9)}
+    told = [(it.position, it.digest is None) for it in await stamps(store, ROADS)]
+    assert told == [*[(5, False)] * 5, *[(6, False)] * 2, (9, True)]
+    await other.close()

@@ -18,7 +18,7 @@ from sqlalchemy import URL, make_url
 
 import polyplane as pp
 from polyplane.embedded import Engines
-from polyplane.security.grants import NAMES
+from polyplane.security.logins import NAMES
 from tests.conftest import PlaneOf
 from tests.flow.owned import Letter, LetterSearch, Posting, Stamp, StampEntry
 from tests.flow.test_cli_up import run

@@ -16,7 +16,8 @@ from polyplane.embedded import Engines
 from polyplane.errors import Forbidden, Misconfigured
 from polyplane.model.table import table_name, table_of
 from polyplane.security.grants import APP, AUDIT, PROJECTOR, RELAY
-from polyplane.security.policies import Logins, guarded
+from polyplane.security.logins import Logins
+from polyplane.security.policies import guarded
 from polyplane.truth import session
 from polyplane.truth.database import Database
 from polyplane.truth.guarding import check, install_policies

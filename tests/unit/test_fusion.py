@@ -6,7 +6,7 @@ from math import isclose
 
 from hypothesis import given, strategies as st
 
-from polyplane.model.fusion import K, fused
+from polyplane.model.fusion import WEIGHTS, K, fused
 
 RANKING = st.lists(st.sampled_from("abcdefgh"), unique=True)
 RANKINGS = st.dictionaries(st.sampled_from(["text", "vector", "graph"]), RANKING, max_size=3)
@@ -19,7 +19,8 @@ def test_each_key_once_with_its_places(rankings: dict[str, list[str]]) -> None:
     for it in found:
         places = {n: keys.index(it.key) + 1 for n, keys in rankings.items() if it.key in keys}
         assert it.ranks == places
-        assert isclose(it.score, sum(1 / (K + place) for place in places.values()))
+        wanted = sum(WEIGHTS.get(n, 1.0) / (K + place) for n, place in places.items())
+        assert isclose(it.score, wanted)
     assert [it.score for it in found] == sorted((it.score for it in found), reverse=True)
 
 
@@ -45,7 +46,14 @@ def test_who_is_first_in_both_is_first(one: list[str], other: list[str], key: st
 
 
 def test_equals_are_ordered() -> None:
-    found = fused({"text": ["b", "c"], "vector": ["a", "d"]})
+    found = fused({"one": ["b", "c"], "other": ["a", "d"]})
     assert [it.key for it in found] == ["a", "b", "c", "d"]
     assert fused({"text": ["x", "x", "y"]})[-1].ranks == {"text": 3}
     assert fused({}) == fused({"text": []}) == []
+
+
+def test_words_weigh_more() -> None:
+    rankings = {"text": ["b", "c"], "vector": ["a", "d"]}
+    assert [it.key for it in fused(rankings)] == ["b", "c", "a", "d"]
+    assert [it.key for it in fused(rankings, 60, {})] == ["a", "b", "c", "d"]
+    assert [it.key for it in fused(rankings, weights={"vector": 2})] == ["a", "d", "b", "c"]

@@ -18,6 +18,7 @@ from polyplane.model.scope import Scope
 from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.generations import Reading
 from polyplane.runtime.searching import FUSED, QUESTION_MAX, VectorReader
+from polyplane.stores.protocol import Spent
 from polyplane.stores.vector import lance
 from polyplane.stores.vector.lance import LanceStore
 from polyplane.testing.samples import ALL, NOTES, note, notes
@@ -37,6 +38,8 @@ class Letters:
 
     identity = "letters"
     dimensions = NOTES.dimensions
+    costs = False
+    spent = Spent()
 
     def __init__(self) -> None:
         self.down = False

@@ -9,10 +9,7 @@ from hmac import compare_digest
 from polyplane.access.standing import SESSION, Standing, Standings
 from polyplane.errors import Forbidden, Unauthenticated
 from polyplane.model.caller import Caller
-from polyplane.security.roles import OPERATE, Permissions
-
-OPERATOR = "operator"
-"""Who shows the secret of the home, as events and audit name them."""
+from polyplane.security.roles import OPERATE, OPERATOR, Permissions
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from polyplane.flow.projector import Target
 from polyplane.flow.sifting import derive as carefully, put
 from polyplane.flow.sweeping import sweep
 from polyplane.garbage import seldom_collected
+from polyplane.model.key import bucket_of
 from polyplane.model.position import Position
 from polyplane.steps import step
 from polyplane.truth.database import Database
@@ -23,6 +24,8 @@ from polyplane.truth.scan import all_rows, count_rows
 
 BATCH_ROWS: Final = 10_000
 _APPLY_S: Final = 300.0
+_WITNESSES: Final = 64
+"""Among so many keys there are some of nearly every bucket."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows done so far, and how many there were at the beginning."""
@@ -54,6 +57,7 @@ async def backfill(
     await parking.load()
     queue: asyncio.Queue[Derived | None] = asyncio.Queue(maxsize=2)
     count = of_rows = 0
+    witnesses: dict[int, str] = {}
     if progress is not None:
         of_rows = await count_rows(database, target.source)
         progress(0, of_rows)
@@ -78,6 +82,8 @@ async def backfill(
                 await put(target.store, target.collection, batch, packed, timeout_s=_APPLY_S)
                 await parking.park(batch.bad)
                 step("backfill.applied")
+                put_last = [it.key for it in batch.puts[-_WITNESSES:] if it.key not in batch.bad]
+                witnesses |= {bucket_of(key): key for key in put_last}
                 count += len(batch)
                 if progress is not None:
                     progress(count, of_rows)
@@ -86,7 +92,7 @@ async def backfill(
     await target.store.maintain(target.collection, full=True)
     await target.store.barrier()
     step("backfill.durable")
-    if not await journal.collections.filled(name, position):
+    if not await journal.collections.filled(name, position, witnesses):
         raise Fenced(f"{name} was lost while it was filled.")
     step("backfill.positioned")
     return count

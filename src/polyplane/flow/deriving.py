@@ -17,7 +17,7 @@ from polyplane.model.digest import digest
 from polyplane.model.graph import Edge, Node, fitted
 from polyplane.model.items import Entry, Item, Vector
 from polyplane.model.projection import Edges, Nodes, Projection, Vectors
-from polyplane.model.scope import check_unreserved, versioned
+from polyplane.model.scope import TENANT_ID, check_unreserved, versioned
 from polyplane.model.terms import EDITION
 from polyplane.stores.protocol import Embedder
 from polyplane.truth.rows import Joined, Row
@@ -56,8 +56,11 @@ class Deriver(Protocol):
         """What follows from each row. Pure; items still lack what `finish` adds."""
         ...
 
-    async def finish(self, items: Sequence[Item]) -> None:
-        """Add to `items` what takes more than a pure function: embeddings. Safe to repeat."""
+    async def finish(self, items: Sequence[Item], *, anew: bool = False) -> None:
+        """Add to `items` what takes more than a pure function: embeddings. Safe to repeat.
+
+        `anew`: of nothing that is kept, as for a proof.
+        """
         ...
 
     async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
@@ -135,6 +138,18 @@ class Keyed(NamedTuple):
 NO_KEY: Final = Keyed("", b"")
 
 
+class Remembering(Protocol):
+    """Embeds texts, but for those whose vectors are kept."""
+
+    async def embed(
+        self, embedder: Embedder, texts: Sequence[str], tenants: Sequence[str], *, anew: bool
+    ) -> Any:
+        """As `embedder.embed`. A vector is kept for the tenant whose text it is. `anew`: each text
+        is embedded, and its vector kept in place of what was.
+        """
+        ...
+
+
 class VectorDeriver:
     """Vectors: the text is embedded unless `derive` brings its own embedding."""
 
@@ -143,8 +158,11 @@ class VectorDeriver:
         projection: Vectors[Any, Any],
         embedder: Embedder | None,
         keyed: Keyed = NO_KEY,
+        memory: Remembering | None = None,
     ) -> None:
+        """`memory` may keep the vectors: None where texts are of secrets."""
         self._projection = projection
+        self._memory = memory
         self._key = keyed.key
         self._derive = _derive_joined if projection.touches else _derive
         self._embedder = embedder
@@ -198,7 +216,7 @@ class VectorDeriver:
                 raise DeriveFailed(self._projection.name, key, error) from error
         return found
 
-    async def finish(self, items: Sequence[Item]) -> None:
+    async def finish(self, items: Sequence[Item], *, anew: bool = False) -> None:
         """See `Deriver.finish`; all texts of a call are embedded together."""
         bare = [item for item in items if item.content.embedding is None]
         if bare:
@@ -207,7 +225,12 @@ class VectorDeriver:
                     f"{self._projection.name} derives no embedding and there is no embedder.",
                     fix="Set dimensions and return Vector(..., embedding=...), or set an embedder.",
                 )
-            vectors = await self._embedder.embed([item.content.text for item in bare])
+            texts = [item.content.text for item in bare]
+            if self._memory is None:
+                vectors = await self._embedder.embed(texts)
+            else:
+                whose = [str(item.content.tags.get(TENANT_ID) or "") for item in bare]
+                vectors = await self._memory.embed(self._embedder, texts, whose, anew=anew)
             for item, embedding in zip(bare, vectors, strict=True):
                 item.content = Vector(item.content.text, item.content.tags, embedding)
 
@@ -253,7 +276,7 @@ class EntryDeriver:
         """See `Deriver.derived`."""
         return _each(self._one, rows)
 
-    async def finish(self, items: Sequence[Item]) -> None:
+    async def finish(self, items: Sequence[Item], *, anew: bool = False) -> None:
         """See `Deriver.finish`: an entry is finished as it is derived."""
 
     async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:
@@ -322,7 +345,7 @@ class GraphDeriver:
         """See `Deriver.derived`."""
         return _each(self._one, rows)
 
-    async def finish(self, items: Sequence[Item]) -> None:
+    async def finish(self, items: Sequence[Item], *, anew: bool = False) -> None:
         """See `Deriver.finish`: a node or an edge is finished as it is derived."""
 
     async def items(self, rows: Iterable[Row]) -> tuple[list[Item], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -23,17 +23,30 @@ def embedder_url(settings: Settings) -> str:
     url = settings.url("embedder_url")
     if url is None:
         return OFFLINE_EMBEDDER
+    if not _is_endpoint(url):
+        return url
     options = f"model={settings.embedder_model}&dimensions={settings.embedder_dimensions}"
     return f"{url}{'&' if '?' in url else '?'}{options}"
 
 
 async def open_embedder_at(url: str, settings: Settings) -> Embedder:
     """What embeds texts there."""
-    options = {}
-    if url != OFFLINE_EMBEDDER:
-        options = {"api_key": settings.url("embedder_api_key") or ""}
+    options: dict[str, Any] = {}
+    if _is_endpoint(url):
+        options = {
+            "api_key": settings.url("embedder_api_key") or "",
+            "timeout_s": settings.embedder_timeout_s,
+            "batch_texts": settings.embedder_batch_texts,
+            "batch_tokens": settings.embedder_batch_tokens,
+            "requests_per_minute": settings.embedder_requests_per_minute,
+            "tokens_per_minute": settings.embedder_tokens_per_minute,
+        }
     embedder: Embedder = await open_store("embedder", url, **options)
     return embedder
+
+
+def _is_endpoint(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
 
 
 class Embedders:

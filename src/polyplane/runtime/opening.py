@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +31,7 @@ from polyplane.flow.tenure import Tenure
 from polyplane.model.drift import Far
 from polyplane.runtime.alarms import Alarms
 from polyplane.runtime.declared import Declared
-from polyplane.runtime.embedders import open_embedder_at
+from polyplane.runtime.embeddings import Embeddings
 from polyplane.runtime.epochs import ensure_streams, settle_epoch
 from polyplane.runtime.generations import Generations
 from polyplane.runtime.identity import identity_of
@@ -45,13 +44,14 @@ from polyplane.runtime.targets import Stores
 from polyplane.runtime.truth import Truth, open_truth
 from polyplane.saga.runner import Runner
 from polyplane.saga.sagas import Sagas
-from polyplane.security.grants import NAMES
+from polyplane.security.logins import NAMES
 from polyplane.security.realm import Realm
 from polyplane.security.transport import exposed
 from polyplane.security.volume import disk_is_encrypted
 from polyplane.settings import Settings
 from polyplane.stores.catalog import ONE_PROCESS, engine_of
 from polyplane.truth.database import Database
+from polyplane.truth.embeddings import EmbeddingRows
 from polyplane.truth.journal import Journal
 
 _log = structlog.get_logger(__name__)
@@ -89,6 +89,7 @@ class Open:
     identity: Identity
     live: Live
     limits: Limiter
+    embeddings: Embeddings
     engines: Engines | None = None
     is_worker: bool = False
     """Whether it only helps to project, beside an `up` that does everything."""
@@ -218,11 +219,14 @@ async def _open_on(
         stack.push_async_callback(stores.ring.close)
         if any(projection.secrets for projection in declared.projections):
             stores.keyed = await keyed(stores.ring)
+    embeddings = Embeddings(EmbeddingRows(truth.projector), settings)
+    stack.push_async_callback(embeddings.close)
+    if stores.embedder is not None:
+        embeddings.watch(stores.embedder)
+        stores.memory = embeddings
     if moves and not is_worker:
         await _inspect(stores, damage)
-    generations = Generations(
-        declared, stores, journal, partial(open_embedder_at, settings=settings)
-    )
+    generations = Generations(declared, stores, journal, embeddings.open)
     stack.push_async_callback(generations.close)
     identity = identity_of(declared, settings, truth.app, stores, lambda: opened.epoch)
     stack.push_async_callback(identity.close)
@@ -233,7 +237,7 @@ async def _open_on(
     stack.push_async_callback(live.close)
     shared = stores.cache.limits if stores.cache is not None else None
     limits = Limiter(shared, processes=settings.limit_processes)
-    parts = (stores, generations, sagas, identity, live, limits)
+    parts = (stores, generations, sagas, identity, live, limits, embeddings)
     opened = Open(urls, truth, journal, feed, epoch, *parts)
     stack.push_async_callback(opened.kept.close)
     opened.is_worker = is_worker

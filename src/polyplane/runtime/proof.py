@@ -94,7 +94,7 @@ class TruthOfTarget:
 
     async def _finished(self, rows: Iterable[Row]) -> list[Item]:
         found = self._target.deriver.derived(rows).puts
-        await self._target.deriver.finish(found)
+        await self._target.deriver.finish(found, anew=True)
         return found
 
     async def sample(self, count: int, seed: int) -> list[str]:

@@ -36,6 +36,10 @@ QUESTION_MAX: Final = 4_000
 FUSED: Final = 100
 """So many of the best by meaning, and by words, are ranked together: always as many, so that the
 pages of one question are of one order."""
+EMBEDDED_S: Final = 8.0
+"""An endpoint that was asked too much holds back everybody, for a minute; who asks waits no longer
+than this.
+"""
 RERANKED: Final = 50
 """So many of the best are given to a re-ranking."""
 _TIES: Final = 16
@@ -298,7 +302,11 @@ def _check_question(question: str, mode: Mode | None) -> None:
 async def _embedded(reading: Reading, question: str) -> Sequence[float]:
     if reading.embedder is None:
         raise Misconfigured("A text cannot be searched for without an embedder.")
-    (embedding,) = await reading.embedder.embed([question])
+    try:
+        async with asyncio.timeout(EMBEDDED_S):
+            (embedding,) = await reading.embedder.embed([question])
+    except TimeoutError:
+        raise StoreDown(f"The embedder does not answer within {EMBEDDED_S:g} s.") from None
     return embedding  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from polyplane.flow.deriving import (
     EntryDeriver,
     GraphDeriver,
     Keyed,
+    Remembering,
     VectorDeriver,
 )
 from polyplane.flow.projector import Target
@@ -40,6 +41,8 @@ class Stores:
     """Whether this process has seen that the bucket is as it must be."""
     embedder: Embedder | None = None
     embedder_url: str = ""
+    memory: Remembering | None = None
+    """What keeps the vectors of an embedder that costs."""
     ring: Keyring | None = None
     """Data keys; None where no model has secrets."""
     keyed: Keyed = NO_KEY
@@ -57,7 +60,9 @@ def target_of(projection: type[Projection[Any]], stores: Stores) -> Target:
         assert stores.vector is not None
         if projection.full_text:
             check_language(projection.full_text)
-        deriver, types = VectorDeriver(projection(), embedder, keyed), projection.tag_types()
+        memory = None if projection.secrets else stores.memory
+        deriver = VectorDeriver(projection(), embedder, keyed, memory)
+        types = projection.tag_types()
         try:
             check_unreserved(types, f"{projection.__name__}: the tag")
         except Refused as error:

@@ -14,7 +14,8 @@ from polyplane.errors import Misconfigured
 from polyplane.model.table import Model, table_of
 from polyplane.ops.migrate import CORE, Component, create_missing, migrate_up
 from polyplane.runtime.declared import Declared
-from polyplane.security.policies import Logins, guarded
+from polyplane.security.logins import Logins
+from polyplane.security.policies import guarded
 from polyplane.settings import Settings
 from polyplane.truth.capture import Captured, Triggers, install, remove_dangling
 from polyplane.truth.database import Connection, Database

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from polyplane.security.policies import PROGRAM, SERVICE, TENANT, Guarded, Logins, quoted
+from polyplane.security.logins import Logins, quoted
+from polyplane.security.policies import PROGRAM, SERVICE, TENANT, Guarded
 
 AGAIN = "Run: polyplane migrate up"
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from polyplane.security.policies import Logins, quoted
+from polyplane.security.logins import NAMES, Logins, quoted, session_sql
 
 _READ: Final = "SELECT"
 _NOTE: Final = "SELECT, INSERT, UPDATE"
@@ -48,6 +48,9 @@ PROJECTOR: Final[Mapping[str, str]] = {
     "ingested": _KEEP,
     "dead": _KEEP,
     "data_keys": "SELECT, UPDATE",
+    "embedding": _KEEP,
+    "embedding_key": _READ,
+    "embedding_usage": _NOTE,
 }
 """What derives, proves and keeps the positions."""
 
@@ -80,20 +83,7 @@ FUNCTIONS: Final[Mapping[str, str]] = {
     "polyplane.drop_partitions()": "relay",
 }
 
-SESSION: Final[Mapping[str, str]] = {
-    "timezone": "UTC",
-    "datestyle": "ISO, MDY",
-    "intervalstyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "idle_in_transaction_session_timeout": "1min",
-}
-"""What a session of the plane needs, as PostgreSQL shows it: the text of a key depends on it."""
-
 _QUOTE: Final = "$polyplane_role$"
-
-NAMES: Final = ("app", "relay", "projector", "backup", "audit")
-"""The logins beside the owner's."""
 
 
 def statements(
@@ -163,14 +153,3 @@ def roles_sql(logins: Logins, database: str) -> list[str]:
         found.append(f"GRANT CONNECT ON DATABASE {quoted(database)} TO {to};")
         found += [f"{line};" for line in session_sql(role, database)]
     return found
-
-
-def session_sql(role: str, database: str | None = None) -> list[str]:
-    """What gives the sessions of `role` what the plane needs, also through a pooler that takes no
-    options: statements for the owner of the role, or itself.
-    """
-    where = "" if database is None else f" IN DATABASE {quoted(database)}"
-    return [
-        f"ALTER ROLE {quoted(role)}{where} SET {name} = '{value}'"
-        for name, value in SESSION.items()
-    ]

@@ -17,6 +17,7 @@ from typing import Final
 from polyplane.errors import Misconfigured
 from polyplane.model.marks import owner_column, tenant_column
 from polyplane.model.table import Model, table_name, table_of
+from polyplane.security.logins import quoted
 
 TENANT: Final = "polyplane_tenant"
 PROGRAM: Final = "polyplane_program"
@@ -56,28 +57,6 @@ class Policy:
     roles: tuple[str, ...]
     condition: str
     reads_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Logins:
-    """Who connects to truth: role names. Those of one name are one login."""
-
-    owner: str
-    app: str
-    relay: str
-    projector: str
-    backup: str | None = None
-    audit: str | None = None
-
-    @property
-    def are_separate(self) -> bool:
-        """Whether what the application does is done by a login of its own."""
-        return self.app != self.owner
-
-
-def quoted(name: str) -> str:
-    """`name` as an SQL identifier."""
-    return '"{}"'.format(name.replace('"', '""'))
 
 
 def guarded(models: Sequence[type[Model]]) -> list[Guarded]:

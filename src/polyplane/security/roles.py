@@ -10,6 +10,9 @@ from typing import Final
 from polyplane.errors import Misconfigured, Refused
 from polyplane.model.caller import ALL_ROWS
 
+OPERATOR: Final = "operator"
+"""Who shows the secret of the home, as events and audit name them."""
+
 OPERATE: Final = "plane.operate"
 """To operate the whole plane, for all tenants: only its administrators."""
 

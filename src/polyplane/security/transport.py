@@ -8,7 +8,16 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 LOCAL: Final = frozenset(
-    {"lancedb", "chdb", "ladybug", "wordllama", "unix", "redis+unix", "valkey+unix"}
+    {
+        "lancedb",
+        "chdb",
+        "ladybug",
+        "wordllama",
+        "deterministic",
+        "unix",
+        "redis+unix",
+        "valkey+unix",
+    }
 )
 """Schemes of what is in this process, or on a socket of this machine."""
 VERIFIED: Final = frozenset(

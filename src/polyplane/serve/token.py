@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from polyplane.access.door import OPERATOR
 from polyplane.model.caller import Caller
+from polyplane.security.roles import OPERATOR
 from polyplane.security.secret_file import OPS_TOKEN as NAME, secret_in
 
 __all__ = ["NAME", "OPERATOR", "OPERATOR_HERE", "ops_token"]

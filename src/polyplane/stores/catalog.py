@@ -41,6 +41,7 @@ ENGINES: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "embedder": {
         "wordllama": ("polyplane.stores.embedding.wordllama_static", "wordllama"),
+        "deterministic": ("polyplane.stores.embedding.hashed", "embedded"),
         "http": ("polyplane.stores.embedding.openai_compatible", "embedded"),
         "https": ("polyplane.stores.embedding.openai_compatible", "embedded"),
     },

@@ -11,6 +11,7 @@ that the scope does not see. What it gives says whose it is, so that its caller 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -307,12 +308,28 @@ class SeriesStore(Store, Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Spent:
+    """What an embedder was asked for since it was opened. It only grows."""
+
+    requests: int = 0
+    """That were sent, also those that failed."""
+    failed: int = 0
+    """Of these, those that gave nothing."""
+    texts: int = 0
+    tokens: int = 0
+    """As the endpoint counts them; else about as many."""
+
+
 class Embedder(Protocol):
     """Text -> vectors. Deterministic for a given `identity`."""
 
     identity: str
     """Model, version and dimensions; part of every digest, so a new model is drift."""
     dimensions: int
+    costs: bool
+    """Whether a text costs money, or a request: its vector is kept, and what it took is noted."""
+    spent: Spent
 
     async def embed(self, texts: Sequence[str]) -> Any:
         """Unit vectors, float32 array of shape (len(texts), dimensions)."""

@@ -85,12 +85,19 @@ class Collections:
         )
         return Position.unpacked(row[0]), bool(row[1])
 
-    async def filled(self, name: str, position: Position) -> bool:
+    async def filled(
+        self, name: str, position: Position, witnesses: Mapping[int, str] | None = None
+    ) -> bool:
         """Note that a collection holds all of truth as of `position`, which it was filled from.
 
+        `witnesses`: a key per bucket that the store holds with that position, or a newer one.
         False, and nothing is noted, when it was found lost after that fill had begun.
         """
-        at = {"position": position.packed(), "buckets": list(range(BUCKETS))}
+        at = {
+            "position": position.packed(),
+            "buckets": list(range(BUCKETS)),
+            "witnesses": [(witnesses or {}).get(bucket) for bucket in range(BUCKETS)],
+        }
         return bool(await self._run("filled", name=name, **at))
 
     async def build_again(self, projection: str, name: str) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from polyplane.errors import Misconfigured, TruthDown
 from polyplane.model.caller import Caller
-from polyplane.security.grants import SESSION, session_sql
+from polyplane.security.logins import SESSION, session_sql
 from polyplane.truth.lending import Lender
 from polyplane.truth.statements import statement
 

@@ -18,7 +18,8 @@ from polyplane.security.catalog import (
     needs,
     not_held,
 )
-from polyplane.security.policies import Guarded, Logins
+from polyplane.security.logins import Logins
+from polyplane.security.policies import Guarded
 from polyplane.truth.database import Connection, Database
 from polyplane.truth.statements import statement
 

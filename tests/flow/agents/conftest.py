@@ -1,4 +1,4 @@
-"""One plane with the agents for all of their tests; each test is a tenant of its own."""
+"""One plane with the agents for each file of their tests; each test is a tenant of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
 import polyplane as pp
@@ -31,7 +32,7 @@ async def greet(task: Task) -> dict[str, Any]:
     return {"said": f"Hello, {task.arguments.name}!"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def plane(
     engines: Engines, chdb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[pp.Plane]:
@@ -55,10 +56,16 @@ def caller(tenant: str) -> pp.Caller:
     return pp.Caller("tests", tenant)
 
 
+@pytest.fixture(scope="module")
+def app(plane: pp.Plane) -> FastAPI:
+    """Its API: to make one takes longer than most tests."""
+    return create_app(plane, plane.declared.applications)
+
+
 @pytest.fixture
-async def client(plane: pp.Plane, tenant: str) -> AsyncIterator[AsyncClient]:
+async def client(plane: pp.Plane, app: FastAPI, tenant: str) -> AsyncIterator[AsyncClient]:
     """A client of the agents' API, for this test's tenant."""
-    transport = ASGITransport(app=create_app(plane, plane.declared.applications))
+    transport = ASGITransport(app=app)
     headers = {"X-Tenant": tenant, "Authorization": f"Bearer {ops_token(plane.settings.home)}"}
     async with AsyncClient(transport=transport, base_url=BASE, headers=headers) as client:
         yield client

@@ -1,4 +1,4 @@
-"""One plane with the laboratory for all of its tests; each test is a tenant of its own."""
+"""One plane with the laboratory for each file of its tests; each test is a tenant of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from psycopg import sql
 from sqlalchemy import make_url
@@ -20,7 +21,7 @@ from polyplane.serve.token import ops_token
 BASE = "http://127.0.0.1/api/v1/laboratory/"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def plane(
     engines: Engines, chdb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[pp.Plane]:
@@ -51,10 +52,16 @@ def tenant() -> str:
     return f"t{uuid4().hex[:12]}"
 
 
+@pytest.fixture(scope="module")
+def app(plane: pp.Plane) -> FastAPI:
+    """Its API: to make one takes longer than most tests."""
+    return create_app(plane, plane.declared.applications)
+
+
 @pytest.fixture
-async def client(plane: pp.Plane, tenant: str) -> AsyncIterator[AsyncClient]:
+async def client(plane: pp.Plane, app: FastAPI, tenant: str) -> AsyncIterator[AsyncClient]:
     """A client of the laboratory's API, for this test's tenant."""
-    transport = ASGITransport(app=create_app(plane, plane.declared.applications))
+    transport = ASGITransport(app=app)
     headers = {"X-Tenant": tenant, "Authorization": f"Bearer {ops_token(plane.settings.home)}"}
     async with AsyncClient(transport=transport, base_url=BASE, headers=headers) as client:
         yield client

@@ -1,4 +1,4 @@
-"""One plane with deeds for all tests of live updates; each has tenants of its own in it."""
+"""One plane with deeds for each file of tests of live updates; each test has tenants of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.flow.live_things import application, served
 from tests.flow.things import by_hand
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def shared(
     engines: Engines, chdb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[pp.Plane]:
@@ -27,7 +27,7 @@ async def shared(
         yield plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def at(shared: pp.Plane) -> AsyncIterator[tuple[str, Server]]:
     """Where its API is."""
     async with served(shared) as found:

@@ -107,6 +107,7 @@ def _flow(plane: Plane) -> Iterator[Sample]:
             (("place", place),),
         )
     yield from _requests(plane)
+    yield from _embeddings(plane)
     for name, ingest in plane.opened.ingests.items():
         yield Sample(
             "polyplane_ingest_points",
@@ -123,6 +124,25 @@ def _flow(plane: Plane) -> Iterator[Sample]:
             follower.handled_messages,
             (("inbound", name),),
         )
+
+
+def _embeddings(plane: Plane) -> Iterator[Sample]:
+    """What embedders that cost were asked for by this process."""
+    for model, (spent, kept, cost) in plane.embeddings.spent().items():
+        for name, told, value in (
+            ("polyplane_embedding_requests", "Requests sent to the embedder.", spent.requests),
+            ("polyplane_embedding_failed_requests", "Those that gave nothing.", spent.failed),
+            ("polyplane_embedding_texts", "Texts embedded.", spent.texts),
+            (
+                "polyplane_embedding_kept_texts",
+                "Texts not sent, since their vectors were kept.",
+                kept,
+            ),
+            ("polyplane_embedding_tokens", "Tokens of the texts embedded.", spent.tokens),
+            ("polyplane_embedding_cost", "What they cost, by the price that is set.", float(cost)),
+        ):
+            labels = (("model", model),)
+            yield Sample(name, "counter", told, value, labels)
 
 
 _READS: Final = ("hit", "miss", "direct", "stale")

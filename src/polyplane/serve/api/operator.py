@@ -24,6 +24,7 @@ from polyplane.runtime.requests import RequestCache
 from polyplane.security.roles import OPERATE
 from polyplane.serve.api import audit, cache, keys, people, sagas, senders, transformations
 from polyplane.serve.api.acts import Operator
+from polyplane.serve.api.embedding import EmbedderStatus, embedder_of
 from polyplane.truth.dead import DeadLetter
 from polyplane.web import PlaneOf, permission, problem_responses, within
 
@@ -82,6 +83,7 @@ class PlaneStatus(BaseModel):
     projections: list[ProjectionLag]
     streams: list[FlowStatus]
     inbound: list[FlowStatus]
+    embedder: EmbedderStatus | None = Field(description="None where no text is embedded.")
 
 
 class Backfilled(BaseModel):
@@ -118,6 +120,7 @@ async def status(plane: PlaneOf) -> PlaneStatus:
             FlowStatus(name=name, done=it.handled_messages, error=it.last_error)
             for name, it in opened.followers.items()
         ],
+        embedder=await embedder_of(plane),
     )
 
 

@@ -24,8 +24,8 @@ from polyplane.ops.migrate import (
 )
 from polyplane.runtime.opening import LOGIN_SETTINGS
 from polyplane.runtime.truth import guard_again, user_of
-from polyplane.security.grants import NAMES, roles_sql
-from polyplane.security.policies import Logins
+from polyplane.security.grants import roles_sql
+from polyplane.security.logins import NAMES, Logins
 from polyplane.serve.cli.program import Program
 from polyplane.serve.cli.remote import find_running
 from polyplane.serve.cli.report import Home, Json, Report

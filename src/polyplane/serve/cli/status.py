@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from rich.table import Table
@@ -28,6 +29,8 @@ def status(home: Home = None, as_json: Json = False) -> None:
         if found["work"]:
             report.show(_work(found))
         report.show(table_of(found["projections"]), _flows(found))
+        if found["embedder"] and found["embedder"]["costs"]:
+            report.show(embedder_table(found["embedder"]))
         report.next = "polyplane verify"
 
 
@@ -56,4 +59,13 @@ def _flows(found: dict[str, Any]) -> Table:
     for kind, unit in (("streams", "points"), ("inbound", "messages")):
         for it in found[kind]:
             table.add_row(it["name"], f"{it['done']:,} {unit}", it["error"] or "up")
+    return table
+
+
+def embedder_table(found: dict[str, Any]) -> Table:
+    """What an embedder that costs took, by day and model."""
+    table = Table("embedder", "day", "tokens", "texts", "kept", "cost", box=None)
+    for it in found["days"] or [{"model": found["model"], "day": "none"}]:
+        numbers = (f"{it.get(name, 0):,}" for name in ("tokens", "texts", "kept"))
+        table.add_row(it["model"], it["day"], *numbers, f"{Decimal(it.get('cost', 0)):,.2f}")
     return table

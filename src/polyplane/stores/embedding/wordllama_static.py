@@ -14,6 +14,7 @@ import wordllama
 from wordllama import WordLlama
 
 from polyplane.errors import Misconfigured
+from polyplane.stores.protocol import Spent
 
 DIMENSIONS: Final = 256
 _CHUNK_TEXTS: Final = 512
@@ -41,9 +42,11 @@ class WordLlamaEmbedder:
     """Mean of static token vectors: deterministic, fast, and blind to word order."""
 
     dimensions = DIMENSIONS
+    costs = False
 
     def __init__(self, model: Any, threads: ThreadPoolExecutor) -> None:
         self.identity = f"wordllama-{version('wordllama')}-{DIMENSIONS}"
+        self.spent = Spent()
         self._model = model
         self._threads = threads
 

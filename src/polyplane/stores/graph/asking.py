@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Final, NamedTuple
 
 from polyplane.errors import Misconfigured, NotFound, Refused, StoreDown
@@ -189,6 +190,9 @@ def check_declared(collection: Collection, own: Sequence[str] = ()) -> None:
 def check_properties(collection: Collection, puts: Sequence[Item]) -> None:
     """Refused, naming the property, for an item whose properties are not as declared."""
     types = collection.tag_types
+    named = set[str]().union(*(item.content.properties for item in puts))
+    if named <= types.keys() and all(_is_usual(puts, name, types[name]) for name in named):
+        return
     for item in puts:
         for name, value in item.content.properties.items():
             if name not in types:
@@ -199,3 +203,16 @@ def check_properties(collection: Collection, puts: Sequence[Item]) -> None:
                 raise Refused(
                     f"{item.key}: property {name!r} cannot be {value!r}.", field=name, key=item.key
                 )
+
+
+def _is_usual(puts: Sequence[Item], name: str, kind: type) -> bool:
+    """Whether a property is nothing but texts, numbers or truth values that fit: said of all at
+    once, for of each it takes as long as to load them.
+    """
+    values = [item.content.properties.get(name) for item in puts]
+    if not set(map(type, values)) <= {kind, type(None)}:
+        return False
+    held = [value for value in values if value is not None]
+    if kind is int:
+        return not held or (fits(min(held), int) and fits(max(held), int))
+    return kind in (str, bool) or (kind is float and all(map(isfinite, held)))

@@ -17,7 +17,8 @@ from polyplane.model.graph import ID, GraphEdge, GraphNode, GraphView, Path, Tab
 from polyplane.model.scope import Scope
 from polyplane.stores.graph.asking import check_limit
 from polyplane.stores.graph.cypher_text import check_single, quoted, relabelled, words
-from polyplane.stores.graph.ladybug_lane import Session, callers
+from polyplane.stores.graph.ladybug_faults import callers
+from polyplane.stores.graph.ladybug_lane import Session
 
 BEGINNINGS: Final = ("MATCH", "OPTIONAL", "RETURN", "UNWIND", "WITH")
 FORBIDDEN: Final = frozenset(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from polyplane.errors import StoreDown
 from polyplane.model.collection import Collection
@@ -19,11 +22,16 @@ from polyplane.model.scope import Scope
 from polyplane.stores import disk
 from polyplane.stores.graph import ladybug_cypher, ladybug_scan, ladybug_writing
 from polyplane.stores.graph.asking import check_declared, check_properties
+from polyplane.stores.graph.ladybug_custody import says_damaged
 from polyplane.stores.graph.ladybug_lane import Lane
 from polyplane.stores.graph.ladybug_reading import LadybugReading
 
+_log = structlog.get_logger(__name__)
+
 FILE: Final = "graph.lbug"
 MAINTAIN_TIMEOUT_S: Final = 1800.0
+INSPECT_TIMEOUT_S: Final = 60.0
+"""A graph that takes longer to read is taken as it is."""
 KEYS_MAX: Final = 1_000
 """Keys per look at what is held; for edges it is a look at all of them."""
 
@@ -67,7 +75,20 @@ class LadybugStore(LadybugReading):
                 raise StoreDown(f"Ladybug's files are not on the disk: {error}") from error
 
     async def inspect(self) -> list[str]:
-        return []
+        """A file that is not as it was left is deleted, and so is one that was not left in order
+        and that the engine cannot read.
+        """
+        damage = self._lane.damage
+        if not damage and not self._lane.is_known:
+            try:
+                await self._lane.read(ladybug_scan.read_all, timeout_s=INSPECT_TIMEOUT_S)
+            except StoreDown as error:
+                damage = says_damaged(error)
+        if not damage:
+            return []
+        _log.warning("store.damaged", engine="ladybug", what=damage)
+        await self._lane.anew()
+        return [f"{damage}; the graph is filled again."]
 
     async def close(self) -> None:
         await self._lane.close()
@@ -101,9 +122,8 @@ class LadybugStore(LadybugReading):
         """Sorted by the engine, so many at a time: not a snapshot of the whole."""
         is_last = False
         while not is_last:
-            at = after
             stamps, is_last = await self._lane.read(
-                lambda session: ladybug_scan.page(session, collection, at),  # noqa: B023
+                partial(ladybug_scan.page, collection=collection, after=after),
                 what=f"scan {collection.labelled}",
             )
             for start in range(0, len(stamps), batch_size):
@@ -114,25 +134,23 @@ class LadybugStore(LadybugReading):
         found: list[Stamp] = []
         for start in range(0, len(keys), KEYS_MAX):
             some = keys[start : start + KEYS_MAX]
-            found += await self._lane.read(
-                lambda session: ladybug_scan.stamps(session, collection, some)  # noqa: B023
-            )
+            asked = partial(ladybug_scan.stamps, collection=collection, keys=some)
+            found += await self._lane.read(asked)
         return found
 
     async def contents(self, collection: Collection, keys: Sequence[str]) -> list[Held]:
         found: list[Held] = []
         for start in range(0, len(keys), KEYS_MAX):
             some = keys[start : start + KEYS_MAX]
-            found += await self._lane.read(
-                lambda session: ladybug_scan.contents(session, collection, some)  # noqa: B023
-            )
+            asked = partial(ladybug_scan.contents, collection=collection, keys=some)
+            found += await self._lane.read(asked)
         return found
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
         for start in range(0, len(keys), KEYS_MAX):
             some = keys[start : start + KEYS_MAX]
             await self._lane.write(
-                lambda session: ladybug_writing.bury(session, collection, some, position),  # noqa: B023
+                partial(ladybug_writing.bury, collection=collection, keys=some, position=position),
                 what=f"bury in {collection.labelled}",
             )
 

@@ -1,29 +1,36 @@
-"""A Ladybug database and the threads that may call it: turns, deadlines, and errors made ours.
+"""A Ladybug database and the threads that may call it.
 
 One thread writes, a few read. A checkpoint and a change of tables have the database alone: readers
 have crashed it during checkpoints.
 
 What is loaded in bulk (COPY) is in no log: it is durable, and safe to be referred to by what is
 logged, only after the next checkpoint. And a bulk load that fails leaves the table wrong: then
-nothing is answered any more, and nothing of what is in memory comes to the file.
+nothing is answered any more, and nothing of what is in memory comes to the file. One large load is
+quicker than many small ones, so such rows wait for more of the same collection, until anything else
+is asked for: before any statement is run, they are loaded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import ladybug
 import pyarrow as pa
 import structlog
 
-from polyplane.errors import Misconfigured, NotFound, PolyplaneError, Refused, StoreDown
+from polyplane.errors import StoreDown
+from polyplane.stores.graph import ladybug_custody
+from polyplane.stores.graph.cypher_text import quoted
+from polyplane.stores.graph.ladybug_faults import translated
+from polyplane.stores.graph.ladybug_known import Known
+from polyplane.stores.graph.ladybug_turns import Turns
+from polyplane.stores.graph.ladybug_waiting import Waiting
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -47,59 +54,13 @@ GRACE_S: Final = 5.0
 """How much longer we wait than the engine's own deadline, before we call it hung."""
 
 
-class Turns:
-    """Many share, or one is alone. Who wants to be alone is let in before others that come."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._sharing = 0
-        self._alone = False
-        self._wanting = 0
-
-    @contextmanager
-    def shared(self, timeout_s: float) -> Iterator[None]:
-        """Beside others that share. TimeoutError when it does not come to that."""
-        with self._changed:
-            free = self._changed.wait_for(lambda: not self._alone and not self._wanting, timeout_s)
-            if not free:
-                raise TimeoutError
-            self._sharing += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._sharing -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self, timeout_s: float) -> Iterator[None]:
-        """Beside nobody. TimeoutError when it does not come to that."""
-        with self._changed:
-            self._wanting += 1
-            try:
-                if not self._changed.wait_for(self._is_empty, timeout_s):
-                    raise TimeoutError
-                self._alone = True
-            finally:
-                self._wanting -= 1
-                self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._alone = False
-                self._changed.notify_all()
-
-    def _is_empty(self) -> bool:
-        return not self._alone and not self._sharing
-
-
 class Session:
     """A connection in the hands of one thread, for as long as a call takes."""
 
     def __init__(self, database: ladybug.Database, timeout_s: float) -> None:
         self._connection = ladybug.Connection(database, ENGINE_THREADS)
-        self._connection.set_query_timeout(max(1, int(timeout_s * 1_000)))
+        self._timeout_ms = max(1, int(timeout_s * 1_000))
+        self._connection.set_query_timeout(self._timeout_ms)
         self._calls = 0
 
     @property
@@ -150,9 +111,42 @@ class Writer(Session):
         super().__init__(database, timeout_s)
         self._lane = lane
 
+    def known(self, label: str) -> Known:
+        """What is known of a table of nodes that is there."""
+        if label not in self._lane.known:
+            some = self.rows(f"MATCH (n:{quoted(label)}) RETURN n.`_key` LIMIT 1")
+            self._lane.known[label] = Known(is_empty=not some)
+        return self._lane.known[label]
+
+    def forget(self, label: str) -> None:
+        """The table is there no more."""
+        self._lane.known.pop(label, None)
+
+    def load(self, name: str, parts: Mapping[str, pa.Table]) -> None:
+        """Load rows in bulk (what to copy to -> rows, in the order they are copied), with others
+        of the same `name`, before anything else is done.
+        """
+        waiting = self._lane.waiting
+        if waiting and waiting.name != name:
+            self.flush()
+            waiting = None
+        if waiting is None:
+            waiting = self._lane.waiting = Waiting(name)
+        if waiting.add(parts):
+            self.flush()
+
+    def flush(self) -> None:
+        """Load what waits."""
+        waiting, self._lane.waiting = self._lane.waiting, None
+        if waiting:
+            with self._loaded(waiting.rows):
+                for target, rows in waiting.parts():
+                    self.run(f"COPY {target} FROM $rows", rows=rows)
+
     @contextmanager
     def logged(self, *, alone: bool = False) -> Iterator[None]:
         """A transaction that is durable when it ends; nothing of it when it is left by an error."""
+        self.flush()
         if self._lane.loose_rows:
             self._lane.fold()
         with self._lane.turns.alone(self._lane.timeout_s) if alone else nullcontext():
@@ -166,7 +160,7 @@ class Writer(Session):
             self.run("COMMIT")
 
     @contextmanager
-    def loaded(self, rows: int) -> Iterator[None]:
+    def _loaded(self, rows: int) -> Iterator[None]:
         """A transaction of nothing but bulk loads, not durable before the next checkpoint."""
         self._connection.set_query_timeout(0)  # an interrupted one has failed
         self.run("BEGIN TRANSACTION")
@@ -176,18 +170,36 @@ class Writer(Session):
         except BaseException as error:
             self._lane.broken = str(error)
             raise
+        self._connection.set_query_timeout(self._timeout_ms)
         self._lane.loose_rows += rows
+
+    def _result(self, statement: str, parameters: dict[str, Any]) -> ladybug.QueryResult:
+        self.flush()
+        return super()._result(statement, parameters)
 
 
 class Lane:
     """An open database; made by `open`."""
 
-    def __init__(self, database: ladybug.Database, path: Path, timeout_s: float) -> None:
+    def __init__(
+        self,
+        database: ladybug.Database | None,
+        path: Path,
+        timeout_s: float,
+        *,
+        damage: str,
+        is_known: bool,
+    ) -> None:
+        """Without a `database` when that in `path` is damaged. `is_known`: it is as it was left."""
         self.path = path
         self.timeout_s = timeout_s
+        self.damage = damage
+        self.is_known = is_known
         self.turns = Turns()
         self.loose_rows = 0
         self.broken = ""
+        self.known: dict[str, Known] = {}
+        self.waiting: Waiting | None = None
         self._database = database
         self._threads = {
             "write": ThreadPoolExecutor(1, thread_name_prefix="ladybug-writer"),
@@ -199,26 +211,43 @@ class Lane:
 
     @classmethod
     async def open(cls, path: Path, timeout_s: float) -> Self:
-        """The database in the file `path`, made when it is not there."""
+        """The database in the file `path`, made when it is not there.
 
-        def opened() -> ladybug.Database:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return ladybug.Database(
-                path,
-                buffer_pool_size=BUFFER_BYTES,
-                max_num_threads=ENGINE_THREADS,
-                max_db_size=SIZE_MAX_BYTES,
-                auto_checkpoint=False,
-            )
-
+        What is damaged is not opened, and nothing is answered, until it is begun `anew`.
+        """
         with translated("open"):
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                return cls(await asyncio.to_thread(opened), path, timeout_s)
+                damage, is_known = await asyncio.to_thread(ladybug_custody.looked_at, path)
+                try:
+                    database = None if damage else await asyncio.to_thread(_opened, path)
+                except RuntimeError as error:
+                    damage = ladybug_custody.says_damaged(error)
+                    if not damage:
+                        raise
+                    database = None
+                return cls(database, path, timeout_s, damage=damage, is_known=is_known)
+
+    async def anew(self) -> None:
+        """Delete what is damaged, and begin with nothing."""
+
+        def renewed() -> None:
+            if self._database is not None:
+                self._let_go()
+                self._database.close()
+            ladybug_custody.take_away(self.path)
+            self._database, self.damage, self.broken = _opened(self.path), "", ""
+            self.known.clear()
+
+        with translated("begin anew"):
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await asyncio.to_thread(renewed)
 
     async def read(
         self, call: Callable[[Session], T], *, what: str = "read", timeout_s: float | None = None
     ) -> T:
         """`call` in a thread that reads. With `timeout_s` by a connection of its own."""
+        if self.waiting is not None:
+            await self.write(Writer.flush)
         return await self._within("read", self._read, call, timeout_s, what=what)
 
     async def write(self, call: Callable[[Writer], T], *, what: str = "write") -> T:
@@ -228,11 +257,12 @@ class Lane:
     async def checkpoint(self, *, only_loose: bool = False, timeout_s: float) -> None:
         """Fold the log into the database (`only_loose`: when something is in no log)."""
 
-        def folded() -> None:
+        def folded(writer: Writer) -> None:
+            writer.flush()
             if self.loose_rows or not only_loose:
                 self.fold()
 
-        await self._within("write", folded, what="fold its log", limit_s=timeout_s)
+        await self._within("write", self._write, folded, what="fold its log", limit_s=timeout_s)
 
     async def _within(
         self,
@@ -244,6 +274,10 @@ class Lane:
     ) -> T:
         if self._closed:
             raise StoreDown("Ladybug is closed.")
+        if self.damage:
+            raise StoreDown(
+                f"The graph is damaged: {self.damage}.", fix="`polyplane up` fills it again."
+            )
         if self.broken:
             raise StoreDown(
                 f"Ladybug failed in a bulk load: {self.broken}", fix="Start the process again."
@@ -254,15 +288,20 @@ class Lane:
             async with asyncio.timeout(limit_s or 2 * self.timeout_s + GRACE_S):
                 return await loop.run_in_executor(self._threads[threads], call, *args)
 
+    def _held(self) -> ladybug.Database:
+        if self._database is None:
+            raise StoreDown(f"The graph is damaged: {self.damage}.")
+        return self._database
+
     def _read(self, call: Callable[[Session], T], timeout_s: float | None) -> T:
         with self.turns.shared(self.timeout_s):
             if timeout_s is not None:
-                with closing(Session(self._database, timeout_s)) as session:
+                with closing(Session(self._held(), timeout_s)) as session:
                     return call(session)
             try:
                 session = self._idle.get_nowait()
             except Empty:
-                session = Session(self._database, self.timeout_s)
+                session = Session(self._held(), self.timeout_s)
             try:
                 return call(session)
             finally:
@@ -273,11 +312,12 @@ class Lane:
 
     def _write(self, call: Callable[[Writer], T]) -> T:
         if self._writer is None:
-            self._writer = Writer(self, self._database, self.timeout_s)
+            self._writer = Writer(self, self._held(), self.timeout_s)
         try:
             done = call(self._writer)
         except BaseException:
             self._let_go_of_writer()
+            self.known.clear()  # it may be what was not done, after all
             raise
         if self._writer.is_spent:
             self._let_go_of_writer()
@@ -286,6 +326,13 @@ class Lane:
             if log_bytes > WAL_BYTES_MAX or self.loose_rows > LOOSE_ROWS_MAX:
                 self.fold()
         return done
+
+    def _let_go(self) -> None:
+        """Close all connections."""
+        self._let_go_of_writer()
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
 
     def _let_go_of_writer(self) -> None:
         if self._writer is not None:
@@ -296,7 +343,7 @@ class Lane:
         """Fold the log, and what is in no log, into the database; by the thread that writes."""
         with (
             self.turns.alone(self.timeout_s),
-            closing(Session(self._database, FOLD_TIMEOUT_S)) as session,
+            closing(Session(self._held(), FOLD_TIMEOUT_S)) as session,
         ):
             session.run("CHECKPOINT")
         self.loose_rows = 0
@@ -311,10 +358,14 @@ class Lane:
     def _close(self) -> None:
         for threads in self._threads.values():
             threads.shutdown(cancel_futures=True)
-        self._let_go_of_writer()
-        with suppress(Empty):
-            while True:
-                self._idle.get_nowait().close()
+        if self._database is None:
+            return
+        if self.waiting is not None and not self.broken:
+            try:
+                self._write(Writer.flush)
+            except (RuntimeError, ValueError) as error:  # it was not durable yet
+                _log.warning("ladybug.not_loaded", error=str(error))
+        self._let_go()
         try:
             if not self.broken:
                 self.fold()
@@ -322,42 +373,18 @@ class Lane:
             _log.warning("ladybug.not_folded", error=str(error))  # what counts is in its log
         finally:
             self._database.close()
+        try:
+            ladybug_custody.leave(self.path)
+        except OSError as error:  # a full disk: what is not noted is only not recognised
+            _log.warning("seal.not_written", folder=str(self.path.parent), error=str(error))
 
 
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Errors of the driver, made ours."""
-    try:
-        yield
-    except PolyplaneError:
-        raise
-    except TimeoutError as error:
-        raise StoreDown(f"Ladybug did not {what} in time.") from error
-    except (RuntimeError, OSError, ValueError) as error:
-        _raise(str(error).strip()[:500], what, error)
-
-
-def _raise(text: str, what: str, error: Exception) -> NoReturn:
-    """What an error of the engine means; it has but one kind, and words."""
-    if "Could not set lock" in text:
-        raise Misconfigured(
-            "Another process has the Ladybug database open.",
-            fix="Stop it: one process may open it, which is that of `polyplane up`.",
-        ) from error
-    if text.startswith("Binder exception") and "does not exist" in text and "Table" in text:
-        raise NotFound("There is no such collection.", fix="Prepare it first.") from error
-    raise StoreDown(f"Ladybug could not {what}: {text}") from error
-
-
-@contextmanager
-def callers(what: str) -> Iterator[None]:
-    """What is wrong with a query that a caller has written is the caller's."""
-    try:
-        yield
-    except (RuntimeError, ValueError) as error:
-        text = str(error).strip()[:500]
-        if text.startswith("Interrupted"):
-            raise Refused(
-                f"The {what} took too long.", field="text", fix="Narrow it, or give it longer."
-            ) from error
-        raise Refused(f"Ladybug refuses the {what}: {text}", field="text") from error
+def _opened(path: Path) -> ladybug.Database:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return ladybug.Database(
+        path,
+        buffer_pool_size=BUFFER_BYTES,
+        max_num_threads=ENGINE_THREADS,
+        max_db_size=SIZE_MAX_BYTES,
+        auto_checkpoint=False,
+    )

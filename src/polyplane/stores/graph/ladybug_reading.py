@@ -29,6 +29,8 @@ from polyplane.stores.graph_protocol import GraphStore
 
 SINGLES_MAX: Final = 400
 """From so many nodes one statement each is quicker than one that looks at all edges."""
+FEW: Final = 200
+"""So many rows are sorted here, and not by the engine."""
 EDGES_MAX: Final = 100_000
 """The most edges that a part of a graph is given out with."""
 
@@ -89,19 +91,21 @@ class LadybugReading(GraphStore):
         if direction == "both":
             asking.check_both(edges)
         found: dict[str, Neighbour] = {}
+        is_all = True
         for leg in asking.legs_of(view, [edge], direction):
             start, end = (asking.nodes_of(view, label) for label in (leg.start, leg.end))
             bound = Bound()
-            rows = await self._rows(
+            statement = (
                 f"MATCH (a:{quoted(start.labelled)} {{`_key`: {bound.value(key)}}})"
                 f"{answers.along(leg)}(b:{quoted(end.labelled)})"
                 f" WHERE {answers.visible(bound, 'a', start, scope)}"
                 f" AND {answers.visible(bound, 'b', end, scope, of)}"
                 f" AND {answers.visible(bound, 'r', edges, scope, where)}"
                 f" RETURN {returned('r', edges)}, {returned('b', end)}"
-                f" ORDER BY {answers.ordered('r', order_by, descending)} LIMIT {limit:d}",
-                bound.parameters,
             )
+            order = answers.ordered("r", order_by, descending)
+            rows, is_few = await self._first(statement, bound, order, limit)
+            is_all = is_all and is_few
             width = 1 + len(edges.tag_types)
             for row in rows:
                 node = answers.node_of(end, row[width:])
@@ -109,9 +113,25 @@ class LadybugReading(GraphStore):
                 found.setdefault(
                     row[0], Neighbour(answers.edge_of(edges, row[:width], *ends), node)
                 )
-        if direction != "both":
+        if direction != "both" and not is_all:
             return list(found.values())
         return answers.sorted_neighbours(found.values(), order_by, descending)[:limit]
+
+    async def _first(
+        self, statement: str, bound: Bound, order: str, limit: int
+    ) -> tuple[list[list[Any]], bool]:
+        """At least the first `limit` rows: all there are, in any order, and True, where they are
+        few, for to have the engine sort them takes as long as to find them; else in order.
+        """
+
+        def asked(session: Session) -> tuple[list[list[Any]], bool]:
+            few = session.rows(f"{statement} LIMIT {FEW + 1:d}", **bound.parameters)
+            if len(few) <= FEW:
+                return few, True
+            ordered = f"{statement} ORDER BY {order} LIMIT {limit:d}"
+            return session.rows(ordered, **bound.parameters), False
+
+        return await self._lane.read(asked)
 
     async def within(
         self,
@@ -201,27 +221,32 @@ class LadybugReading(GraphStore):
             index, prop = pattern.order_by
             value = f"s{index}.{quoted(prop)}"
             order = f"{value} IS NULL, {value}{' DESC' if pattern.descending else ''}, {order}"
-        rows = await self._rows(
-            f"MATCH {chain} WHERE {' AND '.join(wanted)}"
-            f" RETURN DISTINCT {', '.join(given)}"
-            f" ORDER BY {order} LIMIT {limit:d}",
-            bound.parameters,
+        statement = (
+            f"MATCH {chain} WHERE {' AND '.join(wanted)} RETURN DISTINCT {', '.join(given)}"
+            f" ORDER BY {order}"
         )
-        found = [answers.matched(view, pattern, row) for row in rows]
-        for index, step in enumerate(pattern.steps):
-            if isinstance(step, EdgeStep) and step.direction == "both":
-                found = await self._turned(view, scope, index, step, found)
-        return found
+        asked = limit
+        while True:
+            rows = await self._rows(f"{statement} LIMIT {asked:d}", bound.parameters)
+            found = [answers.matched(view, pattern, row) for row in rows]
+            for index, step in enumerate(pattern.steps):
+                if isinstance(step, EdgeStep) and step.direction == "both":
+                    found = await self._turned(view, scope, index, step, found)
+            if len(found) >= limit or len(rows) < asked:
+                return found[:limit]
+            asked *= 2
 
     async def _turned(
         self, view: GraphView, scope: Scope, index: int, step: EdgeStep, rows: list[tuple[Any, ...]]
     ) -> list[tuple[Any, ...]]:
         """`rows` with the edges of a step that is gone either way as they really are: the engine
-        does not say which way it went. One that is gone meanwhile takes its row along.
+        does not say which way it went, and where two are between the same nodes it has told of one
+        that it was asked to leave out. That, and one that is gone meanwhile, takes its row along.
         """
         ends = [row[at].key for row in rows for at in (index - 1, index + 1)]
         edges = asking.edges_of(view, step.type)
-        real = {it.key: it for it in await self._edges(view, scope, edges, ends)}
+        found = await self._edges(view, scope, edges, ends, where=step.where)
+        real = {it.key: it for it in found}
         return [
             (*row[:index], real[row[index].key], *row[index + 1 :])
             for row in rows
@@ -320,6 +345,7 @@ class LadybugReading(GraphStore):
         edges: Collection,
         sources: Sequence[str],
         ids: Sequence[str] | None = None,
+        where: Where | None = None,
     ) -> list[GraphEdge]:
         """The edges from these keys, or those of them with these keys of their own."""
         source, target = asking.ends_of(view, edges)
@@ -329,7 +355,7 @@ class LadybugReading(GraphStore):
             f"-[r:{quoted(edges.labelled)}]->(b:{quoted(target.labelled)})"
             f" WHERE {answers.visible(bound, 'a', source, scope)}"
             f" AND {answers.visible(bound, 'b', target, scope)}"
-            f" AND {answers.visible(bound, 'r', edges, scope)}{among}"
+            f" AND {answers.visible(bound, 'r', edges, scope, where)}{among}"
             f" RETURN a.`_key`, b.`_key`, {returned('r', edges)}"
         )
         rows = await self._from_each(source, rest, bound, list(dict.fromkeys(sources)))

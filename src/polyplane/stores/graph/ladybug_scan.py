@@ -96,6 +96,15 @@ def contents(session: Session, collection: Collection, keys: Sequence[str]) -> l
     ]
 
 
+def read_all(session: Session) -> None:
+    """Have the engine read every value of every table."""
+    for name, kind in session.rows("CALL show_tables() RETURN name, type"):
+        columns = session.rows(f"CALL table_info('{name}') RETURN name")
+        what = ", ".join(f"max(x.{quoted(column)})" for (column,) in columns)
+        pattern = f"(x:{quoted(name)})" if kind == "NODE" else f"()-[x:{quoted(name)}]->()"
+        session.run(f"MATCH {pattern} RETURN count(*), {what}")
+
+
 def _relation(collection: Collection) -> str:
     source, target = map(quoted, collection.ends)
     return f"MATCH (a:{source})-[r:{quoted(collection.labelled)}]->(b:{target})"

@@ -65,16 +65,21 @@ def texts(values: Iterable[str | None]) -> pa.Array:
     return pa.array(values, pa.string())
 
 
+def _all_at(position: int, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(position, pa.int64()), count)
+
+
 def node_rows(
     collection: Collection, puts: Sequence[Item], drops: Sequence[str], position: int
 ) -> pa.Table:
     """Rows of a node table, in the order of its columns: living ones, then tombstones."""
     none = [None] * len(drops)
     keys = [item.key for item in puts]
+    every = texts([*keys, *drops])
     made = {
-        KEY: texts([*keys, *drops]),
-        ID: texts([*keys, *none]),
-        POSITION: pa.array([position] * (len(puts) + len(drops)), pa.int64()),
+        KEY: every,
+        ID: texts([*keys, *none]) if drops else every,
+        POSITION: _all_at(position, len(every)),
         DIGEST: texts([*(item.digest for item in puts), *none]),
     }
     return pa.table(made | _properties(collection, puts, none))
@@ -86,7 +91,7 @@ def edge_rows(collection: Collection, puts: Sequence[Item], position: int) -> pa
         "source": texts([item.content.source for item in puts]),
         "target": texts([item.content.target for item in puts]),
         ID: texts([item.key for item in puts]),
-        POSITION: pa.array([position] * len(puts), pa.int64()),
+        POSITION: _all_at(position, len(puts)),
         DIGEST: texts([item.digest for item in puts]),
     }
     return pa.table(made | _properties(collection, puts, []))
@@ -94,7 +99,7 @@ def edge_rows(collection: Collection, puts: Sequence[Item], position: int) -> pa
 
 def stub_rows(keys: Sequence[str]) -> pa.Table:
     """Rows of a node table that stand for nodes that are not there yet."""
-    return pa.table({KEY: texts(keys), POSITION: pa.array([0] * len(keys), pa.int64())})
+    return pa.table({KEY: texts(keys), POSITION: _all_at(0, len(keys))})
 
 
 def ledger_rows(puts: Sequence[Item], drops: Sequence[str], position: int) -> pa.Table:
@@ -105,9 +110,15 @@ def ledger_rows(puts: Sequence[Item], drops: Sequence[str], position: int) -> pa
             KEY: texts([*(item.key for item in puts), *drops]),
             "_source": texts([*(item.content.source for item in puts), *none]),
             "_target": texts([*(item.content.target for item in puts), *none]),
-            POSITION: pa.array([position] * (len(puts) + len(drops)), pa.int64()),
+            POSITION: _all_at(position, len(puts) + len(drops)),
         }
     )
+
+
+def ledger_of(edges: pa.Table) -> pa.Table:
+    """`ledger_rows` of what `edge_rows` has made."""
+    found = edges.select([ID, "source", "target", POSITION])
+    return found.rename_columns([KEY, "_source", "_target", POSITION])
 
 
 def _properties(

@@ -2,13 +2,13 @@
 
 There is one writer, so that what it reads is what it writes upon: it reads the positions under its
 keys, leaves out what is not newer, and writes the rest. An edge that is there is taken away and
-made again. Many rows of which nothing is there yet are loaded in bulk, see `Writer.loaded`;
+made again. Many rows of which nothing is there yet are loaded in bulk, see `Writer.load`;
 everything else is logged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -66,6 +66,8 @@ def forget(writer: Writer, collection: Collection) -> None:
         for drop in drops:
             if drop in kinds:
                 writer.run(f"DROP TABLE {quoted(drop)}")
+    for drop in drops:
+        writer.forget(drop)
 
 
 def _shape(session: Session, name: str) -> dict[str, str] | None:
@@ -115,7 +117,8 @@ def apply(
 ) -> None:
     """Put and drop what the gate lets through (usual: what is newer than what is held)."""
     gate = gate or (lambda held: held is None or held < position)
-    held = _held(writer, collection, [*(item.key for item in puts), *drops])
+    label = tables.ledger(collection) if collection.ends else collection.labelled
+    held = _held(writer, collection, label, [*(item.key for item in puts), *drops])
     nothing = Place(None)
     change = Change(
         collection,
@@ -125,32 +128,34 @@ def apply(
         held,
     )
     if not held and not drops and len(puts) >= COPY_ROWS:
-        _load(writer, change)
+        _load(writer, change, label)
     elif change.puts or change.drops:
         with writer.logged():
             if collection.ends:
                 _log_edges(writer, change)
-            label = tables.ledger(collection) if collection.ends else collection.labelled
             _insert(writer, label, change.rows(new=True))
             _set(writer, label, change.rows(new=False))
-
-
-def _load(writer: Writer, change: Change) -> None:
-    """What is all new, in bulk."""
-    collection, rows = change.collection, change.rows(new=True)
+    known = writer.known(label)
+    written = [*(item.key for item in change.puts), *change.drops]
+    known.put([key for key in written if key not in held])
     if not collection.ends:
-        with writer.loaded(rows.num_rows):
-            writer.run(f"COPY {quoted(collection.labelled)} FROM $rows", rows=rows)
+        known.found(written)
+
+
+def _load(writer: Writer, change: Change, label: str) -> None:
+    """What is all new, in bulk."""
+    collection = change.collection
+    if not collection.ends:
+        writer.load(label, {quoted(label): change.rows(new=True)})
         return
     edges = tables.edge_rows(collection, change.puts, change.position)
     stubs = _missing(writer, collection, change.puts)
-    with writer.loaded(2 * rows.num_rows):
-        for label, keys in stubs.items():
-            if keys:
-                made = tables.stub_rows(keys)
-                writer.run(f"COPY {quoted(label)}(`_key`, `_position`) FROM $rows", rows=made)
-        writer.run(f"COPY {quoted(tables.ledger(collection))} FROM $rows", rows=rows)
-        writer.run(f"COPY {quoted(collection.labelled)} FROM $rows", rows=edges)
+    parts = {
+        f"{quoted(end)}(`_key`, `_position`)": tables.stub_rows(keys) for end, keys in stubs.items()
+    }
+    parts |= {quoted(label): tables.ledger_of(edges), quoted(collection.labelled): edges}
+    writer.load(label, parts)
+    _stubs_made(writer, stubs)
 
 
 def _log_edges(writer: Writer, change: Change) -> None:
@@ -162,40 +167,52 @@ def _log_edges(writer: Writer, change: Change) -> None:
         collection,
         [(key, change.held[key].source) for key in keys if key in change.held],
     )
-    for label, missing in _missing(writer, collection, change.puts).items():
+    stubs = _missing(writer, collection, change.puts)
+    for label, missing in stubs.items():
         _insert(writer, label, tables.stub_rows(missing))
+    _stubs_made(writer, stubs)
     _link(writer, collection, tables.edge_rows(collection, change.puts, change.position))
 
 
-def _held(session: Session, collection: Collection, keys: Sequence[str]) -> dict[str, Place]:
-    """What the gate looks at."""
-    label = tables.ledger(collection) if collection.ends else collection.labelled
+def _held(
+    writer: Writer, collection: Collection, label: str, keys: Sequence[str]
+) -> dict[str, Place]:
+    """What the gate looks at; what cannot be there is not looked for."""
     more = ", n.`_source`, n.`_target`" if collection.ends else ""
-    rows = _found(session, label, keys, f"n.`_position`{more}")
+    rows = _found(writer, label, writer.known(label).perhaps(keys), f"n.`_position`{more}")
     return {row[0]: Place(*row[1:]) for row in rows}
 
 
 def _found(session: Session, label: str, keys: Sequence[str], what: str) -> list[list[Any]]:
     """(key, what...) of each node of a table that is there."""
+    if not keys:
+        return []
     return session.rows(
         f"UNWIND $keys AS k MATCH (n:{quoted(label)} {{`_key`: k}}) RETURN k, {what}",
         keys=list(keys),
     )
 
 
-def _missing(
-    session: Session, collection: Collection, puts: Sequence[Item]
-) -> dict[str, list[str]]:
+def _missing(writer: Writer, collection: Collection, puts: Sequence[Item]) -> dict[str, list[str]]:
     """Label -> keys of the ends of edges under which there is nothing."""
     wanted: dict[str, dict[str, None]] = {label: {} for label in collection.ends}
+    sources, targets = (wanted[label] for label in collection.ends)
     for item in puts:
-        wanted[collection.ends[0]][item.content.source] = None
-        wanted[collection.ends[1]][item.content.target] = None
+        sources[item.content.source] = targets[item.content.target] = None
     missing = {}
     for label, keys in wanted.items():
-        held = {key for key, _ in _found(session, label, list(keys), "0")} if keys else set()
-        missing[label] = [key for key in keys if key not in held]
+        known = writer.known(label)
+        unsure = known.lacking(keys)
+        there = {key for key, _ in _found(writer, label, known.perhaps(unsure), "0")}
+        known.found(there)
+        missing[label] = [key for key in unsure if key not in there]
     return missing
+
+
+def _stubs_made(writer: Writer, stubs: Mapping[str, list[str]]) -> None:
+    for label, keys in stubs.items():
+        writer.known(label).put(keys)
+        writer.known(label).found(keys)
 
 
 def _each(writer: Writer, rows: pa.Table, one: str, all_of_them: str) -> None:

@@ -38,6 +38,7 @@ from polyplane.stores.graph.asking import (
     ends_of,
     nodes_of,
 )
+from polyplane.stores.graph.neo4j_loading import Loads
 from polyplane.stores.graph.neo4j_names import DEFAULT_NAMESPACE, Names
 from polyplane.stores.graph.neo4j_scanning import Holding
 from polyplane.stores.graph.neo4j_server import Server
@@ -77,6 +78,7 @@ class Neo4jStore(GraphStore):
 
     def __init__(self, server: Server, names: Names) -> None:
         self._server, self._names = server, names
+        self._loads = Loads(server, names)
         self._seen: set[str] = set()
 
     async def ping(self) -> None:
@@ -93,10 +95,12 @@ class Neo4jStore(GraphStore):
         await self._server.close()
 
     async def prepare(self, collection: Collection) -> None:
+        self._loads.forget(collection)
         await neo4j_schema.prepare(self._server, self._names, collection)
 
     async def forget(self, collection: Collection) -> None:
         self._seen.discard(collection.labelled)
+        self._loads.forget(collection)
         await neo4j_schema.forget(self._server, self._names, collection)
 
     async def maintain(self, collection: Collection, *, full: bool = False) -> None:
@@ -107,7 +111,8 @@ class Neo4jStore(GraphStore):
     ) -> None:
         """In several transactions when it is much; each item is gated by itself."""
         check_properties(collection, puts)
-        await self._writer(collection).apply(puts, drops, position)
+        if not await self._loads.load(collection, puts, drops, position):
+            await self._writer(collection).apply(puts, drops, position)
 
     async def bury(self, collection: Collection, keys: Sequence[str], position: int) -> None:
         """What somebody put there without a key goes, too, and leaves no tombstone."""

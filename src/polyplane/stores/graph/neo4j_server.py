@@ -172,5 +172,12 @@ def meaning(error: Exception, what: str, timeout_s: float) -> Exception:
     )
 
 
+def is_taken(error: Refused) -> bool:
+    """Whether a constraint has refused it: there is something under a key already."""
+    cause = error.__cause__
+    code = "Neo.ClientError.Schema.ConstraintValidationFailed"
+    return isinstance(cause, Exception) and _is(cause, code)
+
+
 def _is(error: Exception, code: str) -> bool:
     return isinstance(error, Neo4jError) and (error.code or "").startswith(code)

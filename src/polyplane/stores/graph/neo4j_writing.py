@@ -41,18 +41,18 @@ async def lock(
 ) -> None:
     """Have the collection, and its ends, to oneself until the transaction ends.
 
-    Raises NotFound when it is not prepared.
+    Raises NotFound when one of them is not prepared: a stub of it would be under no constraint.
     """
-    own = names.of(collection.labelled)
+    wanted = {names.of(it) for it in (collection.labelled, *collection.ends)}
     # Whether it is about to go is asked behind the lock, for which we may have waited.
     taken = await rows(
         tx,
         f"UNWIND $names AS name MATCH (c:{quoted(names.collections)} {{name: name}}) "
         "SET c.turn = $position WITH c WHERE c.going IS NULL RETURN c.name AS name",
-        {"names": sorted({own, *map(names.of, collection.ends)}), "position": position},
+        {"names": sorted(wanted), "position": position},
     )
-    if own not in {record["name"] for record in taken}:
-        raise NotFound(f"{own} is not in the graph.", fix="Prepare it first.")
+    if lacking := wanted - {record["name"] for record in taken}:
+        raise NotFound(f"{min(lacking)} is not in the graph.", fix="Prepare it first.")
 
 
 class NodeWrites:
@@ -232,9 +232,9 @@ def _passes(known: Any, position: int) -> bool:
     """Whether an item of `position` may replace what is known of its key."""
     if known is None:
         return True
-    if known["lives"] and type(known["position"]) is not int:
-        return False
-    return all(it is None or it < position for it in (known["position"], known["gone"]))
+    held = [known["position"]] if known["lives"] else []
+    held += [known["gone"]] if known["gone"] is not None else []
+    return all(type(it) is int and it < position for it in held)
 
 
 def _stays(known: Any, row: Row) -> bool:

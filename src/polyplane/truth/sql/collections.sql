@@ -28,9 +28,13 @@ WITH filled AS (
   UPDATE polyplane.collection SET filled_at = clock_timestamp()
   WHERE name = %(name)s AND position = %(position)s RETURNING name
 )
-INSERT INTO polyplane.projected AS p (collection, bucket, position)
-SELECT name, bucket, %(position)s FROM filled, unnest(%(buckets)s::int[]) AS bucket
-ON CONFLICT (collection, bucket) DO UPDATE SET position = greatest(p.position, excluded.position)
+INSERT INTO polyplane.projected AS p (collection, bucket, position, witness, witnessed)
+SELECT name, bucket, %(position)s, witness, CASE WHEN witness IS NOT NULL THEN %(position)s END
+FROM filled, unnest(%(buckets)s::int[], %(witnesses)s::text[]) AS u (bucket, witness)
+ON CONFLICT (collection, bucket) DO UPDATE SET
+  position = greatest(p.position, excluded.position),
+  witness = coalesce(p.witness, excluded.witness),
+  witnessed = CASE WHEN p.witness IS NULL THEN excluded.witnessed ELSE p.witnessed END
 RETURNING bucket
 
 -- name: build_again

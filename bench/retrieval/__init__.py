@@ -1,0 +1,1 @@
+"""Sets of passages, queries and judgements to measure retrieval by."""
