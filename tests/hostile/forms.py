@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from email.message import EmailMessage
 from io import BytesIO
 
@@ -27,7 +28,7 @@ CODE = f'"""The relay."""\n\nimport os\n\n\nclass Relay:\n    """{PARAGRAPH}"""\
 RTF = r"{\rtf1\ansi{\b The data plane}\par " + (PARAGRAPH + r"\par ") * 9 + "}"
 
 
-def archive(entries: dict[str, bytes | str], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def archive(entries: Mapping[str, bytes | str], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """A ZIP archive of these; `mimetype` is stored as it is."""
     out = BytesIO()
     with zipfile.ZipFile(out, "w", method) as made:

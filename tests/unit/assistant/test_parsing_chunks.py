@@ -106,7 +106,8 @@ def test_front_matter_is_no_heading() -> None:
 def test_code_is_cut_before_definitions() -> None:
     methods = "".join(f"    def step_{i}(self):\n        return {i}\n\n" for i in range(30))
     text = (
-        f"import os\n\n\n@decorated\nclass Relay:\n{methods}\n# what for\ndef main():\n    pass\n"
+        f"import os\n\n\n@decorated\nclass Relay:\n{methods}\n# what for\ndef main():\n"
+        f"{'    step()' * 20}\n"
     )
     chunks = chunks_of(read_code(text), ChunkOptions(300, 0))
     assert all(it.text.lstrip().startswith(("import", "@", "def", "# what")) for it in chunks)

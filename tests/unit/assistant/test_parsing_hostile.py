@@ -16,7 +16,7 @@ SMALL_BYTES = 60_000
 
 async def test_hostile_files_are_named_with_their_reason_and_stop_nothing() -> None:
     small = [it for it in light() if len(it.content) <= SMALL_BYTES]
-    files = [*small, *islice(mutants(1), 40)]
+    files = [*small, *islice(mutants(1), 25)]
     assert len(files) > 60
     async with Parsers() as parsers:
         results = await parsers.read([it[:3] for it in files])

@@ -9,7 +9,12 @@ from typing import Final, Literal, NamedTuple
 from polyplane.domains.assistant.parsing.decoding import SAMPLE_BYTES, has_mark
 from polyplane.domains.assistant.parsing.extract import Refused
 
-_ROOM: Final = "polyplane.domains.assistant.parsing"
+# In full, for those who look for what is used.
+_RECORDS: Final = "polyplane.domains.assistant.parsing.plain:read_records"
+_TABLE: Final = "polyplane.domains.assistant.parsing.plain:read_table"
+_PLAIN: Final = "polyplane.domains.assistant.parsing.plain:read_text"
+_SOURCE: Final = "polyplane.domains.assistant.parsing.code:read_code"
+_MARKDOWN: Final = "polyplane.domains.assistant.parsing.markdown:read_markdown"
 
 
 class Kind(NamedTuple):
@@ -22,23 +27,27 @@ class Kind(NamedTuple):
     form: Literal["bytes", "text", "page"]
 
 
-TEXT: Final = Kind("text/plain", f"{_ROOM}.plain:read_text", "text")
-HTML: Final = Kind("text/html", f"{_ROOM}.hypertext:read_html", "page")
-MAIL: Final = Kind("message/rfc822", f"{_ROOM}.mail:read_mail", "bytes")
-PDF: Final = Kind("application/pdf", f"{_ROOM}.pdf:read_pdf", "bytes")
-RTF: Final = Kind("application/rtf", f"{_ROOM}.rich_text:read_rtf", "bytes")
+TEXT: Final = Kind("text/plain", _PLAIN, "text")
+HTML: Final = Kind("text/html", "polyplane.domains.assistant.parsing.hypertext:read_html", "page")
+MAIL: Final = Kind("message/rfc822", "polyplane.domains.assistant.parsing.mail:read_mail", "bytes")
+PDF: Final = Kind("application/pdf", "polyplane.domains.assistant.parsing.pdf:read_pdf", "bytes")
+RTF: Final = Kind(
+    "application/rtf", "polyplane.domains.assistant.parsing.rich_text:read_rtf", "bytes"
+)
 _OFFICE: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-DOCX: Final = Kind(_OFFICE, f"{_ROOM}.word:read_docx", "bytes")
+DOCX: Final = Kind(_OFFICE, "polyplane.domains.assistant.parsing.word:read_docx", "bytes")
 _OPEN: Final = "application/vnd.oasis.opendocument.text"
-ODT: Final = Kind(_OPEN, f"{_ROOM}.opendocument:read_odt", "bytes")
-EPUB: Final = Kind("application/epub+zip", f"{_ROOM}.book:read_epub", "bytes")
+ODT: Final = Kind(_OPEN, "polyplane.domains.assistant.parsing.opendocument:read_odt", "bytes")
+EPUB: Final = Kind(
+    "application/epub+zip", "polyplane.domains.assistant.parsing.book:read_epub", "bytes"
+)
 
 
-def _text(media_type: str, reader: str = "plain:read_records") -> Kind:
-    return Kind(media_type, f"{_ROOM}.{reader}", "text")
+def _text(media_type: str, reader: str = _RECORDS) -> Kind:
+    return Kind(media_type, reader, "text")
 
 
-MARKDOWN: Final = _text("text/markdown", "markdown:read_markdown")
+MARKDOWN: Final = _text("text/markdown", _MARKDOWN)
 _CODE: Final = {
     "text/x-python": ".py .pyi .pyw",
     "text/javascript": ".js .mjs .cjs .jsx",
@@ -63,14 +72,14 @@ _CODE: Final = {
     "text/css": ".css .scss .less",
 }
 _KINDS: Final = [
-    *(_text(it, "code:read_code") for it in _CODE),
+    *(_text(it, _SOURCE) for it in _CODE),
     TEXT,
     HTML,
     MAIL,
     MARKDOWN,
-    _text("text/x-rst", "plain:read_text"),
-    _text("text/csv", "plain:read_table"),
-    _text("text/tab-separated-values", "plain:read_table"),
+    _text("text/x-rst", _PLAIN),
+    _text("text/csv", _TABLE),
+    _text("text/tab-separated-values", _TABLE),
     *map(_text, ("application/json", "application/x-ndjson", "application/yaml")),
     *map(_text, ("application/toml", "application/xml")),
 ]

@@ -96,5 +96,5 @@ class Limits:
     memory_bytes: int = 1 << 30
     """Of the address space of a process that reads."""
     cpu_s: int = 8
-    wall_s: float = 9.5
+    wall_s: float = 8.5
     """Longer than `cpu_s`: on a machine that has much to do, a file waits for its turn."""

@@ -140,8 +140,8 @@ def _spawned(theirs: socket.socket, settings: str) -> subprocess.Popen[bytes]:
     """
     return subprocess.Popen(
         [sys.executable, "-P", "-B", "-X", "utf8", "-m", PROGRAM, settings, str(os.getpid())],
-        stdin=theirs,
-        stdout=theirs,
+        stdin=theirs.fileno(),
+        stdout=theirs.fileno(),
         stderr=subprocess.DEVNULL,
         cwd="/",
         # It knows no secret of ours: of the environment it has what Python needs.
