@@ -78,6 +78,10 @@ async def measure(ground: Ground, size: Size) -> Sequence[Figure]:
         began_s = perf_counter()
         await _fill(url, chunks)
         await plane.caught_up(timeout_s=TIMEOUT_S)
+        store = plane.opened.stores.vector
+        collection = plane.opened.generations.readings[DocumentChunks.name].collection
+        assert store is not None
+        await store.maintain(collection, full=True)  # as a backfill does at its end
         filled = Figure("chunks filled, embedded and indexed", "s", (perf_counter() - began_s,))
         raw = await Raw.opened(plane)
         took = {mode: Took() for mode in MODES}
