@@ -7,15 +7,15 @@ fork of it, which waits for its order, one line of JSON, and makes an organizati
 from __future__ import annotations
 
 import polyplane.steps
-from polyplane.security import grants
+from polyplane.security import logins
 from tests.crash.points import Fuse, tell
 
 FUSE = Fuse()
 IDLE_S = 2
 """For how long a transaction of who stands still is kept; else it is a minute."""
 polyplane.steps.step = FUSE.step  # before the rest takes the one that does nothing
-SESSION = {**grants.SESSION, "idle_in_transaction_session_timeout": f"{IDLE_S}s"}
-grants.SESSION = SESSION  # type: ignore[misc]
+SESSION = {**logins.SESSION, "idle_in_transaction_session_timeout": f"{IDLE_S}s"}
+logins.SESSION = SESSION  # type: ignore[misc]
 
 # ruff: noqa: E402
 import asyncio

@@ -14,7 +14,7 @@ import pytest
 from httpx import AsyncClient, Response
 
 import polyplane as pp
-from polyplane.security.grants import SESSION
+from polyplane.security.logins import SESSION
 from polyplane.serve.token import ops_token
 from tests.conftest import PlaneOf
 from tests.crash.children import Child, Died
