@@ -44,7 +44,7 @@ async def nursery(place: Path) -> AsyncIterator[Nursery]:
 
 async def ended(plane: pp.Plane, nursery: Nursery, place: Path, step: str, by: str) -> Child:
     """A process that has come to `step`, and no further."""
-    known = ("database_url", "nats_url", "cache_url")
+    known = ("database_url", "nats_url", "cache_url", "objects_url")
     order = {
         "home": str(place / name_of(step, by)),
         "namespace": plane.namespace,
