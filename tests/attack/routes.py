@@ -32,8 +32,15 @@ GRAPH: Final = "/api/v1/graph"
 """For everybody: each sees what is theirs."""
 LIVE: Final = "/api/v1/events"
 """Only what is declared can be followed, and no thing of a tenant is: see `probe_live`."""
-PLAIN: Final[dict[str, Any]] = {"status": None, "state": None, "metric": "temperature"}
-"""Parameters that name nothing of anybody's; None: as the document says."""
+PLAIN: Final[dict[str, Any]] = {
+    "status": None,
+    "state": None,
+    "metric": "temperature",
+    "file_stamp": "1-2",
+}
+"""Parameters that name nothing of anybody's, or are kept as who gave them; None: as the document
+says.
+"""
 NOT_IN_METRICS: Final = ("activity_id", "controller_id")
 CHOSEN_FREELY: Final = ("activity_id", "controller_id")
 """Names that every tenant may give: in a body they are nobody else's."""

@@ -18,6 +18,7 @@ from polyplane.model.scope import OWNER_ID, TENANT_ID, Scope
 from polyplane.stores.cache import tenants, valkey
 from polyplane.stores.cache.valkey import ValkeyCache
 from polyplane.testing.cache import EXPERIMENTS, NESTED, PLAIN
+from tests.contract.sampling import sampled
 from tests.contract.test_cache_valkey import TestValkey as Contract
 
 Patch = pytest.MonkeyPatch
@@ -273,7 +274,7 @@ async def _run(engines: Engines, test: str) -> None:
         await store.close()
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.parametrize("mutant", sampled([*MUTANTS], [*MUTANTS]))
 async def test_the_contract_notices(mutant: str, engines: Engines, monkeypatch: Patch) -> None:
     break_it, test = MUTANTS[mutant]
     with monkeypatch.context() as patch:
@@ -282,6 +283,7 @@ async def test_the_contract_notices(mutant: str, engines: Engines, monkeypatch: 
             await _run(engines, test)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("test", sorted({test for _, test in MUTANTS.values()}))
 async def test_the_adapter_passes_the_same_tests(test: str, engines: Engines) -> None:
     await _run(engines, test)

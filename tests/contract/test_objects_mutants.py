@@ -14,6 +14,7 @@ from polyplane.errors import PolyplaneError, ScopeViolated
 from polyplane.model.scope import Scope
 from polyplane.stores.objects import s3, s3_bucket
 from polyplane.stores.objects.s3 import S3Objects
+from tests.contract.sampling import sampled
 from tests.contract.test_objects_s3 import TestS3 as Contract
 
 Patch = pytest.MonkeyPatch
@@ -160,7 +161,7 @@ MUTANTS: dict[str, tuple[Breakage, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", sampled([*MUTANTS], [*MUTANTS]))
 async def test_a_broken_adapter_is_noticed(
     name: str, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from polyplane.stores.series import clickhouse, clickhouse_ddl as ddl, clickhous
 from polyplane.stores.series.clickhouse import ClickHouseSeries
 from polyplane.stores.series.clickhouse_lane import Lane
 from polyplane.testing.readings import Reading
+from tests.contract.sampling import sampled
 from tests.contract.test_series_chdb import TestChdb as Contract
 
 Patch = pytest.MonkeyPatch
@@ -313,7 +314,7 @@ async def _run(url: str, test: str) -> None:
         await store.close()
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.parametrize("mutant", sampled([*MUTANTS], [*MUTANTS]))
 async def test_the_contract_notices(mutant: str, running_chdb_url: str, monkeypatch: Patch) -> None:
     break_it, test = MUTANTS[mutant]
     with monkeypatch.context() as patch:
@@ -322,6 +323,7 @@ async def test_the_contract_notices(mutant: str, running_chdb_url: str, monkeypa
             await _run(running_chdb_url, test)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("test", sorted({test for _, test in MUTANTS.values()}))
 async def test_the_adapter_passes_the_same_tests(test: str, running_chdb_url: str) -> None:
     await _run(running_chdb_url, test)

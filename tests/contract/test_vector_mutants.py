@@ -25,6 +25,7 @@ from polyplane.stores.vector.lance import LanceStore
 from polyplane.stores.vector.qdrant import QdrantStore
 from polyplane.testing.samples import NOTES
 from polyplane.testing.vector import VectorStoreContract
+from tests.contract.sampling import sampled
 from tests.contract.test_vector_lance import (
     TestLance,
     test_the_barrier_brings_files_to_the_disk as barrier_is_kept,
@@ -326,7 +327,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("contract", "mutant", "break_it", "test"), CASES, ids=lambda v: getattr(v, "__name__", str(v))
+    ("contract", "mutant", "break_it", "test"),
+    sampled(CASES, [f"{contract.__name__}-{mutant}" for contract, mutant, _, _ in CASES]),
 )
 async def test_the_contract_notices(
     contract: type[VectorStoreContract],
@@ -342,6 +344,7 @@ async def test_the_contract_notices(
             await run(contract(), test, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("contract", [TestLance, TestQdrantInMemory])
 @pytest.mark.parametrize("test", sorted({test for _, _, _, test in CASES}))
 async def test_the_adapters_pass_the_same_tests(

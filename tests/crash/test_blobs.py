@@ -107,9 +107,10 @@ async def test_a_put_that_dies_anywhere_is_gone_on_with(
     plane = await plane_of(blobs=True)
 
     async def again(order: dict[str, Any]) -> None:
-        whole = content(order["size"], order["seed"])
+        # In threads: to make it takes longer than anybody waits for an answer.
+        whole = await asyncio.to_thread(content, order["size"], order["seed"])
         blob = await plane.blobs.put(whole, key=order["key"])
-        assert blob.sha256 == digest(whole)
+        assert blob.sha256 == await asyncio.to_thread(digest, whole)
         assert await read(plane, blob) == whole
 
     await asyncio.gather(*map(again, orders))

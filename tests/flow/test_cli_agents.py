@@ -119,6 +119,7 @@ def test_what_is_known_is_found_and_drawn(up: Up, learned: Any, tmp_path: Path) 
     assert any("asyncio.queues" in it for it in names) and len(names) > 5
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_the_demo_works_and_what_it_leaves_is_looked_at(up: Up) -> None:
     """On the `up` that runs; then what its agents did, and what the request cache has."""

@@ -352,6 +352,7 @@ def test_a_signed_report_is_written_and_checked(up: Up, tmp_path: Path) -> None:
     envelope(run("verify", "--check", str(file), "--json", home=up.home), code=3)
 
 
+@pytest.mark.long
 def test_audit_is_searched_proven_and_handed_out(up: Up, tmp_path: Path) -> None:
     run("projections", "backfill", "note_search", home=up.home)
     asked = ("--action", "projection.*", "--limit", "1", "--json")
@@ -382,6 +383,7 @@ def test_with_every_engine_elsewhere_the_home_is_still_held(own_settings: Settin
         assert up.stop() == 0
 
 
+@pytest.mark.long
 def test_verify_opens_the_plane_itself_when_nothing_runs(home: Path) -> None:
     assert envelope(run("verify", "--json", home=home))["status"] == "ok"
     assert envelope(run("audit", "verify", "--json", home=home))["data"]["is_whole"]

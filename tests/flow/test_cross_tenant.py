@@ -17,7 +17,7 @@ from tests.attack.routes import Unprobed
 from tests.conftest import PlaneOf
 from tests.flow.deeds import caller
 
-PROBES = 1_000
+PROBES = 500
 
 
 async def test_no_tenant_gets_hold_of_anothers_things(

@@ -147,6 +147,7 @@ def compared(done: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name != "duration_s"}
 
 
+@pytest.mark.long
 def test_a_killed_verify_is_gone_on_with(commands: Commands) -> None:
     whole = compared(commands.run("verify"))
     assert whole["rows"] == whole["items"] == ROWS

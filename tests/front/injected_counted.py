@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 
 import polyplane as pp
+from tests.attack.assisted import OAUTH
 from tests.front.injection import inject
 from tests.front.planted import DECLARED
 
@@ -31,7 +32,8 @@ RESULT: Final = Path(__file__).parents[2] / "bench" / "results" / "injection.jso
 async def run(home: Path, count: int, seed: int) -> dict[str, Any]:
     """The report, with what it took."""
     began = monotonic()
-    async with pp.Plane(home=home, **DECLARED) as plane:
+    settings = pp.Settings.load(home=home, oauth=OAUTH)
+    async with pp.Plane(settings=settings, **DECLARED) as plane:
         report = await inject(plane, count, seed)
     return {"seed": seed, "duration_s": round(monotonic() - began, 1), **report.plain()}
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 
 import polyplane as pp
+from tests.attack.assisted import OAUTH
 from tests.attack.ground import DECLARED
 from tests.front.exploring import PHASES, explore
 from tests.front.serving import inhabited
@@ -32,7 +33,8 @@ RESULT: Final = Path(__file__).parents[2] / "bench" / "results" / "openapi.json"
 async def run(home: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """The report, with what it took."""
     began = monotonic()
-    async with pp.Plane(home=home, **DECLARED) as plane, inhabited(plane) as served:
+    settings = pp.Settings.load(home=home, oauth=OAUTH)
+    async with pp.Plane(settings=settings, **DECLARED) as plane, inhabited(plane) as served:
         found = await asyncio.to_thread(
             explore,
             served,

@@ -7,7 +7,8 @@ from typing import Final
 
 import pytest
 
-from polyplane import Plane
+from polyplane import Plane, Settings
+from tests.attack.assisted import OAUTH
 from tests.attack.ground import DECLARED as ATTACKED
 from tests.conftest import PlaneOf
 from tests.front.exploring import explore
@@ -22,15 +23,21 @@ PAYLOADS: Final = 130
 
 
 @pytest.fixture
-async def plane(plane_of: PlaneOf) -> Plane:
+def settings(own_settings: Settings) -> Settings:
+    """With a provider, of which the tenants have tokens."""
+    return own_settings.model_copy(update={"oauth": OAUTH})
+
+
+@pytest.fixture
+async def plane(plane_of: PlaneOf, settings: Settings) -> Plane:
     """One with two tenants' worth of everything."""
-    return await plane_of(**DECLARED)
+    return await plane_of(settings=settings, **DECLARED)
 
 
-async def test_the_api_is_as_it_is_documented(plane_of: PlaneOf) -> None:
+async def test_the_api_is_as_it_is_documented(plane_of: PlaneOf, settings: Settings) -> None:
     """All of it: `python -m tests.front.openapi_counted`."""
     print(f"seed {SEED}")
-    plane = await plane_of(**ATTACKED)
+    plane = await plane_of(settings=settings, **ATTACKED)
     async with inhabited(plane) as served:
         found = await asyncio.to_thread(
             explore,
