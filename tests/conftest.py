@@ -28,7 +28,7 @@ from polyplane.serve.api.app import create_app
 # talk to engines have no sensible deadline of their own; pytest-timeout bounds the test. Not made
 # from what is in force: where CI is set, that is a profile which tries the same each time.
 plain = settings.get_profile("default")
-settings.register_profile("default", plain, deadline=None, print_blob=True)
+settings.register_profile("default", plain, deadline=None, print_blob=True, max_examples=40)
 settings.register_profile("long", settings.get_profile("default"), max_examples=2_000)
 settings.load_profile("default")
 
