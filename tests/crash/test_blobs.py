@@ -139,6 +139,7 @@ async def test_many_that_die_together_were_never_there(
     assert (part.rows, part.objects, part.lost, part.waiting) == (12, 10, (), 0)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_no_finished_part_is_sent_again(uploaders: Uploaders, plane_of: PlaneOf) -> None:
     """The server says when each part came: those from before the kill are older than it."""
@@ -171,6 +172,7 @@ async def test_no_finished_part_is_sent_again(uploaders: Uploaders, plane_of: Pl
     assert (await plane.blobs.resume(waiting.id, whole)).sha256 == digest(whole)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_what_dies_while_it_takes_away_is_gone_on_with(
     uploaders: Uploaders, plane_of: PlaneOf

@@ -98,6 +98,7 @@ async def made(plane: pp.Plane, named: str) -> tuple[int, int]:
     return row[0], row[1]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_it_is_done_once_and_its_key_is_free_in_time(
     plane: pp.Plane,

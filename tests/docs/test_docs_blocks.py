@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,15 @@ def _blocks(page: Path) -> list[str]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if _blocks(page)], ids=lambda page: page.name
-)
+def _sampled(pages: list[Path]) -> list[Any]:
+    """All of them, of which each run has the first, which is the README, and every third."""
+    return [
+        pytest.param(page, id=page.name, marks=() if at % 3 == 0 else pytest.mark.long)
+        for at, page in enumerate(pages)
+    ]
+
+
+@pytest.mark.parametrize("page", _sampled([page for page in PAGES if _blocks(page)]))
 def test_the_blocks_of_a_page_run(page: Path, place: Path) -> None:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("POLYPLANE_")}
     done = subprocess.run(

@@ -104,6 +104,7 @@ def test_ctrl_c_leaves_nothing_running(home: Path, moment: Callable[[Path], bool
     assert running(home) is None
 
 
+@pytest.mark.long
 def test_a_killed_demo_takes_its_plane_with_it(home: Path) -> None:
     with demo_on(home) as demo:
         wait_until(lambda: running(home) is not None, START_TIMEOUT_S)

@@ -189,6 +189,7 @@ def test_a_running_up_answers_the_other_commands(up: Up) -> None:
     assert unknown["data"]["fix"] == "Known: note_search."
 
 
+@pytest.mark.long
 def test_people_read_tables_and_the_next_step(up: Up) -> None:
     for words, shown in (
         (("status",), "leading"),
@@ -240,6 +241,7 @@ def paused(up: Up, name: str) -> Iterator[None]:
             process.resume()
 
 
+@pytest.mark.long
 def test_an_engine_that_hangs_is_told_and_hangs_nothing_else(up: Up) -> None:
     with paused(up, "valkey-server"):
         health = httpx.get(f"{up.api}/healthz", timeout=3)
@@ -264,6 +266,7 @@ def test_only_our_own_hosts_are_answered(up: Up) -> None:
     assert answer.status_code == 421
 
 
+@pytest.mark.long
 def test_a_signal_finishes_the_request_at_hand(home: Path) -> None:
     body = b'{"body": "%s"}' % (b"x" * 990)
     head = (
@@ -317,6 +320,7 @@ def test_drift_is_found_and_the_command_fails(up: Up) -> None:
     assert run("repair", "--yes", home=up.home).stdout.count("nothing to mend") == 1
 
 
+@pytest.mark.long
 def test_files_go_in_and_out(up: Up, tmp_path: Path) -> None:
     file, out = tmp_path / "a file.bin", tmp_path / "out.bin"
     file.write_bytes(os.urandom(1 << 20) * 17)  # more than one part

@@ -42,6 +42,7 @@ def signed_in(api: str, email: str, password: str = PASSWORD) -> httpx.Response:
     return httpx.post(f"{api}/{AUTH}/sign-in", json=given, trust_env=False)
 
 
+@pytest.mark.long
 def test_from_an_empty_home_to_people_who_may(home: Path) -> None:
     init = ("init", "--admin-email", ADMIN)
     assert told(*init, home=home, line=PASSWORD)["administrator"] == ADMIN

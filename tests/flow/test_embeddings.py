@@ -227,6 +227,7 @@ async def test_whose_it_is(plane_of: PlaneOf, paid: pp.Settings, endpoint: Endpo
     assert "one" not in str(await by_hand(plane, "SELECT * FROM polyplane.embedding_usage"))
 
 
+@pytest.mark.long
 async def test_a_lost_cache_only_costs(
     plane_of: PlaneOf, paid: pp.Settings, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ async def test_a_cache_may_lack_items_but_hold_no_wrong_ones(plane: pp.Plane) ->
     assert await plane[ThingCache].get(3) == {"body": "thing 3"}
 
 
+@pytest.mark.long
 async def test_repair_beside_writes_that_never_rest(plane: pp.Plane) -> None:
     """Writes to the very keys that are mended: the newest state wins, and no reader goes back."""
     target, restless, seen = target_of(plane), True, [0]

@@ -192,6 +192,7 @@ async def _noted(plane: pp.Plane) -> bool:
     return len(known) == 2 and all(stored for _, stored in known)
 
 
+@pytest.mark.long
 async def test_a_proof_beside_points_that_never_rest(plane: pp.Plane) -> None:
     """Batches of several months that come all the time are whole, or on their way."""
     restless = True

@@ -159,6 +159,7 @@ async def test_a_projector_parks_them(plane_of: PlaneOf) -> None:
     await mend(plane)
 
 
+@pytest.mark.long
 async def test_a_backfill_parks_them_and_a_rebuild_is_switched_to(plane_of: PlaneOf) -> None:
     plane = await plane_of(**ALL, flows=False)
     await write(plane)

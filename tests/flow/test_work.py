@@ -42,6 +42,7 @@ def shown(lag: ProjectionLag) -> str:
     return str(cell)
 
 
+@pytest.mark.long
 async def test_how_far_a_fill_and_a_rebuild_are(
     plane_of: PlaneOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

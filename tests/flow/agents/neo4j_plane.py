@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from neo4j import AsyncDriver
 from pydantic import SecretStr
 
@@ -65,6 +66,7 @@ async def taught(plane: pp.Plane, folder: Path) -> None:
     assert drift.clean, drift
 
 
+@pytest.mark.long
 async def test_agents_on_neo4j(
     server: Neo4j, raw: AsyncDriver, own_settings: pp.Settings, plane_of: PlaneOf, tmp_path: Path
 ) -> None:
