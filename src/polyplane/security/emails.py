@@ -17,7 +17,8 @@ def email_key(text: str) -> str:
 
     Also for what is no address: then it is nobody's.
     """
-    folded = normalize("NFKC", normalize("NFKC", text.strip()).casefold())
+    # A form of its own may begin with a blank: it is taken off last.
+    folded = normalize("NFKC", normalize("NFKC", text.strip()).casefold()).strip()
     local, _, domain = folded.rpartition("@")
     with suppress(UnicodeError):  # what is no domain equals only itself
         domain = domain.encode("idna").decode("ascii")
