@@ -32,7 +32,7 @@ PROGRAM = [
     "from polyplane.__main__ import PROGRAM as shipped;"
     "run(Program({'notebook': 'tests.flow.notebook'}, shipped.demo, shipped.controller))",
 ]
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 
 
